@@ -1,0 +1,40 @@
+"""Backend name to :class:`~lrc_kernels.contract.KernelSet`, loaded on first use."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from lrc_kernels.contract import KernelSet
+
+BACKENDS = ("cpu", "reference", "gpu")
+
+
+@cache
+def get_kernels(name: str = "cpu") -> KernelSet:
+    """Return the kernels of one backend; compilation happens at each kernel's first call.
+
+    Parameters
+    ----------
+    name
+        ``"cpu"`` (Numba) or ``"reference"`` (plain NumPy, for tests).
+
+    Raises
+    ------
+    RuntimeError
+        For ``"gpu"``: no such kernels are part of this version.
+    ValueError
+        For a name that is not in :data:`BACKENDS`.
+    """
+    if name == "cpu":
+        from lrc_kernels.cpu.kernels import KERNELS as CPU_KERNELS
+
+        return CPU_KERNELS
+    if name == "reference":
+        from lrc_kernels.reference import KERNELS as REFERENCE_KERNELS
+
+        return REFERENCE_KERNELS
+    if name == "gpu":
+        raise RuntimeError(
+            "backend 'gpu' is missing: this version has no GPU kernels; use backend 'cpu'"
+        )
+    raise ValueError(f"backend {name!r} is unknown; use one of {', '.join(BACKENDS)}")

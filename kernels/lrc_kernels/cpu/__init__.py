@@ -1,0 +1,1 @@
+"""Numba kernels, one file a subject; assembled by :mod:`lrc_kernels.cpu.kernels`."""

@@ -1,0 +1,118 @@
+"""Compress large language models to 2-4 bits a weight on a CPU, and run them.
+
+Each matrix becomes ``W ~ Q + L R``: Q coarse, L and R of low rank. The verbs are
+:func:`compress`, :func:`load`, :func:`generate`, :func:`perplexity` and, for one matrix alone,
+:func:`decompose`; their parameters are the records of :mod:`lrc.spec`.
+
+Importing this package is cheap: each verb is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrc.compress import CompressReport, compress
+    from lrc.decompose import Decomposition, decompose
+    from lrc.errors import (
+        CalibrationError,
+        FormatError,
+        LrcError,
+        NumericalError,
+        SpecError,
+        UnsupportedModelError,
+    )
+    from lrc.evaluate import Evaluation, perplexity, text_windows
+    from lrc.formats.export_hf import export_hf
+    from lrc.formats.gguf_import import import_gguf
+    from lrc.generate import Sampler, generate
+    from lrc.load import LoadedModel, load
+    from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CalibrationError": "lrc.errors",
+    "CalibrationSpec": "lrc.spec",
+    "CompressReport": "lrc.compress",
+    "CompressSpec": "lrc.spec",
+    "DecomposeSpec": "lrc.spec",
+    "Decomposition": "lrc.decompose",
+    "Evaluation": "lrc.evaluate",
+    "FormatError": "lrc.errors",
+    "LoadedModel": "lrc.load",
+    "LowRankSpec": "lrc.spec",
+    "LrcError": "lrc.errors",
+    "NumericalError": "lrc.errors",
+    "QuantSpec": "lrc.spec",
+    "Sampler": "lrc.generate",
+    "SpecError": "lrc.errors",
+    "UnsupportedModelError": "lrc.errors",
+    "compress": "lrc.compress",
+    "decompose": "lrc.decompose",
+    "export_hf": "lrc.formats.export_hf",
+    "generate": "lrc.generate",
+    "import_gguf": "lrc.formats.gguf_import",
+    "load": "lrc.load",
+    "perplexity": "lrc.evaluate",
+    "text_windows": "lrc.evaluate",
+}
+
+__all__ = [
+    "CalibrationError",
+    "CalibrationSpec",
+    "CompressReport",
+    "CompressSpec",
+    "DecomposeSpec",
+    "Decomposition",
+    "Evaluation",
+    "FormatError",
+    "LoadedModel",
+    "LowRankSpec",
+    "LrcError",
+    "NumericalError",
+    "QuantSpec",
+    "Sampler",
+    "SpecError",
+    "UnsupportedModelError",
+    "__version__",
+    "compress",
+    "decompose",
+    "export_hf",
+    "generate",
+    "import_gguf",
+    "load",
+    "perplexity",
+    "text_windows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home module at first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'lrc' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+class _Package(ModuleType):
+    """Keeps a verb from being hidden by the module of the same name.
+
+    Importing ``lrc.compress`` makes Python set the attribute ``compress`` of this package to
+    that module; here the public name goes on meaning the function. The module stays reachable
+    by ``from lrc.compress import ...``.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _HOME and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

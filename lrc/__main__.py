@@ -1,0 +1,8 @@
+"""``python -m lrc``: the command."""
+
+import sys
+
+from lrc.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

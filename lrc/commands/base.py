@@ -1,0 +1,74 @@
+"""What a verb is given: where its output goes, and the arguments that verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from lrc.progress import Progress
+
+
+class Console(Protocol):
+    """Where a verb writes; only :mod:`lrc.cli` implements it with real streams."""
+
+    @property
+    def progress(self) -> Progress:
+        """Bars and notes, on the error stream."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Write one line, or a table, to standard output."""
+        ...
+
+    def stream(self, text: str) -> None:
+        """Write a piece of text to standard output at once, without a line end."""
+        ...
+
+    def json(self, value: Any) -> None:
+        """Write one JSON document to standard output."""
+        ...
+
+
+#: Runs a verb with its parsed arguments.
+Run = Callable[[argparse.Namespace, Console], None]
+#: What ``ArgumentParser.add_subparsers`` returns.
+SubParsers = Any
+
+
+def add_verb(subparsers: SubParsers, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+    """Add a sub-command that calls ``run``; ``text`` is both its help line and description."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add the positional MODEL."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help=help_text)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Add the required ``-o DIR``."""
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="directory to create"
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads to use (default: every processor); results do not depend on it",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -1,0 +1,63 @@
+"""``lrc compress``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lrc.commands.base import (
+    Console,
+    SubParsers,
+    add_json,
+    add_model,
+    add_out,
+    add_threads,
+    add_verb,
+)
+from lrc.commands.spec_options import add_spec_options, spec_from_options
+from lrc.report import human_size, human_time, matrix_table, number
+
+
+def add(subparsers: SubParsers) -> None:
+    """Add the verb."""
+    parser = add_verb(subparsers, "compress", run, "compress a model")
+    add_model(parser, "Hugging Face directory with safetensors weights")
+    add_out(parser)
+    add_spec_options(parser)
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Compress, then show what every matrix became."""
+    spec = spec_from_options(args)
+    from lrc.compress import compress
+
+    report = compress(args.model, args.out, spec, threads=args.threads, progress=console.progress)
+    record: dict[str, Any] = {
+        name: getattr(report, name)
+        for name in (
+            "matrices",
+            "bits_per_weight_linear",
+            "bits_per_weight_file",
+            "file_bytes",
+            "seconds",
+            "peak_rss_bytes",
+            "warnings",
+        )
+    }
+    if args.json:
+        console.json({"out": str(args.out), "spec": spec.to_dict(), **record})
+        return
+    console.line(matrix_table(report.matrices))
+    console.line("")
+    console.line(
+        f"{args.out}: {human_size(report.file_bytes)}, "
+        f"{number(report.bits_per_weight_linear)} bits per weight in the linear layers, "
+        f"{number(report.bits_per_weight_file)} in the whole file"
+    )
+    console.line(
+        f"took {human_time(report.seconds)}, peak memory {human_size(report.peak_rss_bytes)}"
+    )
+    for warning in report.warnings:
+        console.line(f"warning: {warning}")

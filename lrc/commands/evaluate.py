@@ -1,0 +1,106 @@
+"""``lrc eval``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lrc.commands.base import Console, SubParsers, add_json, add_model, add_threads, add_verb
+from lrc.errors import LrcError
+from lrc.report import human_size, number, table, with_error
+
+#: What an evaluation tells, in the order of the table.
+FIGURES = (
+    "perplexity",
+    "perplexity_stderr",
+    "kl_divergence",
+    "kl_stderr",
+    "top1_agreement",
+    "tokens",
+)
+
+
+def add(subparsers: SubParsers) -> None:
+    """Add the verb."""
+    parser = add_verb(subparsers, "eval", run, "measure perplexity and distance to the original")
+    add_model(parser, "model directory, dense or compressed")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="text to predict (default: Python's help topics)"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="ORIGINAL",
+        help="model to compare predictions with: adds KL divergence and top-1 agreement",
+    )
+    parser.add_argument("--ctx", type=int, default=512, metavar="N", help="tokens of a window")
+    parser.add_argument(
+        "--score",
+        choices=("second-half", "all"),
+        default="second-half",
+        help="which tokens of a window count (default: second-half)",
+    )
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=40,
+        metavar="N",
+        help="how many windows from the start of the text, 0 for all (default: 40)",
+    )
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Evaluate and show the figures."""
+    if args.ctx < 2:
+        raise LrcError(f"--ctx {args.ctx} is too small; use at least 2 tokens")
+    if args.windows < 0:
+        raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
+    from lrc.evaluate import perplexity, text_windows
+    from lrc.load import load
+    from lrc.storage import storage
+
+    text = _text(args.text)
+    loaded = load(args.model)
+    against = None if args.against is None else load(args.against)
+    windows = text_windows(loaded.tokenizer, text, args.ctx, args.windows or None)
+    evaluation = perplexity(
+        loaded.model,
+        windows,
+        score=args.score,
+        against=None if against is None else against.model,
+        progress=console.progress,
+        threads=args.threads,
+    )
+    record = {name: getattr(evaluation, name) for name in FIGURES} | storage(loaded.source)
+    if args.json:
+        console.json(record)
+    else:
+        console.line(evaluation_table(record))
+
+
+def evaluation_table(record: dict[str, Any]) -> str:
+    """One line a figure."""
+    rows = [
+        ("perplexity", with_error(record["perplexity"], record["perplexity_stderr"])),
+        ("KL divergence", with_error(record["kl_divergence"], record["kl_stderr"])),
+        ("top-1 agreement", number(record["top1_agreement"])),
+        ("tokens scored", str(record["tokens"])),
+        ("bits per weight, linear layers", number(record["bits_per_weight_linear"])),
+        ("bits per weight, whole file", number(record["bits_per_weight_file"])),
+        ("size", human_size(record["file_bytes"])),
+    ]
+    return table(("", "value"), rows)
+
+
+def _text(path: Path | None) -> str:
+    if path is None:
+        from lrc.sample_text import help_topics_text
+
+        return help_topics_text()
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise LrcError(f"{path} is not UTF-8 text") from None

@@ -1,0 +1,169 @@
+"""The options of ``lrc compress`` that make up a :class:`~lrc.spec.CompressSpec`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from lrc.errors import SpecError
+from lrc.spec import (
+    FIXED_BITS,
+    RECIPES,
+    ROTATIONS,
+    STREAMS,
+    CompressSpec,
+    QuantSpec,
+)
+
+
+def rank_or_auto(text: str) -> int | Literal["auto"]:
+    """Parse ``--rank``: ``auto`` or a whole number."""
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a whole number") from None
+
+
+def add_spec_options(parser: argparse.ArgumentParser) -> None:
+    """Add every option that decides the bytes of the result.
+
+    An option that is not given leaves the value of ``--config``, or else the default.
+    """
+    default = CompressSpec()
+    solve, calib = default.decompose, default.calibration
+    matrix = parser.add_argument_group("each matrix")
+    matrix.add_argument(
+        "--bits", type=int, help=f"bits a weight of Q (default: {solve.quant.bits})"
+    )
+    matrix.add_argument(
+        "--codebook", choices=(*FIXED_BITS, "uniform", "lloyd-max"), help="how Q is coded"
+    )
+    matrix.add_argument(
+        "--group-size", type=int, help="weights that share a scale, 0 for a row (scalar codebooks)"
+    )
+    matrix.add_argument(
+        "--rank",
+        type=rank_or_auto,
+        metavar="auto|N",
+        help=f"rank of L R (default: {solve.low_rank.rank})",
+    )
+    matrix.add_argument(
+        "--factor-bits", type=int, help=f"bits of L and R (default: {solve.low_rank.factor_bits})"
+    )
+    matrix.add_argument("--recipe", choices=RECIPES, help=f"method (default: {solve.recipe})")
+    matrix.add_argument("--rotation", choices=ROTATIONS, help=f"(default: {solve.rotation})")
+    matrix.add_argument(
+        "--damping", type=float, help=f"share of diag(H) added to H (default: {solve.damping})"
+    )
+    matrix.add_argument(
+        "--iterations", type=int, help=f"most Q - LR alternations (default: {solve.iterations})"
+    )
+    calibration = parser.add_argument_group("calibration")
+    calibration.add_argument(
+        "--calib",
+        nargs="+",
+        metavar="FILE",
+        help="text or JSONL files (default: text that the model writes itself)",
+    )
+    calibration.add_argument(
+        "--nsamples", type=int, help=f"windows of text (default: {calib.nsamples})"
+    )
+    calibration.add_argument(
+        "--seqlen", type=int, help=f"tokens of a window (default: {calib.seqlen})"
+    )
+    calibration.add_argument("--streams", choices=STREAMS, help=f"(default: {calib.streams})")
+    calibration.add_argument(
+        "--mix",
+        type=float,
+        help=f"share of the original's inputs in the target (default: {calib.mix})",
+    )
+    rest = parser.add_argument_group("the rest")
+    rest.add_argument(
+        "--embed-bits", type=int, help=f"bits of the embeddings (default: {default.embed_bits})"
+    )
+    rest.add_argument(
+        "--head-bits", type=int, help=f"bits of an untied head (default: {default.head_bits})"
+    )
+    rest.add_argument("--seed", type=int, help=f"seed of everything drawn (default: {solve.seed})")
+    rest.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON of these values; options override it"
+    )
+
+
+def read_config(path: Path) -> CompressSpec:
+    """Read a :meth:`CompressSpec.to_dict` JSON file; anything left out keeps its default.
+
+    Raises
+    ------
+    SpecError
+        The file is not JSON, or holds an unknown name or a value of the wrong type.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise SpecError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    try:
+        return CompressSpec.from_dict(values)
+    except TypeError as error:
+        raise SpecError(f"{path} holds a value of the wrong type: {error}") from None
+
+
+def spec_from_options(args: argparse.Namespace) -> CompressSpec:
+    """Defaults, overridden by ``--config``, overridden by the options that were given.
+
+    Raises
+    ------
+    SpecError
+        The values, or their combination, are not allowed.
+    """
+    base = read_config(args.config) if args.config is not None else CompressSpec()
+    decompose = base.decompose
+    spec: CompressSpec = _replace(
+        base,
+        decompose=_replace(
+            decompose,
+            quant=_quant(decompose.quant, args.codebook, args.bits, args.group_size),
+            low_rank=_replace(decompose.low_rank, rank=args.rank, factor_bits=args.factor_bits),
+            recipe=args.recipe,
+            rotation=args.rotation,
+            damping=args.damping,
+            iterations=args.iterations,
+            seed=args.seed,
+        ),
+        calibration=_replace(
+            base.calibration,
+            files=None if args.calib is None else tuple(args.calib),
+            nsamples=args.nsamples,
+            seqlen=args.seqlen,
+            streams=args.streams,
+            mix=args.mix,
+        ),
+        embed_bits=args.embed_bits,
+        head_bits=args.head_bits,
+    )
+    return spec
+
+
+def _replace(record: Any, **given: Any) -> Any:
+    return dataclasses.replace(record, **{k: v for k, v in given.items() if v is not None})
+
+
+def _quant(
+    base: QuantSpec, codebook: str | None, bits: int | None, group_size: int | None
+) -> QuantSpec:
+    """Let a width alone pick its lattice, unless the configured codebook is scalar."""
+    if codebook is None:
+        keep = bits is None or bits == base.bits or base.codebook not in FIXED_BITS
+        codebook = base.codebook if keep else QuantSpec.for_bits(bits or base.bits).codebook
+    if bits is None:
+        bits = FIXED_BITS.get(codebook, base.bits)
+    if group_size is None:
+        group_size = 0 if codebook in FIXED_BITS else base.group_size
+    return QuantSpec(codebook=codebook, bits=bits, group_size=group_size)

@@ -1,0 +1,207 @@
+"""One matrix and one second moment in, one packed decomposition out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.decompose.base import Decomposition, Problem, Solution
+from lrc.decompose.caldera import caldera
+from lrc.decompose.plain import ldlq_only, low_rank_only, round_to_nearest
+from lrc.decompose.site import SiteMetric, site_metric
+from lrc.errors import NumericalError, SpecError
+from lrc.formats.matrix import PackedMatrix
+from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
+from lrc.linalg.norms import rms
+from lrc.quant import get_quantizer
+from lrc.spec import DecomposeSpec
+from lrc.threads import resolve_threads
+from lrc_kernels.hadamard_order import hadamard_block
+
+DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
+    "caldera": caldera,
+    "ldlq": ldlq_only,
+    "round-to-nearest": round_to_nearest,
+    "low-rank": low_rank_only,
+}
+
+
+def decompose(
+    W: NDArray[np.floating],
+    H: NDArray[np.floating] | None = None,
+    spec: DecomposeSpec | None = None,
+    *,
+    threads: int | None = None,
+) -> Decomposition:
+    """Decompose one matrix: minimise tr((W - Q - L R) H (W - Q - L R)^T).
+
+    Parameters
+    ----------
+    W : float array, shape (m, n)
+        Rows are outputs. Not modified.
+    H : float array, shape (n, n), optional
+        Second moment E[z z^T] of the inputs, symmetric positive semidefinite; the identity if
+        not given. Not modified.
+    spec : DecomposeSpec, optional
+        Recipe, codebook, rank, rotation, damping, seed.
+    threads : int, optional
+        Never changes the result.
+
+    Returns
+    -------
+    Decomposition
+
+    Raises
+    ------
+    SpecError
+        If the shapes disagree.
+    NumericalError
+        If W or H is not finite, or H cannot be factored.
+
+    Examples
+    --------
+    >>> import numpy as np, lrc
+    >>> W = np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)
+    >>> d = lrc.decompose(W)
+    >>> 2.0 < d.bits_per_weight < 2.1 and d.relative_error < 0.4
+    True
+    """
+    spec = spec or DecomposeSpec()
+    if W.ndim != 2 or 0 in W.shape:
+        raise SpecError(f"W has shape {W.shape}; expected a matrix (m, n) with m, n >= 1")
+    n = W.shape[1]
+    H = np.eye(n) if H is None else np.asarray(H, np.float64)
+    if H.shape != (n, n):
+        raise SpecError(f"H has shape {H.shape}; W {W.shape} needs ({n}, {n})")
+    metric = metric_for(H, None, spec, site="matrix")
+    weight = np.ascontiguousarray(W, np.float32)
+    return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
+
+
+def metric_for(
+    H: NDArray[np.float64], cross: NDArray[np.float64] | None, spec: DecomposeSpec, *, site: str
+) -> SiteMetric:
+    """The shared metric of a site, with signs drawn from the seed and the site's name."""
+    uses_codes = spec.recipe != "low-rank"
+    return site_metric(
+        H,
+        cross,
+        rotation=spec.rotation,
+        damping=spec.damping,
+        block_size=get_quantizer(spec.quant).block_size if uses_codes else 8,
+        seed=derive_seed(spec.seed, site, "in"),
+    )
+
+
+def decompose_at_site(
+    W: NDArray[np.float32],
+    metric: SiteMetric,
+    spec: DecomposeSpec,
+    *,
+    name: str,
+    mix: float = 0.0,
+    threads: int | None = None,
+) -> Decomposition:
+    """Decompose W (m, n) under a metric that other matrices share; ``mix`` as in calibration.
+
+    ``name`` fixes the output signs together with the seed.
+    """
+    if not np.isfinite(W).all():
+        raise NumericalError(f"{name}: weights of shape {W.shape} are not all finite")
+    m, _ = W.shape
+    signs_out = None
+    columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    fitted = metric.target(columns, mix)
+    if metric.signs is not None:
+        signs_out = random_signs(m, derive_seed(spec.seed, name, "out"))
+    original = _rotate_rows(columns, signs_out)
+    target = _rotate_rows(fitted, signs_out) if fitted is not columns else original
+    gain = float(np.float32(rms(target)))
+    divisor = gain if gain > 0 else 1.0
+    problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
+    solution = DECOMPOSERS[spec.recipe](problem)
+    packed = _pack(solution, W.shape, metric, spec, gain, signs_out)
+    return _measured(packed, solution, problem, original, divisor)
+
+
+def derive_seed(seed: int, *names: str) -> int:
+    """A seed for one named use; the same on every platform."""
+    return zlib.crc32("/".join((str(seed), *names)).encode())
+
+
+def _rotate_rows(
+    W: NDArray[np.float32], signs: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    turned = rotate_columns(np.ascontiguousarray(W.T), signs)
+    return np.ascontiguousarray(turned.T, dtype=np.float32)
+
+
+def _pack(
+    solution: Solution,
+    shape: tuple[int, int],
+    metric: SiteMetric,
+    spec: DecomposeSpec,
+    gain: float,
+    signs_out: NDArray[np.float32] | None,
+) -> PackedMatrix:
+    quant = spec.quant
+    has_codes = solution.codes is not None
+    scale = solution.scale if solution.scale is not None else np.zeros((1, 1), np.float32)
+    return PackedMatrix(
+        shape=(shape[0], shape[1]),
+        codebook=quant.codebook if has_codes else "none",
+        bits=quant.bits if has_codes else 0,
+        group_size=quant.group_size if has_codes else 0,
+        planes=get_quantizer(quant).pack(solution.codes) if solution.codes is not None else (),
+        scales=scale.astype(np.float16),
+        gain=gain,
+        rotation=spec.rotation,
+        signs_in=pack_signs(metric.signs) if metric.signs is not None else None,
+        signs_out=pack_signs(signs_out) if signs_out is not None else None,
+        left=solution.left,
+        right=solution.right,
+    )
+
+
+def _measured(
+    packed: PackedMatrix,
+    solution: Solution,
+    problem: Problem,
+    original: NDArray[np.float32],
+    divisor: float,
+) -> Decomposition:
+    """Errors from what was packed, not from what the solver believed."""
+    L, R = packed.low_rank()
+    decoded = (packed.quantized() + L @ R) / np.float32(divisor)
+    scaled = original / np.float32(divisor)
+    weight_energy = float(np.einsum("ij,ij->", scaled @ problem.metric.H, scaled, dtype=np.float64))
+    return Decomposition(
+        matrix=packed,
+        relative_error=problem.error(problem.target - decoded, problem.energy),
+        weight_error=problem.error(scaled - decoded, weight_energy),
+        trace=solution.trace,
+        damping=problem.metric.damping,
+        notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),
+    )
+
+
+def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:
+    notes = []
+    if packed.rotation == "hadamard":
+        for side, size in zip(("output", "input"), packed.shape, strict=True):
+            block = hadamard_block(size)[0]
+            if block != size:
+                notes.append(f"{side} side {size} is rotated in blocks of {block}")
+    n = packed.shape[1]
+    if packed.codebook.startswith("e8p") and n % 8:
+        notes.append(f"{n} columns padded to {n + -n % 8} for the lattice")
+    return tuple(notes)
+
+
+def _metric_notes(metric: SiteMetric) -> tuple[str, ...]:
+    if metric.retries == 0:
+        return ()
+    return (f"damping raised {metric.retries} times to {metric.damping:.1e}",)

@@ -1,0 +1,131 @@
+"""The low-rank half step: rank-constrained regression with quantized factors (LPLR)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.formats.matrix import Factor
+from lrc.linalg.lowrank import (
+    output_gram,
+    rank_constrained_regression,
+    solve_left,
+    solve_right,
+)
+from lrc.quant.factors import quantize_factor
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Packed factors, left as L^T (r, m) and right as R (r, n), with the loss they attain."""
+
+    left: Factor
+    right: Factor
+    loss: float
+
+    def product(self) -> NDArray[np.float32]:
+        """L R, float32 (m, n)."""
+        return self.left.to_dense().T @ self.right.to_dense()
+
+
+def pair_loss(
+    energy: float,
+    G: NDArray[np.float32],
+    H: NDArray[np.float32],
+    Lt: NDArray[np.float32],
+    R: NDArray[np.float32],
+) -> float:
+    """tr((A - L R) H (A - L R)^T) from ``energy`` = tr(A H A^T) and G = A H; cost 2 r n (m + n)."""
+    left = Lt.astype(np.float64)
+    cross = np.einsum("ij,ij->", left @ G, R, dtype=np.float64)
+    inner = (left @ left.T) * (R.astype(np.float64) @ (H @ R.T))
+    return float(energy - 2.0 * cross + inner.sum())
+
+
+def fit_factors(
+    A: NDArray[np.float32],
+    H: NDArray[np.float32],
+    rank: int,
+    bits: int,
+    *,
+    iterations: int,
+    warm: Pair | None = None,
+    seed: int,
+) -> Pair:
+    """Quantized L, R with the least loss seen while solving for each in turn.
+
+    Starts at the closed-form optimum and, if given, also at ``warm``'s R; every start ends on an
+    L solve. R is rounded before L is solved for it, so L absorbs what rounding R lost.
+
+    Parameters
+    ----------
+    A : float32 array, shape (m, n)
+    H : float32 array, shape (n, n)
+    rank, bits : int
+        ``bits`` 16 keeps float16 factors.
+    iterations : int
+        Solves for R after the first.
+
+    Notes
+    -----
+    Law: the loss is never above that of ``warm``. Cost 2 m n^2 for A H, then
+    O(r n (m + n)) an iteration. Source: CALDERA, arXiv 2405.18886 (LPLR).
+    """
+    G = A @ H
+    energy = float(np.einsum("ij,ij->", G, A, dtype=np.float64))
+    starts = [rank_constrained_regression(A, H, rank, seed=seed).R]
+    best: Pair | None = None
+    if warm is not None:
+        best = Pair(
+            warm.left,
+            warm.right,
+            pair_loss(energy, G, H, warm.left.to_dense(), warm.right.to_dense()),
+        )
+        starts.append(warm.right.to_dense().astype(np.float64))
+    for R in starts:
+        for _ in range(iterations):
+            right = quantize_factor(R, bits)
+            L = solve_left(A, H, right.to_dense())
+            left = quantize_factor(L.T, bits)
+            pair = Pair(left, right, pair_loss(energy, G, H, left.to_dense(), right.to_dense()))
+            if best is None or pair.loss < best.loss:
+                best = pair
+            R = solve_right(A, left.to_dense().T)
+    assert best is not None
+    return best
+
+
+def rank_curve(E: NDArray[np.float32], H: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Loss left after the best rank-r correction of E, r = 0 ... m: float64 (m + 1,)."""
+    values = np.maximum(np.linalg.eigvalsh(output_gram(E, H))[::-1], 0.0)
+    total = float(values.sum())
+    return np.maximum(total - np.concatenate(([0.0], np.cumsum(values))), 0.0)
+
+
+def choose_rank(
+    E: NDArray[np.float32], H: NDArray[np.float32], factor_bits: int, *, most_bits: float
+) -> tuple[int, str]:
+    """Rank whose fall in error pays for its bits, among multiples of 8, with the reason.
+
+    A backbone of b more bits a weight would lower the loss by 4^-b; rank r is worth its
+    ``r (m + n) factor_bits / (m n)`` bits only if it lowers the loss by more. Ranks that cost
+    over ``most_bits`` a weight are not considered. Cost 2 m n (m + n) and eigenvalues (m, m).
+    """
+    m, n = E.shape
+    per_rank = (m + n) * factor_bits / (m * n)
+    most = int(min(min(m, n) // 2, most_bits / per_rank)) // 8 * 8
+    curve = rank_curve(E, H)
+    if curve[0] <= 0 or most == 0:
+        return 0, "rank 0: nothing to correct" if curve[0] <= 0 else "rank 0: rank 8 is too large"
+    ranks = np.arange(0, most + 1, 8)
+    worth = 0.5 * np.log2(np.maximum(curve[ranks], 1e-300) / curve[0]) + ranks * per_rank
+    rank = int(ranks[int(np.argmin(worth))])
+    fall = 1.0 - float(np.sqrt(curve[8] / curve[0]))
+    even = 1.0 - 2.0 ** (-8 * per_rank)
+    verdict = "pays" if rank else "does not pay"
+    return rank, (
+        f"rank {rank}: low rank {verdict} (rank 8 lowers the error by {fall:.1%}, "
+        f"its bits given to Q would by {even:.1%})"
+    )

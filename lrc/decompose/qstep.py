@@ -1,0 +1,129 @@
+"""The Q half step: scale, round with feedback, polish."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.decompose.base import Problem
+from lrc.linalg.norms import proxy_loss
+from lrc.quant import get_quantizer
+from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
+from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
+
+#: Multiples of the RMS rule tried on a sample of rows: feedback widens what is rounded.
+_MULTIPLES = (0.9, 0.95, 1.0, 1.05)
+_SAMPLE_ROWS = 64
+#: Standard deviation of the dither in scales: enough to reach neighbours of the nearest codeword.
+_DITHER = 0.2
+
+
+def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Decode-side scales of A, shape (1|m, groups), in float16 values.
+
+    One scale a matrix when it is rotated and the codebook has no groups, since every row then
+    looks alike; one a row or a group otherwise.
+    """
+    quantizer = get_quantizer(problem.spec.quant)
+    if problem.spec.quant.group_size or problem.metric.signs is None:
+        return group_scales(A, quantizer, problem.spec.quant.group_size)
+    return matrix_scale(A, quantizer)
+
+
+def grid(problem: Problem, scale: NDArray[np.float32]) -> Grid:
+    """The rounding grid of the problem with these stored scales."""
+    wide = spread(scale, problem.spec.quant.group_size, problem.target.shape[1])
+    return Grid(get_quantizer(problem.spec.quant), wide)
+
+
+def nearest(problem: Problem) -> tuple[Rounded, NDArray[np.float32]]:
+    """Round each weight on its own: no feedback, no scale search."""
+    scale = stored_scale(problem, problem.target)
+    return round_to_nearest(problem.target, grid(problem, scale)), scale
+
+
+def search_scale(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: NDArray[np.float32],
+    feedback: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Stored scales of A times the multiple with the least loss on a sample of rows.
+
+    Cost: four roundings of at most 64 rows.
+    """
+    rule = stored_scale(problem, A)
+    rows = np.unique(np.linspace(0, len(A) - 1, min(_SAMPLE_ROWS, len(A))).astype(int))
+    sample = np.ascontiguousarray(A[rows])
+    losses = []
+    for multiple in _MULTIPLES:
+        scale = as_stored(rule * multiple)
+        part = scale if len(scale) == 1 else scale[rows]
+        rounded = ldlq(sample, feedback, grid(problem, part), threads=1)
+        losses.append(proxy_loss(sample - rounded.values, H))
+    return as_stored(rule * _MULTIPLES[int(np.argmin(losses))])
+
+
+def feedback_rounding(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: NDArray[np.float32],
+    feedback: NDArray[np.float32],
+    scale: NDArray[np.float32],
+) -> tuple[Rounded, NDArray[np.float32]]:
+    """LDLQ of A with ``feedback``, then polish under the undamped H; codes and final scales."""
+    rounded = ldlq(A, feedback, grid(problem, scale), threads=problem.threads)
+    return polished(problem, A, H, rounded, scale)
+
+
+def polished(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: NDArray[np.float32],
+    rounded: Rounded,
+    scale: NDArray[np.float32],
+) -> tuple[Rounded, NDArray[np.float32]]:
+    """Polish in turn with the closed-form gain of all scales together; no step raises the loss.
+
+    Half of the spec's sweeps, the gain, the same again, and as many sweeps once more dithered.
+    """
+    spec = problem.spec
+    plain = spec.polish_sweeps // 2
+    for turn, (sweeps, dither) in enumerate(((plain, 0.0), (plain, 0.0), (2 * plain, _DITHER))):
+        if sweeps == 0:
+            break
+        rounded = polish(
+            A,
+            rounded,
+            H,
+            grid(problem, scale),
+            sweeps,
+            dither=dither,
+            seed=spec.seed,
+            threads=problem.threads,
+        )
+        if turn == 0:
+            rounded, scale = _refit_scale(problem, A, H, rounded, scale)
+    return rounded, scale
+
+
+def _refit_scale(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: NDArray[np.float32],
+    rounded: Rounded,
+    scale: NDArray[np.float32],
+) -> tuple[Rounded, NDArray[np.float32]]:
+    """Multiply all scales by <A H, Q> / <Q H, Q>, if that still helps after float16 storage."""
+    QH = rounded.values @ H
+    energy = float(np.einsum("ij,ij->", QH, rounded.values, dtype=np.float64))
+    if energy <= 0:
+        return rounded, scale
+    gain = float(np.einsum("ij,ij->", QH, A, dtype=np.float64)) / energy
+    fresh = as_stored(scale * gain)
+    ratio = np.divide(fresh, scale, out=np.ones_like(scale), where=scale > 0)
+    wide = spread(ratio, problem.spec.quant.group_size, A.shape[1])
+    moved = Rounded(rounded.codes, rounded.values * wide)
+    if proxy_loss(A - moved.values, H) < proxy_loss(A - rounded.values, H):
+        return moved, fresh
+    return rounded, scale

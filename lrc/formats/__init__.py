@@ -1,0 +1,1 @@
+"""Files in, files out: checkpoints, the packed format, and conversions at the border."""

@@ -1,0 +1,222 @@
+"""A dense checkpoint: a Hugging Face directory of config.json and safetensors shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import FormatError
+from lrc.formats.safetensors_file import SafetensorsFile
+from lrc.formats.strict_json import read_object
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_WEIGHTS = (*_PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
+_HASH_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights of a dense model, memory-mapped; make one with :meth:`open`.
+
+    Attributes
+    ----------
+    path
+        The directory.
+    config
+        Its config.json.
+    shards
+        Tensor name to the file that holds it.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    shards: Mapping[str, SafetensorsFile]
+    kind: ClassVar[str] = "dense"
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a directory and check every header in it.
+
+        Raises
+        ------
+        FormatError
+            Not a directory; no config.json or no safetensors weights; an index that leaves
+            the directory or names a missing file or tensor; a malformed safetensors file.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise FormatError(f"model {path} {what}; expected a directory with config.json")
+        if not (root / "config.json").is_file():
+            raise FormatError(f"{path} has no config.json; expected a Hugging Face model directory")
+        config = read_object(contained(root, "config.json"), unique=False)
+        if (root / SINGLE).exists():
+            file = SafetensorsFile(contained(root, SINGLE))
+            return cls(root, config, dict.fromkeys(file.names, file))
+        if (root / INDEX).exists():
+            return cls(root, config, _open_index(root))
+        raise FormatError(_no_weights(root))
+
+    def names(self) -> tuple[str, ...]:
+        """Tensor names, sorted."""
+        return tuple(sorted(self.shards))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return name in self.shards
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor; FormatError when there is none."""
+        return self._shard(name).info(name).shape
+
+    def dense(self, name: str, *, check_finite: bool = False) -> NDArray[np.float32]:
+        """Read one tensor as float32, its shape as stored.
+
+        Parameters
+        ----------
+        name
+            Tensor name.
+        check_finite
+            Refuse NaN and infinity.
+
+        Raises
+        ------
+        FormatError
+            No such tensor, not a floating-point one, or not finite.
+        """
+        values = self._shard(name).float32(name)
+        if check_finite and not np.isfinite(values).all():
+            bad = int(values.size - np.isfinite(values).sum())
+            raise FormatError(
+                f"tensor {name!r} of {self.path} has {bad} values that are NaN or infinite; "
+                "the checkpoint is damaged"
+            )
+        return values
+
+    def linear(self, name: str, *, check_finite: bool = True) -> NDArray[np.float32]:
+        """Read the weight of a linear layer, (out, in) float32; refuses non-finite values.
+
+        Raises
+        ------
+        FormatError
+            As :meth:`dense`, or the tensor is not a matrix.
+        """
+        if len(self.shape(name)) != 2:
+            raise FormatError(f"tensor {name!r} has shape {self.shape(name)}; expected a matrix")
+        return self.dense(name, check_finite=check_finite)
+
+    def other_files(self) -> tuple[Path, ...]:
+        """Every visible file of the directory that holds no weights, config.json included."""
+        return other_files(self.path)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the weight files on disk."""
+        return sum(path.stat().st_size for path in self._files())
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over config.json and every weight file, headers included."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        total = hashlib.sha256()
+        for path in (self.path / "config.json", *self._files()):
+            total.update(_file_digest(path))
+        return total.hexdigest()
+
+    def _files(self) -> tuple[Path, ...]:
+        return tuple(sorted({file.path for file in self.shards.values()}))
+
+    def _shard(self, name: str) -> SafetensorsFile:
+        try:
+            return self.shards[name]
+        except KeyError:
+            raise FormatError(f"{self.path} has no tensor {name!r}") from None
+
+
+def contained(root: Path, name: str) -> Path:
+    """Path of the file ``name`` of a directory, which must not lead out of it.
+
+    Links are followed and must end inside ``root``. The one exception is the layout of the
+    Hugging Face cache, whose ``snapshots/REVISION`` directories link into ``blobs`` beside.
+
+    Raises
+    ------
+    FormatError
+        ``name`` is absolute, has a ``..`` part or ends elsewhere through a link.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name or not parts[0] or ":" in name or ".." in parts or "\0" in name:
+        raise FormatError(f"{root} names the file {name!r}, which is not inside the directory")
+    home, target = root.resolve(), (root / name).resolve()
+    allowed = [home]
+    if home.parent.name == "snapshots":
+        allowed.append(home.parent.parent / "blobs")
+    if not any(target.is_relative_to(folder) for folder in allowed):
+        raise FormatError(f"{root / name} is a link that leads out of the directory; copy the file")
+    return root / name
+
+
+def other_files(root: Path) -> tuple[Path, ...]:
+    """Visible files directly in ``root`` that hold neither weights nor an index of weights."""
+    return tuple(
+        contained(root, path.name)
+        for path in sorted(root.iterdir())
+        if path.is_file()
+        and not path.name.startswith(".")
+        and path.suffix not in _WEIGHTS
+        and not path.name.endswith((".safetensors.index.json", ".bin.index.json"))
+    )
+
+
+def _open_index(root: Path) -> dict[str, SafetensorsFile]:
+    """Tensor name to shard, as model.safetensors.index.json says."""
+    weight_map = read_object(contained(root, INDEX)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{root / INDEX} has no weight_map from tensor names to files")
+    if not all(isinstance(name, str) for name in weight_map.values()):
+        raise FormatError(f"{root / INDEX}: weight_map must give a file name for each tensor")
+    files = {}
+    for name in sorted(set(weight_map.values())):
+        path = contained(root, name)
+        if not path.is_file():
+            raise FormatError(f"{root / INDEX} names {name}, which is missing; fetch it again")
+        files[name] = SafetensorsFile(path)
+    for tensor, name in weight_map.items():
+        if tensor not in files[name].names:
+            raise FormatError(f"{root / INDEX} puts {tensor!r} in {name}, which does not hold it")
+    return {tensor: files[weight_map[tensor]] for tensor in sorted(weight_map)}
+
+
+def _no_weights(root: Path) -> str:
+    names = sorted(path.name for path in root.iterdir())
+    pickles = [name for name in names if name.endswith(_PICKLES)]
+    if pickles:
+        return (
+            f"{root} has only pickled weights ({pickles[0]}), which can run code when read; "
+            "expected model.safetensors: convert them first"
+        )
+    if any(name.endswith(".gguf") for name in names):
+        return f"{root} has a GGUF file but no {SINGLE}; use import-gguf first"
+    return f"{root} has neither {SINGLE} nor {INDEX}"
+
+
+def _file_digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_HASH_CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.digest()

@@ -1,0 +1,99 @@
+"""A compressed model as an ordinary dense Hugging Face directory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import FormatError
+from lrc.formats.atomic import atomic_directory, check_output, json_bytes
+from lrc.formats.packed import open_model_files
+from lrc.formats.safetensors_file import TensorSpec
+from lrc.formats.sharded import MAX_SHARD_BYTES, write_weights
+
+#: Called with what is being done, units done and units in all.
+Progress = Callable[[str, int, int], None]
+
+
+def export_hf(
+    packed_dir: Path | str,
+    out_dir: Path | str,
+    progress: Progress | None = None,
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> Path:
+    """Decode a model into float16 weights that any Hugging Face program reads.
+
+    One tensor at a time is in memory. Every other file is copied byte for byte, except that
+    config.json tells the new dtype.
+
+    Parameters
+    ----------
+    packed_dir
+        A compressed directory; a dense one is rewritten in float16.
+    out_dir
+        Made by this call; must not exist.
+    progress
+        Told after each tensor.
+    max_shard_bytes
+        Weights beyond this size are split into several files.
+
+    Returns
+    -------
+    Path
+        ``out_dir``.
+
+    Raises
+    ------
+    FormatError
+        The model cannot be read, or a weight does not fit into float16.
+    OutputError
+        ``out_dir`` exists or cannot be written.
+    """
+    target = Path(out_dir)
+    check_output(target)
+    source = open_model_files(packed_dir)
+    specs = {name: TensorSpec("F16", source.shape(name)) for name in source.names()}
+    done = 0
+
+    def read(name: str) -> NDArray[Any]:
+        nonlocal done
+        values = to_float16(source.dense(name), name)
+        done += 1
+        if progress is not None:
+            progress("exporting weights", done, len(specs))
+        return values
+
+    with atomic_directory(target) as work:
+        for file in source.other_files():
+            if file.name != "config.json":
+                shutil.copyfile(file, work / file.name)
+        (work / "config.json").write_bytes(json_bytes(_with_dtype(source.config)))
+        write_weights(work, specs, read, max_shard_bytes=max_shard_bytes)
+    return target
+
+
+def to_float16(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
+    """Round to float16; FormatError naming the tensor when a value is beyond its range.
+
+    Examples
+    --------
+    >>> to_float16(np.array([1.0, 0.1], np.float32), "w").tolist()
+    [1.0, 0.0999755859375]
+    """
+    largest = float(np.abs(values).max(initial=0))
+    if not largest <= float(np.finfo(np.float16).max):
+        raise FormatError(f"tensor {name!r} reaches {largest:g}, which float16 cannot hold")
+    with np.errstate(under="ignore"):
+        return values.astype(np.float16)
+
+
+def _with_dtype(config: dict[str, Any]) -> dict[str, Any]:
+    """Copy of the config that says float16, under the key that it used."""
+    key = "dtype" if "dtype" in config and "torch_dtype" not in config else "torch_dtype"
+    return {**config, key: "float16"}

@@ -1,0 +1,146 @@
+"""Damping, Cholesky and the block LDL factorisation of a second moment H."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from lrc.errors import NumericalError
+
+#: Damping grows by this factor at each retry, from at least ``_FIRST_RETRY``.
+_GROWTH = 10.0
+_FIRST_RETRY = 1e-6
+_MAX_RETRIES = 8
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Lower Cholesky factor of ``H + ridge * diag(H)``; ``ridge`` is 0 unless retries were due."""
+
+    cholesky: NDArray[np.float64]
+    ridge: float
+    retries: int
+
+
+def damping_shift(H: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
+    """What damping adds to the diagonal of H: ``damping * diag(H)``, float64 (n,).
+
+    Equilibrated: each channel is damped in proportion to its own energy, so a few channels of
+    huge activations do not swamp the others as a share of the mean diagonal would. A channel
+    that is never active gets the smallest positive diagonal entry (1 if all are zero), so
+    that it cannot make H singular.
+
+    Raises
+    ------
+    NumericalError
+        If H is not finite.
+    """
+    diagonal = np.diag(H)
+    if not np.isfinite(H).all():
+        raise NumericalError(f"second moment of shape {H.shape} has entries that are not finite")
+    alive = diagonal > 0
+    floor = float(diagonal[alive].min()) if alive.any() else 1.0
+    return np.where(alive, damping * diagonal, floor)
+
+
+def factor(H: NDArray[np.float64]) -> Factored:
+    """Lower Cholesky factor, adding to the diagonal until there is one.
+
+    H (n, n) float64, symmetric, is not modified; it should carry its damping already. On failure
+    a share of the diagonal is added, from 1e-6 upwards in factors of ten, eight times at most.
+
+    Raises
+    ------
+    NumericalError
+        If H is not finite, or still not positive definite after the last increase.
+
+    Notes
+    -----
+    Cost n^3/3 a try.
+    """
+    ridge = 0.0
+    for retry in range(_MAX_RETRIES + 1):
+        matrix = H
+        if ridge > 0:
+            matrix = H.copy()
+            matrix[np.diag_indices_from(matrix)] += ridge * np.maximum(
+                np.diag(H), float(np.diag(H).max()) * _FIRST_RETRY
+            )
+        try:
+            lower = scipy.linalg.cholesky(matrix, lower=True)
+        except np.linalg.LinAlgError:
+            ridge = max(ridge * _GROWTH, _FIRST_RETRY)
+            continue
+        except ValueError as error:
+            raise NumericalError(f"second moment of shape {H.shape} is not finite") from error
+        return Factored(lower, ridge, retry)
+    raise NumericalError(
+        f"second moment of shape {H.shape} is not positive definite after {_MAX_RETRIES} "
+        f"increases of the damping (last {ridge:.1e}); use more calibration tokens"
+    )
+
+
+@dataclass(frozen=True)
+class BlockLDL:
+    """H = unit @ D @ unit^T with ``unit`` unit block lower triangular and D block diagonal.
+
+    ``unit`` is (n, n); ``diagonal`` is (n/b, b, b), a ragged last block padded by identity.
+    """
+
+    unit: NDArray[np.float64]
+    diagonal: NDArray[np.float64]
+    block_size: int
+
+
+def block_ldl(cholesky: NDArray[np.float64], block_size: int) -> BlockLDL:
+    """Block LDL of H from its lower Cholesky factor C, H = C C^T.
+
+    D_i = C_ii C_ii^T and unit[:, i] = C[:, i] C_ii^{-1}; the last block may be ragged.
+    Law: unit D unit^T = H to ``8 n eps``, diagonal blocks of ``unit`` are I. Cost n^2 b.
+    """
+    n = len(cholesky)
+    count = -(-n // block_size)
+    unit = np.zeros_like(cholesky)
+    diagonal = np.broadcast_to(np.eye(block_size), (count, block_size, block_size)).copy()
+    for i in range(count):
+        a, b = i * block_size, min((i + 1) * block_size, n)
+        corner = cholesky[a:b, a:b]
+        # C[a:, blk] corner^{-1}, solved transposed: corner^T y = C^T.
+        unit[a:, a:b] = scipy.linalg.solve_triangular(
+            corner, cholesky[a:, a:b].T, lower=True, trans="T", check_finite=False
+        ).T
+        unit[a:b, a:b] = np.eye(b - a)
+        diagonal[i, : b - a, : b - a] = corner @ corner.T
+    return BlockLDL(unit, diagonal, block_size)
+
+
+def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[np.float32]:
+    """Strictly block-lower part of the unit factor, float32 (n, n): the feedback of LDLQ."""
+    unit = block_ldl(cholesky, block_size).unit
+    n = len(unit)
+    for a in range(0, n, block_size):
+        unit[a : a + block_size, a : a + block_size] = 0.0
+    return unit.astype(np.float32)
+
+
+def schur_complement(
+    H: NDArray[np.float64], R: NDArray[np.floating], *, ridge: float = 1e-10
+) -> NDArray[np.float64]:
+    """H - H R^T (R H R^T)^{-1} R H: the metric of what a later refit of L cannot absorb.
+
+    For any B, ``tr(B H' B^T) = min_L tr((B - L R) H (B - L R)^T)``; H' is symmetric, positive
+    semidefinite and H' R^T = 0. H (n, n) float64, R (r, n). Cost 2 r n^2. ``ridge`` is a share
+    of the mean diagonal of R H R^T, against linearly dependent rows of R.
+
+    Source: variable projection; equals the "Hessian downdate" of CALDERA.
+    """
+    RH = np.asarray(R, np.float64) @ H
+    gram = RH @ np.asarray(R, np.float64).T
+    gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-300)
+    lower = scipy.linalg.cholesky(0.5 * (gram + gram.T), lower=True, check_finite=False)
+    half = scipy.linalg.solve_triangular(lower, RH, lower=True, check_finite=False)
+    result: NDArray[np.float64] = H - half.T @ half
+    return 0.5 * (result + result.T)

@@ -1,0 +1,55 @@
+"""Randomized Hadamard rotation of a weight matrix and of its second moment.
+
+W_r = M_m S_out W S_in M_n^T and H_r = M_n S_in H S_in M_n^T with random signs S and orthonormal
+M: spreads outliers over all entries and leaves tr(W H W^T) unchanged.
+Source: QuIP#, arXiv 2402.04396, section 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc_kernels.rotate import hadamard_transform
+
+
+def random_signs(n: int, seed: int) -> NDArray[np.float32]:
+    """Signs +-1, float32 (n,), fixed by ``seed``."""
+    bits = np.random.default_rng(seed).integers(0, 2, size=n)
+    return (1 - 2 * bits).astype(np.float32)
+
+
+def pack_signs(signs: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """One bit a sign, little-endian, 1 = negative."""
+    return np.packbits(signs < 0, bitorder="little")
+
+
+def rotate_columns(
+    W: NDArray[np.floating], signs: NDArray[np.float32] | None
+) -> NDArray[np.floating]:
+    """W S M_n^T for W (m, n); W itself when ``signs`` is None."""
+    if signs is None:
+        return W
+    return hadamard_transform(W * signs.astype(W.dtype))
+
+
+def rotate_weight(
+    W: NDArray[np.float32],
+    signs_in: NDArray[np.float32] | None,
+    signs_out: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """M_m S_out W S_in M_n^T, float32 (m, n)."""
+    turned = rotate_columns(W, signs_in)
+    turned = rotate_columns(np.ascontiguousarray(turned.T), signs_out).T
+    return np.ascontiguousarray(turned, dtype=np.float32)
+
+
+def rotate_moment(
+    H: NDArray[np.float64], signs: NDArray[np.float32] | None
+) -> NDArray[np.float64]:
+    """M S H S M^T, symmetric float64 (n, n)."""
+    if signs is None:
+        return H
+    half = rotate_columns(H, signs)
+    full: NDArray[np.float64] = rotate_columns(np.ascontiguousarray(half.T), signs)
+    return 0.5 * (full + full.T)

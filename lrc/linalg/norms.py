@@ -1,0 +1,33 @@
+"""The proxy loss tr(E H E^T) and what is derived from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def proxy_loss(E: NDArray[np.floating], H: NDArray[np.floating]) -> float:
+    """tr(E H E^T) = E||E z||^2 for z with second moment H; E (m, n), H (n, n). Cost 2 m n^2."""
+    EH = E @ H.astype(E.dtype, copy=False)
+    return float(np.einsum("ij,ij->", EH, E, dtype=np.float64))
+
+
+def relative_proxy_error(
+    E: NDArray[np.floating], W: NDArray[np.floating], H: NDArray[np.floating]
+) -> float:
+    """sqrt(tr(E H E^T) / tr(W H W^T)); 0 when both vanish, inf when only W's does."""
+    loss, energy = proxy_loss(E, H), proxy_loss(W, H)
+    if energy <= 0:
+        return 0.0 if loss <= 0 else float("inf")
+    return float(np.sqrt(max(loss, 0.0) / energy))
+
+
+def rms(W: NDArray[np.floating]) -> float:
+    """Root mean square of all entries, float64."""
+    return float(np.sqrt(np.einsum("ij,ij->", W, W, dtype=np.float64) / max(W.size, 1)))
+
+
+def incoherence(W: NDArray[np.floating]) -> float:
+    """max|W| sqrt(m n) / ||W||_F: 1 for a flat matrix, sqrt(m n) for a single spike."""
+    scale = rms(W)
+    return float(np.abs(W).max() / scale) if scale > 0 else 0.0

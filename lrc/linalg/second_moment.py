@@ -1,0 +1,98 @@
+"""Second moments of the inputs of a linear layer, streamed over chunks of tokens.
+
+H = E[z z^T] of the inputs z that the compressed model sees, and, where two streams run,
+C = E[x z^T] with the original model's inputs x at the same tokens. Products are float32
+GEMMs over one chunk; sums over chunks are float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import CalibrationError, SpecError
+
+
+@dataclass(frozen=True)
+class ChunkMoment:
+    """Unnormalised moments of one chunk.
+
+    ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``rows`` counts the finite
+    rows that entered, ``dropped`` those that did not.
+    """
+
+    second: NDArray[np.float32]
+    cross: NDArray[np.float32] | None
+    rows: int
+    dropped: int
+
+
+def chunk_moment(z: NDArray[np.float32], x: NDArray[np.float32] | None = None) -> ChunkMoment:
+    """Moments of one chunk: z, and x where two streams run, are float32 (T, n).
+
+    A token whose row is not finite in either stream is left out and counted: one such row would
+    poison whole rows of H, and no damping repairs that. Cost 2 T n^2 for each moment.
+    """
+    if x is not None and x.shape != z.shape:
+        raise SpecError(f"streams of shapes {x.shape} and {z.shape} must agree")
+    # A finite sum of squares proves a finite row without a boolean array of the full size.
+    finite = np.isfinite(np.einsum("ij,ij->i", z, z))
+    if x is not None:
+        finite &= np.isfinite(np.einsum("ij,ij->i", x, x))
+    if not finite.all():
+        z = z[finite]
+        x = x[finite] if x is not None else None
+    cross = x.T @ z if x is not None else None
+    return ChunkMoment(z.T @ z, cross, int(finite.sum()), int((~finite).sum()))
+
+
+class SecondMoment:
+    """Running sums of :class:`ChunkMoment`, float64 (n, n); memory 8 n^2 bytes a moment."""
+
+    def __init__(self, n: int, *, cross: bool = False) -> None:
+        self.n = n
+        self.rows = 0
+        self.dropped = 0
+        self._second = np.zeros((n, n))
+        self._cross = np.zeros((n, n)) if cross else None
+
+    def add(self, chunk: ChunkMoment) -> None:
+        """Add one chunk's sums."""
+        if chunk.second.shape != (self.n, self.n):
+            raise SpecError(f"chunk of width {chunk.second.shape[0]} added to moment of {self.n}")
+        if self._cross is not None:
+            if chunk.cross is None:
+                raise SpecError("a two-stream moment needs both streams in every chunk")
+            self._cross += chunk.cross
+        self._second += chunk.second
+        self.rows += chunk.rows
+        self.dropped += chunk.dropped
+
+    def matrix(self) -> NDArray[np.float64]:
+        """H = sum z z^T / rows, symmetric, float64 (n, n).
+
+        Raises
+        ------
+        CalibrationError
+            If no finite row was seen.
+        """
+        self._require_rows()
+        H = self._second / self.rows
+        H += H.T.copy()
+        H *= 0.5
+        return H
+
+    def cross(self) -> NDArray[np.float64]:
+        """C = sum x z^T / rows, float64 (n, n)."""
+        self._require_rows()
+        if self._cross is None:
+            raise SpecError("this moment was built with one stream")
+        return self._cross / self.rows
+
+    def _require_rows(self) -> None:
+        if self.rows == 0:
+            raise CalibrationError(
+                f"no finite activation among {self.dropped} tokens; check the model's weights"
+            )

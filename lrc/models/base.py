@@ -1,0 +1,61 @@
+"""What every model family is built from: where weights come from, and sites."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import FormatError
+
+if TYPE_CHECKING:
+    from lrc.formats.matrix import PackedMatrix
+
+Array = NDArray[np.float32]
+Ids = NDArray[np.integer]
+
+
+class WeightSource(Protocol):
+    """Named weights and the configuration they belong to: a dense or a packed checkpoint."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The parsed ``config.json``."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether the tensor ``name`` is stored."""
+        ...
+
+    def dense(self, name: str) -> Array:
+        """Read the tensor ``name`` as float32."""
+        ...
+
+    def linear(self, name: str) -> Array | PackedMatrix:
+        """Read the matrix ``name``, packed where it is stored packed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a block whose activations feed one or more linear layers."""
+
+    name: str
+    linears: tuple[str, ...]
+
+
+def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Refuse a tensor whose shape is not what the configuration implies.
+
+    Raises
+    ------
+    FormatError
+        Naming the tensor and both shapes.
+    """
+    if tuple(got) != expected:
+        raise FormatError(
+            f"tensor {name} has shape {tuple(got)} and config.json implies {expected}; "
+            "the weights and the configuration do not belong together"
+        )

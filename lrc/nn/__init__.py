@@ -1,0 +1,1 @@
+"""Layers of a running model, on dense or on packed weights."""

@@ -1,0 +1,82 @@
+"""Causal attention with grouped queries, in BLAS products over small blocks of queries."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+#: Queries worked on together: keys after the block are never touched, scores stay in cache.
+QUERY_BLOCK = 128
+#: Scores that exist at the same time: with very many keys, blocks of queries get smaller.
+MAX_SCORES = 1 << 24
+
+
+def attention(q: Array, k: Array, v: Array) -> Array:
+    """Softmax attention of the last T tokens over all S tokens, each seeing itself and before.
+
+    Parameters
+    ----------
+    q : (B, T, heads, D) float32
+    k, v : (B, kv_heads, S, D) float32, S >= T
+        Any strides whose last axis is contiguous; ``heads`` is a multiple of ``kv_heads``.
+
+    Returns
+    -------
+    (B, T, heads * D) float32
+    """
+    batch, tokens, heads, dim = q.shape
+    kv_heads = k.shape[1]
+    grouped = (batch, tokens, kv_heads, heads // kv_heads, dim)
+    q = (q * np.float32(dim**-0.5)).reshape(grouped)
+    if tokens == 1:
+        return _attend_last(q, k, v).reshape(batch, 1, heads * dim)
+    out = np.empty(grouped, np.float32)
+    before = k.shape[2] - tokens
+    size = max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * k.shape[2])))
+    for b in range(batch):
+        for start in range(0, tokens, size):
+            end = min(start + size, tokens)
+            seen = before + end
+            block = q[b, start:end].transpose(1, 2, 0, 3)
+            mixed = _attend_block(block, k[b, :, None, :seen], v[b, :, None, :seen])
+            out[b, start:end] = mixed.transpose(2, 0, 1, 3)
+    return out.reshape(batch, tokens, heads * dim)
+
+
+def _softmax_terms(scores: Array) -> Array:
+    """Replace ``scores`` (work) by exp(score - row maximum); return the row sums (..., 1)."""
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    total: Array = scores.sum(axis=-1, keepdims=True)
+    return total
+
+
+def _attend_last(q: Array, k: Array, v: Array) -> Array:
+    """Attend with one query a sequence: q (B, 1, kv, group, D) over k, v (B, kv, S, D).
+
+    Matrix-vector products: with a handful of queries they beat BLAS's packing of k and v.
+    """
+    keys, values = k[:, :, None], v[:, :, None]
+    scores: Array = (keys @ q[:, 0, ..., None])[..., 0]
+    total = _softmax_terms(scores)
+    mixed: Array = (scores[..., None, :] @ values)[..., 0, :]
+    mixed /= total
+    return mixed
+
+
+def _attend_block(q: Array, k: Array, v: Array) -> Array:
+    """Attend with queries (kv, group, t, D) that are the last t of the keys (kv, 1, S, D)."""
+    t = q.shape[2]
+    scores: Array = q @ k.transpose(0, 1, 3, 2)
+    scores[..., -t:] += _future(t)
+    total = _softmax_terms(scores)
+    mixed: Array = scores @ v
+    mixed /= total
+    return mixed
+
+
+def _future(t: int) -> Array:
+    """-inf above the diagonal, (t, t) float32."""
+    return np.triu(np.full((t, t), -np.inf, np.float32), 1)

@@ -1,0 +1,54 @@
+"""Normalisation and activation in float32, without temporaries that are not needed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def rms_norm(x: Array, weight: Array, eps: float) -> Array:
+    """Root-mean-square normalisation along the last axis (Zhang and Sennrich, 2019).
+
+    Parameters
+    ----------
+    x : (..., n) float32
+    weight : (n,) float32
+    eps : float
+        Added to the mean square.
+
+    Returns
+    -------
+    (..., n) float32, ``weight * x / sqrt(mean(x**2) + eps)``.
+    """
+    scale = np.vecdot(x, x)[..., None]
+    scale *= np.float32(1 / x.shape[-1])
+    scale += np.float32(eps)
+    np.sqrt(scale, out=scale)
+    y: Array = x / scale
+    y *= weight
+    return y
+
+
+def silu(x: Array, *, out: Array | None = None) -> Array:
+    """``x * sigmoid(x)`` elementwise, finite for every finite x.
+
+    Parameters
+    ----------
+    x : float32 of any shape
+    out : array like ``x`` or None
+        Where the result goes; may be ``x`` itself.
+    """
+    with np.errstate(over="ignore"):  # exp(-x) = inf gives the right limit, -0
+        denominator = np.exp(-x)
+    denominator += np.float32(1)
+    result: Array = np.divide(x, denominator, out=out)
+    return result
+
+
+def gated_silu(gate: Array, up: Array) -> Array:
+    """SwiGLU's ``silu(gate) * up`` as a fresh array (Shazeer, 2020)."""
+    result = silu(gate)
+    result *= up
+    return result

@@ -1,0 +1,78 @@
+"""Decode-side scales: one a matrix, a row, or a group of columns in a row; float16 on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.quant.base import Quantizer
+
+#: Multiples of the RMS rule that are tried for each row or group.
+_MULTIPLES = (0.7, 0.8, 0.87, 0.93, 1.0, 1.07, 1.15, 1.25, 1.4)
+
+
+def as_stored(scale: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The float32 values that come back from float16 storage."""
+    limit = np.finfo(np.float16)
+    clipped = np.where(scale > 0, np.clip(scale, limit.smallest_subnormal, limit.max), 0.0)
+    return clipped.astype(np.float16).astype(np.float32)
+
+
+def matrix_scale(W: NDArray[np.float32], quantizer: Quantizer) -> NDArray[np.float32]:
+    """One scale (1, 1) by the RMS rule: the input that a unit-variance codebook expects."""
+    mean_square = np.einsum("ij,ij->", W, W, dtype=np.float64) / max(W.size, 1)
+    return as_stored(np.full((1, 1), np.sqrt(mean_square) / quantizer.input_scale))
+
+
+def group_scales(
+    W: NDArray[np.float32], quantizer: Quantizer, group_size: int
+) -> NDArray[np.float32]:
+    """Scales (m, ceil(n/group)) with the least rounding error among multiples of the RMS rule
+    and the largest magnitude of the group (``group_size`` 0: the whole row).
+
+    Cost: ten roundings of W.
+    """
+    m, n = W.shape
+    width = group_size or n
+    count = -(-n // width)
+    padded = np.pad(W, ((0, 0), (0, count * width - n))).reshape(m, count, width)
+    lengths = np.full(count, width)
+    lengths[-1] = n - (count - 1) * width
+    square = np.einsum("mgw,mgw->mg", padded, padded, dtype=np.float64)
+    rule = np.sqrt(square / lengths) / quantizer.input_scale
+    top = np.abs(padded).max(axis=2) / _reach(quantizer)
+    best = np.zeros((m, count), np.float32)
+    least = np.full((m, count), np.inf)
+    for candidate in (*(rule * k for k in _MULTIPLES), top):
+        scale = as_stored(candidate)
+        error = _group_error(padded, scale, quantizer)
+        better = error < least
+        best = np.where(better, scale, best)
+        least = np.where(better, error, least)
+    return best
+
+
+def _reach(quantizer: Quantizer) -> float:
+    """Largest coordinate of the codeword nearest to a far point on the diagonal."""
+    far = np.full((1, quantizer.block_size), 1e3, np.float32)
+    return float(np.abs(quantizer.decode(quantizer.encode(far))).max())
+
+
+def _group_error(
+    grouped: NDArray[np.float32], scale: NDArray[np.float32], quantizer: Quantizer
+) -> NDArray[np.float64]:
+    m, count, width = grouped.shape
+    wide = scale[:, :, None]
+    scaled = np.divide(grouped, wide, out=np.zeros_like(grouped), where=wide != 0)
+    pad = -width % quantizer.block_size
+    flat = np.pad(scaled, ((0, 0), (0, 0), (0, pad))).reshape(m, -1)
+    values = quantizer.decode(quantizer.encode(np.ascontiguousarray(flat)))
+    error = values.reshape(m, count, width + pad)[:, :, :width] * wide - grouped
+    return np.einsum("mgw,mgw->mg", error, error, dtype=np.float64)
+
+
+def spread(scale: NDArray[np.float32], group_size: int, n: int) -> NDArray[np.float32]:
+    """One column of scales, or every group's scale repeated over its columns: (1|m, 1|n)."""
+    if scale.shape[1] == 1:
+        return scale
+    return np.repeat(scale, group_size, axis=1)[:, :n]

@@ -1,0 +1,57 @@
+"""Embeddings and heads: scalar codes in groups of each row, no rotation, so rows decode alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.formats.matrix import PackedMatrix
+from lrc.quant.ldlq import Grid, round_to_nearest
+from lrc.quant.scalar import Uniform
+from lrc.quant.scales import group_scales, spread
+from lrc.threads import chunks
+
+GROUP_SIZE = 64
+_CHUNK_ROWS = 4096
+
+
+def quantize_table(
+    table: NDArray[np.float32], bits: int
+) -> tuple[PackedMatrix, dict[str, Any]]:
+    """Nearest uniform codes of a table (vocab, n), with its relative error for the report.
+
+    Rows are worked on in chunks: the peak is a small multiple of one beside table and codes.
+    """
+    m, n = table.shape
+    quantizer = Uniform(bits)
+    gain = float(np.float32(np.sqrt(np.einsum("ij,ij->", table, table, dtype=np.float64) / (m * n))))
+    divisor = np.float32(gain if gain > 0 else 1.0)
+    planes, scales = [], []
+    lost = 0.0
+    for part in chunks(m, _CHUNK_ROWS):
+        rows = table[part] / divisor
+        scale = group_scales(rows, quantizer, GROUP_SIZE)
+        rounded = round_to_nearest(rows, Grid(quantizer, spread(scale, GROUP_SIZE, n)))
+        error = rows - rounded.values
+        lost += float(np.einsum("ij,ij->", error, error, dtype=np.float64))
+        planes.append(quantizer.pack(rounded.codes)[0])
+        scales.append(scale.astype(np.float16))
+    packed = PackedMatrix(
+        shape=(m, n),
+        codebook=quantizer.id,
+        bits=bits,
+        group_size=GROUP_SIZE,
+        planes=(np.concatenate(planes),),
+        scales=np.concatenate(scales),
+        gain=gain,
+        rotation="none",
+        signs_in=None,
+        signs_out=None,
+        left=None,
+        right=None,
+    )
+    relative = float(np.sqrt(lost / (m * n))) if gain > 0 else 0.0
+    return packed, {"relative_error": relative, "weight_error": relative, "damping": 0.0,
+                    "notes": [], "trace": []}

@@ -1,0 +1,142 @@
+"""Text tables from plain records. Nothing here prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: Shown where a value does not apply.
+MISSING = "-"
+
+
+def human_size(count: float | None) -> str:
+    """Bytes with a decimal unit.
+
+    Examples
+    --------
+    >>> human_size(999), human_size(1_500_000)
+    ('999 B', '1.5 MB')
+    """
+    if count is None:
+        return MISSING
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def human_time(seconds: float | None) -> str:
+    """Seconds as a person would say them.
+
+    Examples
+    --------
+    >>> human_time(4.21), human_time(75), human_time(7384)
+    ('4.2 s', '1 min 15 s', '2 h 03 min')
+    """
+    if seconds is None:
+        return MISSING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """``value`` to ``digits`` significant digits; a dash when there is none.
+
+    Examples
+    --------
+    >>> number(0.0123456), number(None), number(23.5)
+    ('0.01235', '-', '23.5')
+    """
+    if value is None:
+        return MISSING
+    return f"{value:.{digits}g}"
+
+
+def with_error(value: float | None, stderr: float | None, digits: int = 4) -> str:
+    """``value ± standard error``, the error to two digits.
+
+    Examples
+    --------
+    >>> with_error(23.512, 0.3349)
+    '23.51 ± 0.33'
+    """
+    if value is None:
+        return MISSING
+    if stderr is None or not math.isfinite(stderr):
+        return number(value, digits)
+    return f"{number(value, digits)} ± {stderr:.2g}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text: the first flush left, the others flush right.
+
+    Examples
+    --------
+    >>> print(table(("name", "bits"), [("q_proj", "2.1"), ("k", "10.0")]))
+    name    bits
+    ------  ----
+    q_proj   2.1
+    k       10.0
+    """
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def matrix_table(matrices: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line a matrix: shape, bits a weight, rank, relative error, damping, warnings.
+
+    Parameters
+    ----------
+    matrices
+        Records by matrix name; a field that a record lacks is shown as a dash.
+    """
+    header = ("matrix", "shape", "bits", "rank", "error", "damping", "warnings")
+    rows = [
+        (
+            name,
+            "x".join(str(size) for size in record.get("shape", ())) or MISSING,
+            number(record.get("bits_per_weight")),
+            MISSING if record.get("rank") is None else str(record["rank"]),
+            number(record.get("relative_error"), 3),
+            number(record.get("damping"), 3),
+            "; ".join((*record.get("warnings", ()), *record.get("notes", ()))) or MISSING,
+        )
+        for name, record in matrices.items()
+    ]
+    return table(header, rows)
+
+
+def json_ready(value: Any) -> Any:
+    """``value`` with everything that JSON cannot say replaced: tuples, NumPy numbers, NaN.
+
+    Examples
+    --------
+    >>> json_ready({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if hasattr(value, "item") and callable(value.item):
+        return json_ready(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

@@ -1,0 +1,187 @@
+"""Parameter records: frozen, validated when built, round-tripped through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from lrc.errors import SpecError
+
+ROTATIONS = ("none", "hadamard")
+STREAMS = ("mixed", "original")
+RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
+CODEBOOKS_BY_BITS = {2: "e8p", 3: "e8p-rvq3", 4: "e8p-rvq4"}
+FIXED_BITS = {"e8p": 2, "e8p-rvq3": 3, "e8p-rvq4": 4}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SpecError(message)
+
+
+class _Record:
+    """JSON round trip shared by every spec."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, numbers and strings."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from :meth:`to_dict` output; unknown keys are refused by name."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - set(fields))
+        _require(
+            not unknown,
+            f"{cls.__name__} has no parameter {', '.join(unknown)}; known: {', '.join(fields)}",
+        )
+        nested = {name: kind for name, kind in _NESTED.items() if name in fields}
+        built = {
+            name: nested[name].from_dict(value)
+            if name in nested and isinstance(value, dict)
+            else tuple(value)
+            if isinstance(value, list)
+            else value
+            for name, value in values.items()
+        }
+        return cls(**built)
+
+
+@dataclass(frozen=True)
+class QuantSpec(_Record):
+    """How Q is coded: codebook, bits a weight and weights that share a scale (0: a whole row)."""
+
+    codebook: str = "e8p"
+    bits: int = 2
+    group_size: int = 0
+
+    def __post_init__(self) -> None:
+        known = (*FIXED_BITS, "uniform", "lloyd-max")
+        _require(
+            self.codebook in known,
+            f"codebook {self.codebook!r} is unknown; use one of {', '.join(known)}",
+        )
+        fixed = FIXED_BITS.get(self.codebook)
+        _require(
+            fixed is None or self.bits == fixed,
+            f"codebook {self.codebook} has {fixed} bits, not {self.bits}",
+        )
+        _require(2 <= self.bits <= 8, f"bits={self.bits} is out of range; use 2 to 8")
+        _require(self.group_size >= 0, f"group_size={self.group_size} must be 0 or positive")
+        _require(
+            fixed is None or self.group_size == 0,
+            f"codebook {self.codebook} has one scale a matrix; leave group_size at 0",
+        )
+
+    @classmethod
+    def for_bits(cls, bits: int) -> Self:
+        """The default codebook of a width: lattice for 2 to 4 bits, scalar above."""
+        if bits in CODEBOOKS_BY_BITS:
+            return cls(codebook=CODEBOOKS_BY_BITS[bits], bits=bits)
+        return cls(codebook="lloyd-max", bits=bits, group_size=0)
+
+
+@dataclass(frozen=True)
+class LowRankSpec(_Record):
+    """Rank of L R (``"auto"``: the rank whose error pays for its bits) and bits of its factors."""
+
+    rank: int | Literal["auto"] = "auto"
+    factor_bits: int = 4
+
+    def __post_init__(self) -> None:
+        _require(
+            self.rank == "auto" or (isinstance(self.rank, int) and self.rank >= 0),
+            f"rank={self.rank!r} must be 'auto' or an integer >= 0",
+        )
+        _require(
+            self.factor_bits in (2, 3, 4, 5, 6, 7, 8, 16),
+            f"factor_bits={self.factor_bits} must be 2 to 8, or 16",
+        )
+
+
+@dataclass(frozen=True)
+class DecomposeSpec(_Record):
+    """How one matrix becomes Q + L R.
+
+    ``damping`` is added to H as ``damping * diag(H)`` before it is factored (unitless);
+    ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
+    falls by less than ``tolerance`` (relative).
+    """
+
+    recipe: str = "caldera"
+    quant: QuantSpec = field(default_factory=QuantSpec)
+    low_rank: LowRankSpec = field(default_factory=LowRankSpec)
+    rotation: str = "hadamard"
+    damping: float = 0.01
+    iterations: int = 4
+    inner_iterations: int = 4
+    polish_sweeps: int = 6
+    tolerance: float = 1e-3
+    seed: int = 20261122
+
+    def __post_init__(self) -> None:
+        _require(
+            self.recipe in RECIPES,
+            f"recipe {self.recipe!r} is unknown; use one of {', '.join(RECIPES)}",
+        )
+        _require(
+            self.rotation in ROTATIONS,
+            f"rotation {self.rotation!r} is unknown; use one of {', '.join(ROTATIONS)}",
+        )
+        _require(0 <= self.damping < 1, f"damping={self.damping} must lie in [0, 1)")
+        _require(self.iterations >= 1, f"iterations={self.iterations} must be at least 1")
+        _require(
+            self.inner_iterations >= 1,
+            f"inner_iterations={self.inner_iterations} must be at least 1",
+        )
+        _require(self.polish_sweeps >= 0, f"polish_sweeps={self.polish_sweeps} must be >= 0")
+        _require(0 <= self.tolerance < 1, f"tolerance={self.tolerance} must lie in [0, 1)")
+        _require(self.seed >= 0, f"seed={self.seed} must be >= 0")
+
+
+@dataclass(frozen=True)
+class CalibrationSpec(_Record):
+    """Which activations are seen.
+
+    ``files`` empty means text that the model writes itself. ``nsamples`` windows of ``seqlen``
+    tokens. ``mix`` is the share of the original model's inputs in the regression target
+    (0 ignores them); ``streams="original"`` takes moments of the original model alone.
+    """
+
+    files: tuple[str, ...] = ()
+    nsamples: int = 64
+    seqlen: int = 512
+    streams: str = "mixed"
+    mix: float = 0.4
+
+    def __post_init__(self) -> None:
+        _require(self.nsamples >= 1, f"nsamples={self.nsamples} must be at least 1")
+        _require(self.seqlen >= 2, f"seqlen={self.seqlen} must be at least 2")
+        _require(
+            self.streams in STREAMS,
+            f"streams {self.streams!r} is unknown; use one of {', '.join(STREAMS)}",
+        )
+        _require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class CompressSpec(_Record):
+    """Everything that decides the bytes of a compressed model."""
+
+    decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
+    calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
+    embed_bits: int = 8
+    head_bits: int = 8
+
+    def __post_init__(self) -> None:
+        for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
+            _require(4 <= bits <= 8 or bits == 16, f"{name}={bits} must be 4 to 8, or 16")
+
+
+_NESTED: dict[str, type[Any]] = {
+    "quant": QuantSpec,
+    "low_rank": LowRankSpec,
+    "decompose": DecomposeSpec,
+    "calibration": CalibrationSpec,
+}

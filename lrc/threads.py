@@ -1,0 +1,119 @@
+"""Threads that never change a result.
+
+Work is cut into fixed chunks, each chunk runs on one thread with single-threaded BLAS, and
+results are combined in order; so the bytes depend on the chunks, not on the thread count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lrc.errors import SpecError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Symbol names of the OpenBLAS builds that NumPy's and SciPy's wheels carry.
+_PREFIXES = ("scipy_openblas", "openblas")
+_SUFFIXES = ("64_", "_64", "")
+
+
+def default_threads() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_threads(threads: int | None) -> int:
+    """``threads`` if given and positive, else every processor."""
+    if threads is None:
+        return default_threads()
+    if threads < 1:
+        raise SpecError(f"threads={threads} must be at least 1")
+    return threads
+
+
+@cache
+def _blas_controls() -> tuple[tuple[Callable[[], int], Callable[[int], None]], ...]:
+    """(get, set) pairs of the OpenBLAS libraries bundled with NumPy and SciPy."""
+    controls = []
+    for package in ("numpy", "scipy"):
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        root = Path(spec.origin).parent
+        folders = (root.parent / f"{package}.libs", root / ".dylibs")
+        for library in (f for d in folders if d.is_dir() for f in sorted(d.iterdir())):
+            if "openblas" in library.name:
+                pair = _symbols(ctypes.CDLL(str(library)))
+                if pair is not None:
+                    controls.append(pair)
+    return tuple(controls)
+
+
+def _symbols(library: Any) -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    for prefix in _PREFIXES:
+        for suffix in _SUFFIXES:
+            get = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
+            put = getattr(library, f"{prefix}_set_num_threads{suffix}", None)
+            if get is not None and put is not None:
+                return get, put
+    return None
+
+
+def blas_is_controlled() -> bool:
+    """Whether the BLAS in use lets its thread count be set from here."""
+    return bool(_blas_controls())
+
+
+@contextlib.contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Run BLAS on the calling thread only, for the duration of the block."""
+    before = [get() for get, _ in _blas_controls()]
+    for _, put in _blas_controls():
+        put(1)
+    try:
+        yield
+    finally:
+        for (_, put), count in zip(_blas_controls(), before, strict=True):
+            put(count)
+
+
+def ordered_map(fn: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield ``fn(item)`` in the order of ``items``, computed on up to ``threads`` threads.
+
+    At most ``2 * threads`` results wait to be consumed, so memory stays bounded. The first
+    exception cancels what has not started.
+    """
+    pending = iter(items)
+    if threads <= 1:
+        with single_threaded_blas():
+            for item in pending:
+                yield fn(item)
+        return
+    with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
+        window = []
+        try:
+            for item in pending:
+                window.append(pool.submit(fn, item))
+                if len(window) >= 2 * threads:
+                    yield window.pop(0).result()
+            while window:
+                yield window.pop(0).result()
+        finally:
+            for future in window:
+                future.cancel()
+
+
+def chunks(length: int, size: int) -> list[slice]:
+    """Slices of at most ``size`` that cover ``range(length)``; independent of threads."""
+    return [slice(i, min(i + size, length)) for i in range(0, length, size)]

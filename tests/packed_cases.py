@@ -1,0 +1,61 @@
+"""Random packed matrices of every kind, for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrc.formats.matrix import Factor, PackedMatrix
+from lrc.quant import QUANTIZERS
+
+#: Codebook, bits: all lattice codebooks, a few scalar ones, and no Q at all.
+CODEBOOKS = [("e8p", 2), ("e8p-rvq3", 3), ("e8p-rvq4", 4), ("uniform", 4), ("lloyd-max", 3),
+             ("lloyd-max", 8), ("none", 0)]  # fmt: skip
+
+
+def random_factor(rank: int, length: int, bits: int, rng: np.random.Generator) -> Factor:
+    """A factor with random codes, or random float16 entries at 16 bits."""
+    if bits == 16:
+        words = rng.standard_normal((rank, length)).astype(np.float16)
+        return Factor(16, length, words, np.zeros(0, np.float16))
+    codes = rng.integers(0, 2**bits, (rank, length)).astype(np.uint8)
+    words = QUANTIZERS["lloyd-max", bits]().pack((codes,))[0]
+    return Factor(bits, length, words, rng.uniform(0.2, 2, rank).astype(np.float16))
+
+
+def random_matrix(
+    shape: tuple[int, int],
+    codebook: tuple[str, int] = ("e8p", 2),
+    *,
+    group_size: int = 0,
+    row_scales: bool = True,
+    rotation: str = "hadamard",
+    rank: int = 2,
+    factor_bits: int = 4,
+    seed: int = 5,
+) -> PackedMatrix:
+    """A packed matrix with codes of a Gaussian matrix and random scales, signs and factors."""
+    m, n = shape
+    rng = np.random.default_rng(seed)
+    planes = ()
+    if codebook[0] != "none":
+        quantizer = QUANTIZERS[codebook]()
+        padded = -(-n // quantizer.block_size) * quantizer.block_size
+        W = rng.standard_normal((m, padded)).astype(np.float32)
+        planes = quantizer.pack(quantizer.encode(W))
+    groups = -(-n // group_size) if group_size else 1
+    scales = rng.uniform(0.5, 2, (m if row_scales else 1, groups)).astype(np.float16)
+    rotated = rotation == "hadamard"
+    return PackedMatrix(
+        shape=shape,
+        codebook=codebook[0],
+        bits=codebook[1],
+        group_size=group_size,
+        planes=planes,
+        scales=scales,
+        gain=0.37,
+        rotation=rotation,
+        signs_in=rng.integers(0, 256, -(-n // 8)).astype(np.uint8) if rotated else None,
+        signs_out=rng.integers(0, 256, -(-m // 8)).astype(np.uint8) if rotated else None,
+        left=random_factor(rank, m, factor_bits, rng) if rank else None,
+        right=random_factor(rank, n, factor_bits, rng) if rank else None,
+    )

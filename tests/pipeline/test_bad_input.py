@@ -1,0 +1,322 @@
+"""Whatever is wrong, the command says one clear line, fails, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+import lrc.cli as cli
+import lrc.formats.packed as packed_files
+from lrc.progress import Advance, SilentProgress
+
+Lrc = Callable[..., Any]
+
+
+def break_config(path: Path, **changes: Any) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | changes))
+
+
+def pickle_only(path: Path) -> None:
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+
+def corrupt_header(path: Path) -> None:
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[8:40] = b"x" * 32
+    (path / "model.safetensors").write_bytes(content)
+
+
+def truncated(path: Path) -> None:
+    content = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def empty_weights(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(b"")
+
+
+def with_nan(path: Path) -> None:
+    values = load_file(path / "model.safetensors")
+    weight = values["model.layers.1.self_attn.q_proj.weight"].copy()
+    weight[3, 5] = np.nan
+    values["model.layers.1.self_attn.q_proj.weight"] = weight
+    save_file(values, path / "model.safetensors")
+
+
+def lost_tensor(path: Path) -> None:
+    values = load_file(path / "model.safetensors")
+    del values["model.layers.1.mlp.up_proj.weight"]
+    save_file(values, path / "model.safetensors")
+
+
+def wrong_shape(path: Path) -> None:
+    values = load_file(path / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    values[name] = np.ascontiguousarray(values[name][:-8])
+    save_file(values, path / "model.safetensors")
+
+
+MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "not a llama": (lambda p: break_config(p, model_type="mamba"), "mamba"),
+    "unknown activation": (lambda p: break_config(p, hidden_act="gelu"), "gelu"),
+    "unknown rope": (
+        lambda p: break_config(p, rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+        "yarn",
+    ),
+    "impossible heads": (lambda p: break_config(p, num_key_value_heads=3), "heads"),
+    "config is not json": (lambda p: (p / "config.json").write_text("{") and None, "config.json"),
+    "no config": (lambda p: (p / "config.json").unlink(), "config.json"),
+    "no tokenizer": (lambda p: (p / "tokenizer.json").unlink(), "tokenizer.json"),
+    "pickle only": (pickle_only, "pickle"),
+    "corrupt header": (corrupt_header, "model.safetensors"),
+    "truncated": (truncated, "model.safetensors"),
+    "empty weights": (empty_weights, "model.safetensors"),
+    "nan weights": (with_nan, "model.layers.1.self_attn.q_proj.weight"),
+    "lost tensor": (lost_tensor, "model.layers.1.mlp.up_proj.weight"),
+    "wrong shape": (wrong_shape, "up_proj"),
+}
+
+
+def check_refused(outcome: Any, said: str, code: int = 1) -> None:
+    assert outcome.code == code
+    assert outcome.err.startswith("lrc: error: "), outcome.err
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert "unexpected" not in outcome.err, outcome.err
+    assert said in outcome.err, outcome.err
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bad_model_is_refused(
+    lrc: Lrc, text: Path, fast: tuple[str, ...], tmp_path: Path, name: str
+) -> None:
+    damage, said = MODELS[name]
+    source = tiny.write_model(tmp_path / "model")
+    damage(source)
+    before = sorted(tmp_path.iterdir())
+    outcome = lrc("compress", source, "-o", tmp_path / "out", "--calib", text, *fast)
+    check_refused(outcome, said)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("verb", ["compress", "eval", "generate", "inspect", "export"])
+@pytest.mark.parametrize("what", ["missing", "file", "empty folder"])
+def test_wrong_path_is_refused(lrc: Lrc, tmp_path: Path, verb: str, what: str) -> None:
+    source = tmp_path / "source"
+    if what == "file":
+        source.write_text("hello")
+    elif what == "empty folder":
+        source.mkdir()
+    before = sorted(tmp_path.iterdir())
+    options: dict[str, tuple[object, ...]] = {
+        "compress": ("-o", tmp_path / "out"),
+        "generate": ("-p", "x"),
+        "export": ("-o", tmp_path / "out"),
+    }
+    check_refused(lrc(verb, source, "--quiet", *options.get(verb, ())), "source")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", ["", " \n\n", "too short"])
+def test_calibration_text_without_a_window_is_refused(
+    lrc: Lrc, model: Path, fast: tuple[str, ...], tmp_path: Path, content: str
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(content)
+    outcome = lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
+    check_refused(outcome, "text")
+    assert sorted(tmp_path.iterdir()) == [text]
+
+
+def test_missing_and_broken_calibration_files_are_refused(
+    lrc: Lrc, model: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name, content in (
+        ("missing.txt", None),
+        ("b.jsonl", b"{oops\n"),
+        ("c.txt", b"\xff\xfe\x00"),
+    ):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        outcome = lrc("compress", model, "-o", tmp_path / "out", "--calib", path, *fast)
+        check_refused(outcome, name)
+        assert not (tmp_path / "out").exists()
+
+
+def test_existing_output_is_refused_and_kept(
+    lrc: Lrc, model: Path, packed: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("keep")
+    check_refused(lrc("compress", model, "-o", out, *fast), "exists")
+    check_refused(lrc("export", packed, "-o", out, "--quiet"), "exists")
+    assert [file.name for file in out.iterdir()] == ["precious"]
+
+
+def test_output_that_cannot_be_made_is_refused_before_any_work(
+    lrc: Lrc, model: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "out", tmp_path / "nowhere" / "out"):
+        check_refused(lrc("compress", model, "-o", out, *fast), "cannot write")
+    if hasattr(os, "geteuid") and os.geteuid() != 0:
+        locked = tmp_path / "locked"
+        locked.mkdir(mode=0o555)
+        check_refused(lrc("compress", model, "-o", locked / "out", *fast), "cannot write")
+
+
+def test_disk_that_fills_up_while_syncing(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
+    check_refused(outcome, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+def test_file_that_cannot_grow(
+    model: Path, packed: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    # A file size limit makes real writes fail in the middle, whoever makes them.
+    script = (
+        "import resource, sys; from lrc.cli import main; import numba; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.exit(main(sys.argv[1:]))"
+    )
+    for verb in (
+        ("compress", model, "-o", tmp_path / "out", "--calib", text, *fast),
+        ("export", packed, "-o", tmp_path / "out", "--quiet"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, verb)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "NUMBA_DISABLE_JIT": "0"},
+        )
+        assert done.returncode == 1, done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("lrc: error: ")]
+        assert len(lines) == 1, done.stderr
+        assert "unexpected" not in done.stderr
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ticks", [1, 2, 3])
+def test_interrupt_leaves_nothing(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ticks: int,
+) -> None:
+    left = ticks
+
+    class Interrupting(SilentProgress):
+        @contextlib.contextmanager
+        def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+            def advance(n: int = 1) -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    monkeypatch.setattr(cli, "SILENT", Interrupting())
+    outcome = lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
+    check_refused(outcome, "interrupted", code=130)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_control_c_in_a_terminal(model: Path, text: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lrc", "compress", model, "-o", tmp_path / "out", "--quiet"]
+    options = ["--calib", text, "--seqlen", "256", "--threads", "2", "--iterations", "500"]
+    with subprocess.Popen(
+        [*map(str, command), *options, "--bits", "3"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.iterdir()) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait() == 130, said
+    assert said == "lrc: error: interrupted\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_out_of_memory_is_one_line(lrc: Lrc, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(path: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(packed_files, "open_model_files", exhausted)
+    check_refused(lrc("inspect", model), "out of memory")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--bits", "9"), "bits"),
+        (("--codebook", "e8p", "--bits", "3"), "e8p"),
+        (("--group-size", "64"), "group_size"),
+        (("--mix", "1.5"), "mix"),
+        (("--nsamples", "0"), "nsamples"),
+        (("--embed-bits", "2"), "embed_bits"),
+        (("--threads", "0"), "threads"),
+        (("--damping", "nan"), "damping"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(
+    lrc: Lrc,
+    model: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    check_refused(lrc("compress", model, "-o", tmp_path / "out", *fast, *options), said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluation_text_shorter_than_a_window(lrc: Lrc, model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("short")
+    check_refused(lrc("eval", model, "--text", text, "--quiet"), "text")
+
+
+def test_import_of_a_file_that_is_no_gguf(lrc: Lrc, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"not a gguf file at all")
+    check_refused(lrc("import-gguf", file, "-o", tmp_path / "out", "--quiet"), "model.gguf")
+    assert sorted(tmp_path.iterdir()) == [file]

@@ -1,0 +1,172 @@
+"""``lrc compress``: what it writes, what it reports, and that both agree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.packed import PackedCheckpoint
+from lrc.spec import CompressSpec
+from lrc.storage import is_block_linear
+from lrc.testing.tolerance import relative_difference
+
+Lrc = Callable[..., Any]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_every_linear_layer_is_packed_and_close_to_its_original(model: Path, packed: Path) -> None:
+    dense, small = Checkpoint.open(model), PackedCheckpoint.open(packed)
+    linear = [name for name in dense.names() if is_block_linear(name, dense.shape(name))]
+    assert len(linear) == 14
+    for name in linear:
+        decoded = small.linear(name).to_dense()
+        # A coarse guard: 2 bits leave about 30 % of a Gaussian matrix; garbage leaves 140 %.
+        assert 0.01 < relative_difference(decoded, dense.dense(name)) < 0.7, name
+
+
+def test_norms_and_embeddings_survive(model: Path, packed: Path) -> None:
+    dense, small = Checkpoint.open(model), PackedCheckpoint.open(packed)
+    norm = "model.layers.1.input_layernorm.weight"
+    np.testing.assert_array_equal(small.dense(norm), dense.dense(norm))
+
+
+def test_other_files_are_copied_byte_for_byte(model: Path, packed: Path) -> None:
+    for file in model.iterdir():
+        if file.name not in ("model.safetensors", "config.json"):
+            assert (packed / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_report_agrees_with_the_files(
+    lrc: Lrc, model: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    record = (
+        lrc("compress", model, "-o", tmp_path / "out", "--calib", text, "--json", *fast)
+        .check()
+        .json
+    )
+    small, dense = PackedCheckpoint.open(tmp_path / "out"), Checkpoint.open(model)
+    weights = sum(math.prod(dense.shape(name)) for name in dense.names())
+    assert record["file_bytes"] == small.nbytes
+    assert record["bits_per_weight_file"] == pytest.approx(8 * small.nbytes / weights)
+    linear = [name for name in dense.names() if is_block_linear(name, dense.shape(name))]
+    stored = sum(small.linear(name).stored_bits for name in linear)
+    counted = sum(math.prod(dense.shape(name)) for name in linear)
+    assert record["bits_per_weight_linear"] == pytest.approx(stored / counted)
+    assert len(record["matrices"]) >= 14
+    assert all(0 < entry["relative_error"] < 1 for entry in record["matrices"].values())
+    assert record["seconds"] > 0
+
+
+def test_threads_do_not_change_the_bytes(
+    lrc: Lrc, model: Path, packed: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    lrc("compress", model, "-o", out, "--calib", text, *fast, "--threads", 2).check()
+    assert digests(out) == digests(packed)
+
+
+def test_another_seed_changes_the_codes(
+    lrc: Lrc, model: Path, packed: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    lrc("compress", model, "-o", out, "--calib", text, *fast, "--seed", 9187).check()
+    assert digests(out) != digests(packed)
+
+
+def test_self_written_calibration_needs_no_text(
+    lrc: Lrc, model: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        lrc("compress", model, "-o", tmp_path / name, *fast).check()
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+
+
+def test_jsonl_is_read_as_the_same_text(
+    lrc: Lrc, model: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    lines = tmp_path / "text.jsonl"
+    lines.write_text(json.dumps({"text": text.read_text(encoding="utf-8")}) + "\n")
+    lrc("compress", model, "-o", tmp_path / "out", "--calib", lines, *fast).check()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--recipe", "ldlq"),
+        ("--recipe", "round-to-nearest"),
+        ("--recipe", "low-rank", "--rank", "8"),
+        ("--rotation", "none"),
+        ("--bits", "3", "--rank", "auto"),
+        ("--bits", "4", "--rank", "0"),
+        ("--codebook", "lloyd-max", "--bits", "3", "--group-size", "16"),
+        ("--codebook", "uniform", "--bits", "4", "--embed-bits", "4"),
+        ("--streams", "original"),
+        ("--mix", "0"),
+        ("--factor-bits", "16", "--embed-bits", "16"),
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_every_choice_gives_a_model_that_runs(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    out = tmp_path / "out"
+    lrc("compress", model, "-o", out, "--calib", text, *fast, *options).check()
+    record = lrc(
+        *("eval", out, "--text", text, "--ctx", 64, "--windows", 2, "--json", "--quiet")
+    ).check()
+    assert math.isfinite(record.json["perplexity"])
+
+
+def test_untied_head(lrc: Lrc, text: Path, fast: tuple[str, ...], tmp_path: Path) -> None:
+    source = tiny.write_model(tmp_path / "untied", tie_word_embeddings=False, seed=311)
+    out = tmp_path / "out"
+    lrc("compress", source, "-o", out, "--calib", text, *fast, "--head-bits", 5).check()
+    assert PackedCheckpoint.open(out).has("lm_head.weight")
+    lrc("generate", out, "-p", "A", "--max-tokens", 3, "--quiet").check()
+
+
+def test_config_file_says_the_same_as_options(
+    lrc: Lrc, model: Path, packed: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    spec = CompressSpec.from_dict(
+        {
+            "decompose": {"low_rank": {"rank": 4}, "iterations": 2},
+            "calibration": {"files": [str(text)], "nsamples": 6, "seqlen": 64},
+        }
+    )
+    config = tmp_path / "spec.json"
+    config.write_text(json.dumps(spec.to_dict()))
+    out = tmp_path / "out"
+    lrc("compress", model, "-o", out, "--config", config, "--threads", 1, "--quiet").check()
+    assert digests(out) == digests(packed)
+
+
+def test_compressing_a_compressed_model_is_refused(
+    lrc: Lrc, packed: Path, text: Path, fast: tuple[str, ...], tmp_path: Path
+) -> None:
+    outcome = lrc("compress", packed, "-o", tmp_path / "out", "--calib", text, *fast)
+    assert outcome.code == 1
+    assert outcome.err.startswith("lrc: error: ")
+    assert "unexpected" not in outcome.err
+    assert not list(tmp_path.iterdir())

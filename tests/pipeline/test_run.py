@@ -1,0 +1,151 @@
+"""``lrc eval``, ``generate``, ``inspect`` and ``export`` on a dense and a compressed model."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.packed import PackedCheckpoint
+from lrc.testing.tolerance import relative_difference
+
+Lrc = Callable[..., Any]
+EVAL_KEYS = [
+    "perplexity",
+    "perplexity_stderr",
+    "kl_divergence",
+    "kl_stderr",
+    "top1_agreement",
+    "tokens",
+    "bits_per_weight_linear",
+    "bits_per_weight_file",
+    "file_bytes",
+]
+SMALL = ("--ctx", 64, "--windows", 4, "--quiet", "--json")
+
+
+def test_eval_json_has_exactly_the_promised_keys(
+    lrc: Lrc, model: Path, packed: Path, text: Path
+) -> None:
+    record = lrc("eval", packed, "--text", text, "--against", model, *SMALL).check().json
+    assert sorted(record) == sorted(EVAL_KEYS)
+    assert record["kl_divergence"] > 0
+    assert 0 <= record["top1_agreement"] <= 1
+    assert record["tokens"] == 4 * 32
+
+
+def test_a_model_against_itself_has_no_divergence(lrc: Lrc, model: Path, text: Path) -> None:
+    record = lrc("eval", model, "--text", text, "--against", model, *SMALL).check().json
+    assert record["kl_divergence"] == pytest.approx(0, abs=1e-6)
+    assert record["top1_agreement"] == 1
+    assert record["bits_per_weight_linear"] == 32
+    assert record["file_bytes"] == (model / "model.safetensors").stat().st_size
+
+
+def test_without_an_original_divergence_is_null(lrc: Lrc, model: Path, text: Path) -> None:
+    record = lrc("eval", model, "--text", text, "--score", "all", *SMALL).check().json
+    assert record["kl_divergence"] is None
+    assert record["kl_stderr"] is None
+    assert record["top1_agreement"] is None
+    # Random weights know nothing: they cannot be much better than chance over 258 tokens.
+    assert record["perplexity"] > 100
+
+
+def test_eval_defaults_to_the_help_topics(lrc: Lrc, model: Path) -> None:
+    outcome = lrc("eval", model, "--ctx", 32, "--windows", 2, "--quiet").check()
+    assert "perplexity" in outcome.out
+    assert "±" in outcome.out
+
+
+def test_threads_do_not_change_an_evaluation(lrc: Lrc, packed: Path, text: Path) -> None:
+    one, two = (
+        lrc("eval", packed, "--text", text, *SMALL, "--threads", threads).check().json
+        for threads in (1, 2)
+    )
+    assert one == two
+
+
+def test_generate_is_repeatable(lrc: Lrc, model: Path, packed: Path) -> None:
+    for path in (model, packed):
+        options = ("-p", "The quick", "--max-tokens", 12, "--quiet")
+        first = lrc("generate", path, *options, "--seed", 5501).check()
+        again = lrc("generate", path, *options, "--seed", 5501).check()
+        assert first.out == again.out
+        assert first.out.strip() or first.out.endswith("\n")
+
+
+def test_generate_chat_record(lrc: Lrc, packed: Path) -> None:
+    record = (
+        lrc("generate", packed, "--chat", "-p", "Why?", "--max-tokens", 9, "--json", "--quiet")
+        .check()
+        .json
+    )
+    assert 1 <= record["tokens"] <= 9
+    assert record["prompt_tokens"] > len("Why?")
+    assert record["peak_rss_bytes"] > 0
+
+
+def test_greedy_text_is_that_of_the_decoded_weights(lrc: Lrc, packed: Path, tmp_path: Path) -> None:
+    lrc("export", packed, "--to", "hf", "-o", tmp_path / "hf", "--quiet").check()
+    options = ("-p", "A matrix", "--max-tokens", 4, "--temp", 0, "--quiet")
+    assert (
+        lrc("generate", packed, *options).check().out
+        == lrc("generate", tmp_path / "hf", *options).check().out
+    )
+
+
+def test_running_a_compressed_model_imports_no_solver(packed: Path, text: Path) -> None:
+    script = (
+        "import sys, lrc.cli\n"
+        "for verb in (['generate', sys.argv[1], '-p', 'A', '--max-tokens', '2', '--quiet'],\n"
+        "             ['eval', sys.argv[1], '--text', sys.argv[2], '--ctx', '32',\n"
+        "              '--windows', '1', '--quiet']):\n"
+        "    assert lrc.cli.main(verb) == 0\n"
+        "solvers = ('linalg', 'quant', 'decompose', 'calibrate', 'compress', 'recipes')\n"
+        "print('loaded:', *(m for m in sys.modules for s in solvers\n"
+        "      if m == 'lrc.' + s or m.startswith('lrc.' + s + '.')))\n"
+        "print('loaded:', *({'scipy', 'cupy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(packed), str(text)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("loaded:")]
+    assert lines == ["loaded:", "loaded:"]
+
+
+def test_inspect_lists_every_matrix(lrc: Lrc, model: Path, packed: Path) -> None:
+    for path in (model, packed):
+        outcome = lrc("inspect", path).check()
+        assert "layers.1.mlp.down_proj" in outcome.out
+        assert "48x88" in outcome.out
+        record = lrc("inspect", path, "--json").check().json
+        assert len([name for name in record["matrices"] if "layers." in name]) == 14
+    for name in ("rank", "error", "damping", "warnings"):
+        assert name in outcome.out
+
+
+def test_export_holds_the_decoded_weights(
+    lrc: Lrc, model: Path, packed: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "hf"
+    lrc("export", packed, "--to", "hf", "-o", out, "--quiet").check()
+    dense, small = Checkpoint.open(out), PackedCheckpoint.open(packed)
+    assert dense.names() == Checkpoint.open(model).names()
+    name = "model.layers.0.mlp.gate_proj.weight"
+    half = float(np.finfo(np.float16).eps)
+    assert relative_difference(dense.dense(name), small.linear(name).to_dense()) < half
+    ours = lrc("eval", packed, "--text", text, *SMALL).check().json["perplexity"]
+    theirs = lrc("eval", out, "--text", text, *SMALL).check().json["perplexity"]
+    assert math.isclose(ours, theirs, rel_tol=0.01)

@@ -1,0 +1,81 @@
+"""What importing costs, and that everything can be imported."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import lrc
+import lrc_kernels
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("numba", "llvmlite", "scipy", "cupy", "numpy", "tokenizers", "safetensors", "tqdm")
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Names in ``sys.modules`` of a fresh interpreter after a statement."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import lrc", "import lrc.cli"])
+def test_importing_is_light(statement: str) -> None:
+    assert not loaded_after(statement) & set(HEAVY)
+
+
+def test_importing_kernels_compiles_nothing() -> None:
+    assert not loaded_after("import lrc_kernels") & {"numba", "llvmlite", "cupy"}
+
+
+def modules() -> list[str]:
+    # gpu modules need CuPy; __main__ runs the command.
+    return [
+        info.name
+        for package in (lrc, lrc_kernels)
+        for info in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+        if ".gpu" not in info.name and not info.name.endswith("__main__")
+    ]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_is_importable(name: str) -> None:
+    importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name", [name for name in lrc.__all__ if name != "__version__"])
+def test_every_public_name_resolves(name: str) -> None:
+    assert callable(getattr(lrc, name))
+
+
+def test_verbs_are_not_hidden_by_their_modules() -> None:
+    # Importing a submodule sets an attribute of the package; a verb of the same name must win.
+    for verb in ("compress", "decompose", "generate", "load"):
+        module = importlib.import_module(f"lrc.{verb}")
+        assert getattr(lrc, verb) is getattr(module, verb)
+
+
+def test_public_names_are_listed_once_and_sorted() -> None:
+    assert len(set(lrc.__all__)) == len(lrc.__all__)
+    assert set(lrc.__all__) - {"__version__"} == set(lrc._HOME)
+    assert set(lrc.__all__) <= set(dir(lrc))
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="quantise"):
+        lrc.quantise  # noqa: B018
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        assert tomllib.load(stream)["project"]["version"] == lrc.__version__
