@@ -37,7 +37,7 @@ class TqdmProgress:
             unit=" " + unit,
             file=sys.stderr if live else _Lines(),
             dynamic_ncols=live,
-            bar_format=None if live else "{desc}: {n_fmt}/{total_fmt}{unit}s, {remaining} left",
+            bar_format=None if live else "{desc}: {n_fmt}/{total_fmt}{unit}, {remaining} left",
             mininterval=0.1 if live else 10.0,
             maxinterval=10.0,
         ) as shown:
@@ -116,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted", EXIT_INTERRUPTED)
     except Exception as error:
         return _fail(describe(error), EXIT_ERROR)
     return 0

@@ -118,7 +118,7 @@ def test_bars_are_lines_on_standard_error_when_it_is_no_terminal(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "\r" not in captured.err
-    assert "working: 3/3 pieces" in captured.err
+    assert "working: 3/3 piece" in captured.err
     assert captured.err.endswith("a note\n")
 
 

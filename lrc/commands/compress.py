@@ -33,7 +33,17 @@ def run(args: argparse.Namespace, console: Console) -> None:
     spec = spec_from_options(args)
     from lrc.compress import compress
 
-    report = compress(args.model, args.out, spec, threads=args.threads, progress=console.progress)
+    try:
+        report = compress(
+            args.model, args.out, spec, threads=args.threads, progress=console.progress
+        )
+    except KeyboardInterrupt:
+        partial = args.out.with_name(f"{args.out.name}.partial")
+        if partial.exists():
+            raise KeyboardInterrupt(
+                f"interrupted; the same command goes on from {partial}"
+            ) from None
+        raise
     record: dict[str, Any] = {
         name: getattr(report, name)
         for name in (

@@ -73,10 +73,10 @@ def decompose(
     if W.ndim != 2 or 0 in W.shape:
         raise SpecError(f"W has shape {W.shape}; expected a matrix (m, n) with m, n >= 1")
     n = W.shape[1]
-    H = np.eye(n) if H is None else np.asarray(H, np.float64)
-    if H.shape != (n, n):
-        raise SpecError(f"H has shape {H.shape}; W {W.shape} needs ({n}, {n})")
-    metric = metric_for(H, None, spec, site="matrix")
+    moment = np.eye(n) if H is None else np.asarray(H, np.float64)
+    if moment.shape != (n, n):
+        raise SpecError(f"H has shape {moment.shape}; W {W.shape} needs ({n}, {n})")
+    metric = metric_for(moment, None, spec, site="matrix")
     weight = np.ascontiguousarray(W, np.float32)
     return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
 
@@ -132,9 +132,7 @@ def derive_seed(seed: int, *names: str) -> int:
     return zlib.crc32("/".join((str(seed), *names)).encode())
 
 
-def _rotate_rows(
-    W: NDArray[np.float32], signs: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
+def _rotate_rows(W: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
     turned = rotate_columns(np.ascontiguousarray(W.T), signs)
     return np.ascontiguousarray(turned.T, dtype=np.float32)
 
@@ -175,8 +173,10 @@ def _measured(
 ) -> Decomposition:
     """Errors from what was packed, not from what the solver believed."""
     L, R = packed.low_rank()
-    decoded = (packed.quantized() + L @ R) / np.float32(divisor)
-    scaled = original / np.float32(divisor)
+    scaled: NDArray[np.float32] = original / np.float32(divisor)
+    decoded: NDArray[np.float32] = packed.quantized()
+    decoded += L @ R
+    decoded /= np.float32(divisor)
     weight_energy = float(np.einsum("ij,ij->", scaled @ problem.metric.H, scaled, dtype=np.float64))
     return Decomposition(
         matrix=packed,

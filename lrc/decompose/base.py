@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrc.decompose.site import SiteMetric
 from lrc.formats.matrix import Factor, PackedMatrix
 from lrc.linalg.norms import proxy_loss
-from lrc.quant.ldlq import Codes
+from lrc.quant.base import Codes
 from lrc.spec import DecomposeSpec
 
 

@@ -108,7 +108,7 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
     if wanted == "auto":
         share = _AUTO_SHARE * problem.spec.quant.bits
         bits = problem.spec.low_rank.factor_bits
-        return choose_rank(E, problem.metric.H, bits, most_bits=share)
+        return choose_rank(E, problem.metric.H, bits, most_bits=share, seed=problem.spec.seed)
     if wanted > limit:
         return limit, f"rank {limit}: {wanted} exceeds the smaller side"
     return wanted, ""

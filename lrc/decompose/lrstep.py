@@ -13,6 +13,7 @@ from lrc.linalg.lowrank import (
     rank_constrained_regression,
     solve_left,
     solve_right,
+    top_eigenvectors,
 )
 from lrc.quant.factors import quantize_factor
 
@@ -97,28 +98,38 @@ def fit_factors(
     return best
 
 
-def rank_curve(E: NDArray[np.float32], H: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Loss left after the best rank-r correction of E, r = 0 ... m: float64 (m + 1,)."""
-    values = np.maximum(np.linalg.eigvalsh(output_gram(E, H))[::-1], 0.0)
-    total = float(values.sum())
-    return np.maximum(total - np.concatenate(([0.0], np.cumsum(values))), 0.0)
+def rank_curve(
+    E: NDArray[np.float32], H: NDArray[np.float32], most: int, *, seed: int
+) -> NDArray[np.float64]:
+    """Loss left after the best rank-r correction of E, r = 0 ... most: float64 (most + 1,)."""
+    gram = output_gram(E, H)
+    energies, _ = top_eigenvectors(gram, most, seed)
+    captured = np.concatenate(([0.0], np.cumsum(np.maximum(energies, 0.0))))
+    return np.maximum(float(np.trace(gram)) - captured, 0.0)
 
 
 def choose_rank(
-    E: NDArray[np.float32], H: NDArray[np.float32], factor_bits: int, *, most_bits: float
+    E: NDArray[np.float32],
+    H: NDArray[np.float32],
+    factor_bits: int,
+    *,
+    most_bits: float,
+    seed: int,
 ) -> tuple[int, str]:
     """Rank whose fall in error pays for its bits, among multiples of 8, with the reason.
 
     A backbone of b more bits a weight would lower the loss by 4^-b; rank r is worth its
     ``r (m + n) factor_bits / (m n)`` bits only if it lowers the loss by more. Ranks that cost
-    over ``most_bits`` a weight are not considered. Cost 2 m n (m + n) and eigenvalues (m, m).
+    over ``most_bits`` a weight are not considered. Cost 2 m n (m + n) and top eigenvalues (m, m).
     """
     m, n = E.shape
     per_rank = (m + n) * factor_bits / (m * n)
     most = int(min(min(m, n) // 2, most_bits / per_rank)) // 8 * 8
-    curve = rank_curve(E, H)
-    if curve[0] <= 0 or most == 0:
-        return 0, "rank 0: nothing to correct" if curve[0] <= 0 else "rank 0: rank 8 is too large"
+    if most == 0:
+        return 0, f"rank 0: rank 8 would add {8 * per_rank:.2f} bits a weight"
+    curve = rank_curve(E, H, most, seed=seed)
+    if curve[0] <= 0:
+        return 0, "rank 0: nothing to correct"
     ranks = np.arange(0, most + 1, 8)
     worth = 0.5 * np.log2(np.maximum(curve[ranks], 1e-300) / curve[0]) + ranks * per_rank
     rank = int(ranks[int(np.argmin(worth))])

@@ -29,11 +29,13 @@ def packed_operator(matrix: PackedMatrix) -> scipy.sparse.linalg.LinearOperator:
 
     def matmat(X: NDArray[np.floating]) -> NDArray[np.float32]:
         x = turn(np.ascontiguousarray(X.T, np.float32), signs_in)
-        return np.asarray(back(x @ Q.T + (x @ R.T) @ L.T, signs_out).T)
+        return np.asarray(
+            back((x @ Q.T + (x @ R.T) @ L.T).astype(np.float32, copy=False), signs_out).T
+        )
 
     def rmatmat(Y: NDArray[np.floating]) -> NDArray[np.float32]:
         y = turn(np.ascontiguousarray(Y.T, np.float32), signs_out)
-        return np.asarray(back(y @ Q + (y @ L) @ R, signs_in).T)
+        return np.asarray(back((y @ Q + (y @ L) @ R).astype(np.float32, copy=False), signs_in).T)
 
     return scipy.sparse.linalg.LinearOperator(
         (m, n),

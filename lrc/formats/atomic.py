@@ -48,11 +48,13 @@ def check_output(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path, *, fingerprint: str = "") -> Iterator[Path]:
     """Give ``NAME.partial`` to write into; on success it becomes ``path``, else it vanishes.
 
     A partial directory left by a killed run is replaced; one that another process is writing,
-    or that something else made, is refused.
+    or that something else made, is refused. With a ``fingerprint`` of the job, an interrupted
+    or killed run's directory stays, and the next run with the same fingerprint finds it as it
+    was left.
 
     Yields
     ------
@@ -68,7 +70,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     check_output(path)
     partial = path.with_name(path.name + ".partial")
     with _write_failures(path):
-        lock = _claim(partial)
+        lock = _claim(partial, fingerprint)
     try:
         with _write_failures(path):
             yield partial
@@ -77,8 +79,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             (partial / _MARKER).unlink()
             os.rename(partial, path)
             _sync_directory(path.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as error:
+        if not (fingerprint and isinstance(error, KeyboardInterrupt)):
+            shutil.rmtree(partial, ignore_errors=True)
         raise
     finally:
         lock.close()
@@ -119,19 +122,34 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _claim(partial: Path) -> IO[bytes]:
-    """Make ``partial`` afresh and return its locked marker file."""
-    if os.path.lexists(partial):
-        marker = partial / _MARKER
+def _claim(partial: Path, fingerprint: str) -> IO[bytes]:
+    """Make ``partial`` afresh, or keep one of the same job; return its locked marker file."""
+    content = fingerprint.encode()
+    marker = partial / _MARKER
+    if os.path.lexists(partial) and not _is_empty(partial):
         if partial.is_symlink() or not marker.is_file():
             raise OutputError(f"{partial} is in the way; move or remove it")
         with marker.open("rb") as stream:
             _lock(stream, partial)
-        shutil.rmtree(partial)
-    partial.mkdir()
-    held = (partial / _MARKER).open("wb")
-    _lock(held, partial)
+        if not content or marker.read_bytes() != content:
+            shutil.rmtree(partial)
+    fresh = not partial.exists()
+    try:
+        partial.mkdir(exist_ok=True)
+        held = marker.open("wb")
+        _lock(held, partial)
+        held.write(content)
+        held.flush()
+    except BaseException:
+        if fresh:  # an unmarked directory would be in the way of the next run
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     return held
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether ``path`` is a real directory with nothing in it: left between making and marking."""
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def _lock(stream: IO[bytes], partial: Path) -> None:

@@ -17,9 +17,9 @@ A record names the matrix's ``file``, ``shape`` [m, n], ``codebook``, ``bits``, 
 ``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``. Tensors of the matrix
 ``NAME`` (checkpoint key, with ``.weight``), all little-endian:
 
-=================== ======== ===================== ==================================================
+=================== ======== ===================== ===========================================
 tensor              dtype    shape                 meaning
-=================== ======== ===================== ==================================================
+=================== ======== ===================== ===========================================
 NAME.codes.0, .1    U16, U8  see formats/codec.py  planes of the codebook
 NAME.scales         F16      (1|m, groups)         decode-side scales; a weight is gain scale value
 NAME.gain           F32      (1,)                  multiplies Q and L R
@@ -29,7 +29,7 @@ NAME.left           U8, F16  (r, ceil(m bits/8))   L^T, Lloyd-Max codes; F16 (r,
 NAME.left_scales    F16      (r,)                  one a component; empty at 16 bits
 NAME.right          U8, F16  (r, ceil(n bits/8))   R likewise
 NAME.right_scales   F16      (r,)
-=================== ======== ===================== ==================================================
+=================== ======== ===================== ===========================================
 
 Rotated, W = S_out M_m^T gain (Q + L R) M_n S_in with M of lrc_kernels/rotate.py. Tensors that are
 not compressed keep their name: norms and biases F32, 16-bit embeddings and heads F16.

@@ -137,6 +137,8 @@ def schur_complement(
 
     Source: variable projection; equals the "Hessian downdate" of CALDERA.
     """
+    if len(R) == 0:
+        return H.copy()
     RH = np.asarray(R, np.float64) @ H
     gram = RH @ np.asarray(R, np.float64).T
     gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-300)

@@ -44,12 +44,11 @@ def rotate_weight(
     return np.ascontiguousarray(turned, dtype=np.float32)
 
 
-def rotate_moment(
-    H: NDArray[np.float64], signs: NDArray[np.float32] | None
-) -> NDArray[np.float64]:
+def rotate_moment(H: NDArray[np.float64], signs: NDArray[np.float32] | None) -> NDArray[np.float64]:
     """M S H S M^T, symmetric float64 (n, n)."""
     if signs is None:
         return H
     half = rotate_columns(H, signs)
-    full: NDArray[np.float64] = rotate_columns(np.ascontiguousarray(half.T), signs)
-    return 0.5 * (full + full.T)
+    full = rotate_columns(np.ascontiguousarray(half.T), signs)
+    symmetric: NDArray[np.float64] = 0.5 * (full + full.T)
+    return symmetric

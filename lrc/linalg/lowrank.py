@@ -111,7 +111,7 @@ def solve_right(A: NDArray[np.floating], L: NDArray[np.floating]) -> NDArray[np.
 def _right_solve(B: NDArray[np.float64], gram: NDArray[np.float64]) -> NDArray[np.float64]:
     """B gram^{-1} by eigenvalues; directions below r eps of the largest are left out."""
     values, vectors = np.linalg.eigh(0.5 * (gram + gram.T))
-    floor = len(gram) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    floor = len(gram) * np.finfo(np.float64).eps * float(values.max(initial=0.0))
     keep = values > floor
     V = vectors[:, keep]
     result: NDArray[np.float64] = ((B @ V) / values[keep]) @ V.T

@@ -37,4 +37,5 @@ def regression_target(
         return W
     WC = W.astype(np.float64) @ C
     solved = scipy.linalg.cho_solve((cholesky, True), WC.T, check_finite=False).T
-    return ((1.0 - mix) * W + mix * solved).astype(np.float32)
+    target: NDArray[np.float32] = ((1.0 - mix) * W + mix * solved).astype(np.float32)
+    return target

@@ -166,9 +166,11 @@ class LlamaModel:
             return self._blocks
 
     def release(self) -> None:
-        """Forget the blocks that were kept; they are read again when next needed."""
+        """Forget the weights that were kept; they are read again when next needed."""
         with self._lock:
             self._blocks = None
+            for name in ("_embedding", "_final_norm", "_head"):
+                self.__dict__.pop(name, None)
 
     def check_ids(self, ids: Ids) -> None:
         """Refuse token ids outside the vocabulary.

@@ -87,7 +87,7 @@ def ldlq(
 
 
 def _ldlq_rows(W: NDArray[np.float32], feedback: NDArray[np.float32], grid: Grid) -> Rounded:
-    m, n = W.shape
+    n = W.shape[1]
     b = grid.quantizer.block_size
     values = np.empty_like(W)
     error = np.empty_like(W)
@@ -205,9 +205,7 @@ def _panels(n: int, block_size: int) -> list[tuple[int, int]]:
     return [(s.start, s.stop) for s in chunks(n, width)]
 
 
-def _over_rows(
-    work: Callable[[slice], Rounded], W: NDArray[np.float32], threads: int
-) -> Rounded:
+def _over_rows(work: Callable[[slice], Rounded], W: NDArray[np.float32], threads: int) -> Rounded:
     parts = list(ordered_map(work, chunks(len(W), _CHUNK_ROWS), threads))
     codes = tuple(np.concatenate(planes) for planes in zip(*(p.codes for p in parts), strict=True))
     return Rounded(codes, np.concatenate([p.values for p in parts]))

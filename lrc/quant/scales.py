@@ -27,10 +27,9 @@ def matrix_scale(W: NDArray[np.float32], quantizer: Quantizer) -> NDArray[np.flo
 def group_scales(
     W: NDArray[np.float32], quantizer: Quantizer, group_size: int
 ) -> NDArray[np.float32]:
-    """Scales (m, ceil(n/group)) with the least rounding error among multiples of the RMS rule
-    and the largest magnitude of the group (``group_size`` 0: the whole row).
+    """Scales (m, ceil(n/group)) of least rounding error; ``group_size`` 0 is the whole row.
 
-    Cost: ten roundings of W.
+    Candidates are multiples of the RMS rule and the largest magnitude. Cost: ten roundings.
     """
     m, n = W.shape
     width = group_size or n
@@ -38,6 +37,7 @@ def group_scales(
     padded = np.pad(W, ((0, 0), (0, count * width - n))).reshape(m, count, width)
     lengths = np.full(count, width)
     lengths[-1] = n - (count - 1) * width
+    inside = np.arange(width) < lengths[:, None]
     square = np.einsum("mgw,mgw->mg", padded, padded, dtype=np.float64)
     rule = np.sqrt(square / lengths) / quantizer.input_scale
     top = np.abs(padded).max(axis=2) / _reach(quantizer)
@@ -45,7 +45,7 @@ def group_scales(
     least = np.full((m, count), np.inf)
     for candidate in (*(rule * k for k in _MULTIPLES), top):
         scale = as_stored(candidate)
-        error = _group_error(padded, scale, quantizer)
+        error = _group_error(padded, scale, quantizer, inside)
         better = error < least
         best = np.where(better, scale, best)
         least = np.where(better, error, least)
@@ -59,8 +59,12 @@ def _reach(quantizer: Quantizer) -> float:
 
 
 def _group_error(
-    grouped: NDArray[np.float32], scale: NDArray[np.float32], quantizer: Quantizer
+    grouped: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    quantizer: Quantizer,
+    inside: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
+    """Squared error of each group; padding, where ``inside`` is false, costs nothing."""
     m, count, width = grouped.shape
     wide = scale[:, :, None]
     scaled = np.divide(grouped, wide, out=np.zeros_like(grouped), where=wide != 0)
@@ -68,7 +72,9 @@ def _group_error(
     flat = np.pad(scaled, ((0, 0), (0, 0), (0, pad))).reshape(m, -1)
     values = quantizer.decode(quantizer.encode(np.ascontiguousarray(flat)))
     error = values.reshape(m, count, width + pad)[:, :, :width] * wide - grouped
-    return np.einsum("mgw,mgw->mg", error, error, dtype=np.float64)
+    error *= inside
+    square: NDArray[np.float64] = np.einsum("mgw,mgw->mg", error, error, dtype=np.float64)
+    return square
 
 
 def spread(scale: NDArray[np.float32], group_size: int, n: int) -> NDArray[np.float32]:

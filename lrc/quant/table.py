@@ -17,16 +17,16 @@ GROUP_SIZE = 64
 _CHUNK_ROWS = 4096
 
 
-def quantize_table(
-    table: NDArray[np.float32], bits: int
-) -> tuple[PackedMatrix, dict[str, Any]]:
+def quantize_table(table: NDArray[np.float32], bits: int) -> tuple[PackedMatrix, dict[str, Any]]:
     """Nearest uniform codes of a table (vocab, n), with its relative error for the report.
 
     Rows are worked on in chunks: the peak is a small multiple of one beside table and codes.
     """
     m, n = table.shape
     quantizer = Uniform(bits)
-    gain = float(np.float32(np.sqrt(np.einsum("ij,ij->", table, table, dtype=np.float64) / (m * n))))
+    gain = float(
+        np.float32(np.sqrt(np.einsum("ij,ij->", table, table, dtype=np.float64) / (m * n)))
+    )
     divisor = np.float32(gain if gain > 0 else 1.0)
     planes, scales = [], []
     lost = 0.0
@@ -53,5 +53,10 @@ def quantize_table(
         right=None,
     )
     relative = float(np.sqrt(lost / (m * n))) if gain > 0 else 0.0
-    return packed, {"relative_error": relative, "weight_error": relative, "damping": 0.0,
-                    "notes": [], "trace": []}
+    return packed, {
+        "relative_error": relative,
+        "weight_error": relative,
+        "damping": 0.0,
+        "notes": [],
+        "trace": [],
+    }

@@ -35,7 +35,9 @@ def sum_bound(n: int, dtype: DTypeLike, magnitude: float = 1.0) -> float:
 def assert_within(error: float, bound: float, what: str = "error") -> None:
     """Raise AssertionError with the ratio error/bound when the bound is broken."""
     if not error <= bound:
-        raise AssertionError(f"{what} {error:.3e} exceeds its bound {bound:.3e} ({error / bound:.2f}x)")
+        raise AssertionError(
+            f"{what} {error:.3e} exceeds its bound {bound:.3e} ({error / bound:.2f}x)"
+        )
 
 
 def relative_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

@@ -119,8 +119,12 @@ def test_load_block_keeps_nothing_and_release_forgets():
     assert model.source.reads.count("model.layers.1.mlp.up_proj.weight") == 2
     blocks = model.blocks
     assert model.blocks is blocks
+    before = model.logits(IDS)
     model.release()
     assert model.blocks is not blocks
+    np.testing.assert_array_equal(model.logits(IDS), before)
+    assert model.source.reads.count("model.embed_tokens.weight") == 2
+    assert model.source.reads.count("lm_head.weight") == 2
 
 
 def test_a_tied_head_is_the_embedding():

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-import lrc.cli as cli
 import lrc.formats.packed as packed_files
-from lrc.progress import Advance, SilentProgress
 
 Lrc = Callable[..., Any]
 
@@ -223,57 +218,6 @@ def test_file_that_cannot_grow(
         assert len(lines) == 1, done.stderr
         assert "unexpected" not in done.stderr
         assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("ticks", [1, 2, 3])
-def test_interrupt_leaves_nothing(
-    lrc: Lrc,
-    model: Path,
-    text: Path,
-    fast: tuple[str, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    ticks: int,
-) -> None:
-    left = ticks
-
-    class Interrupting(SilentProgress):
-        @contextlib.contextmanager
-        def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
-            def advance(n: int = 1) -> None:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    raise KeyboardInterrupt
-
-            yield advance
-
-    monkeypatch.setattr(cli, "SILENT", Interrupting())
-    outcome = lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
-    check_refused(outcome, "interrupted", code=130)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_control_c_in_a_terminal(model: Path, text: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lrc", "compress", model, "-o", tmp_path / "out", "--quiet"]
-    options = ["--calib", text, "--seqlen", "256", "--threads", "2", "--iterations", "500"]
-    with subprocess.Popen(
-        [*map(str, command), *options, "--bits", "3"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.iterdir()) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        said = process.stderr.read()
-        assert process.wait() == 130, said
-    assert said == "lrc: error: interrupted\n"
-    assert not list(tmp_path.iterdir())
 
 
 def test_out_of_memory_is_one_line(lrc: Lrc, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

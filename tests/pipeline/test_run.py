@@ -111,7 +111,7 @@ def test_running_a_compressed_model_imports_no_solver(packed: Path, text: Path) 
         "solvers = ('linalg', 'quant', 'decompose', 'calibrate', 'compress', 'recipes')\n"
         "print('loaded:', *(m for m in sys.modules for s in solvers\n"
         "      if m == 'lrc.' + s or m.startswith('lrc.' + s + '.')))\n"
-        "print('loaded:', *({'scipy', 'cupy'} & set(sys.modules)))\n"
+        "print('loaded:', *({'scipy.sparse', 'cupy'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(packed), str(text)],

@@ -1,0 +1,223 @@
+"""Rows of E8P codes times int8 activations, decoded in registers.
+
+With S's entries ``u + 1/2`` (u = 0, 1, 2) and a sign that is a bitwise NOT of u, a weight is
+``w - 3.25 - b / 2`` where ``w = (4 + u) ^ (7 if negative)`` and b is the code's lowest bit: the
+dot product needs bytes 1..6, the sums of x over eight (b's part) and over everything. The
+coarse second stage (E81B) is ``w / 2 - 2`` with w in 0..8.
+
+With AVX-512 the 256 rows lie in eight registers as eight 2-bit fields each, and 32 codes are
+looked up at once; a sign bit becomes a mask. The other paths read two tables of 8-byte points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc_kernels import lattice_tables
+from lrc_kernels._jit import njit
+from lrc_kernels.simd import (
+    bytes_of_i16,
+    first_i8x32,
+    first_i16x32,
+    load_f32,
+    load_f32x16,
+    load_i8x64,
+    load_i16x32,
+    path,
+    splat_f32x16,
+    splat_i8x64,
+    splat_i16x32,
+    splat_i32x16,
+    store_f32,
+    store_i16x32,
+    where_i8,
+    where_i16,
+)
+from lrc_kernels.simd_math import (
+    dot_i16,
+    dot_u8,
+    fold_fours,
+    permute_i16,
+    point_bytes,
+    popcount_i16,
+    scratch_256,
+    sum_f32,
+    to_f32,
+    widen_u8,
+)
+
+_FIELDS = path() == "avx512vnni"
+
+
+def build_tables() -> NDArray[np.uint8]:
+    """Every table of this path in one array: e8p at 0, its signs at 4096, e81b at 8192."""
+    table = np.zeros(12288, np.uint8)
+    u = (lattice_tables.e8p_rows() - 0.5).astype(np.uint64)
+    coarse = (2 * lattice_tables.e81b_points() + 4).astype(np.uint64)
+    place = np.arange(8)
+    if _FIELDS:
+        fields = (u << (2 * (place % 4) + 8 * (place // 4)).astype(np.uint64)).sum(axis=1)
+        table[:512] = fields.astype(np.uint16).view(np.uint8)
+        for half in (0, 1):
+            chosen = coarse[:, [2 * half, 2 * half + 1, 2 * half + 4, 2 * half + 5]]
+            packed = (chosen << np.array([0, 4, 8, 12], np.uint64)).sum(axis=1)
+            start = 8192 + 512 * half
+            table[start : start + 512] = packed.astype(np.uint16).view(np.uint8)
+        return table
+    negative = lattice_tables.e8p_signed_rows() < 0
+    flipped = lattice_tables.e8p_signs() < 0
+    table[:2048] = ((u.astype(np.uint8) + 4) ^ (7 * negative).astype(np.uint8)).reshape(-1)
+    table[4096:6144] = (7 * flipped).astype(np.uint8).reshape(-1)
+    table[8192:10240] = coarse.astype(np.uint8).reshape(-1)
+    return table
+
+
+@njit(inline=True)
+def _block_fields(c, x, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Dot product of 32 codes with 256 activations, in lanes of two codes (AVX-512)."""
+    two, four = splat_i16x32(np.int16(2)), splat_i16x32(np.int16(4))
+    three_bytes, four_bytes = splat_i8x64(np.int8(3)), splat_i8x64(np.int8(4))
+    row = c >> splat_i16x32(np.int16(8))
+    third = c & splat_i16x32(np.int16(0x4000))
+    fields = where_i16(
+        c & splat_i16x32(np.int16(-32768)),
+        where_i16(third, permute_i16(row, t6, t7), permute_i16(row, t4, t5)),
+        where_i16(third, permute_i16(row, t2, t3), permute_i16(row, t0, t1)),
+    )
+    low = c & splat_i16x32(np.int16(0xFE))
+    odd = popcount_i16((fields & splat_i16x32(np.int16(0x5555))) ^ low)
+    upper = (c & splat_i16x32(np.int16(0xF0))) << four
+    signs = bytes_of_i16(low | (odd & splat_i16x32(np.int16(1))) | upper)
+    d = splat_i32x16(np.int32(0))
+    s = where_i8(signs & splat_i8x64(np.int8(1)), three_bytes, four_bytes)
+    d = dot_u8(d, (bytes_of_i16(fields) & three_bytes) ^ s, load_i8x64(x))
+    s = where_i8(signs & splat_i8x64(np.int8(2)), three_bytes, four_bytes)
+    d = dot_u8(d, (bytes_of_i16(fields >> two) & three_bytes) ^ s, load_i8x64(x + 64))
+    s = where_i8(signs & splat_i8x64(np.int8(4)), three_bytes, four_bytes)
+    d = dot_u8(d, (bytes_of_i16(fields >> four) & three_bytes) ^ s, load_i8x64(x + 128))
+    s = where_i8(signs & splat_i8x64(np.int8(8)), three_bytes, four_bytes)
+    moved = bytes_of_i16(fields >> splat_i16x32(np.int16(6)))
+    return dot_u8(d, (moved & three_bytes) ^ s, load_i8x64(x + 192))
+
+
+@njit(inline=True)
+def _block_points(c, x, tables):  # type: ignore[no-untyped-def]
+    """The same by tables of points, with activations in their own order."""
+    codes = scratch_256()
+    store_i16x32(codes, c)
+    zero = splat_i32x16(np.int32(0))
+    signs = tables + 4096
+    return fold_fours(
+        dot_u8(zero, point_bytes(codes, tables, signs), load_i8x64(x)),
+        dot_u8(zero, point_bytes(codes + 16, tables, signs), load_i8x64(x + 64)),
+        dot_u8(zero, point_bytes(codes + 32, tables, signs), load_i8x64(x + 128)),
+        dot_u8(zero, point_bytes(codes + 48, tables, signs), load_i8x64(x + 192)),
+    )
+
+
+@njit(inline=True)
+def _take(codes, left):  # type: ignore[no-untyped-def]
+    """The next 32 codes, of which ``left`` exist."""
+    if left >= 32:
+        return load_i16x32(codes)
+    return first_i16x32(codes, left)
+
+
+@njit(inline=True)
+def _row(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Sum over one row of (weight + 3.25) times x."""
+    total = splat_f32x16(np.float32(0))
+    scales = act + 4 * width + width // 4
+    one = splat_i32x16(np.int32(1))
+    for b in range((k + 31) // 32):
+        c = _take(codes + 64 * b, k - 32 * b)
+        if _FIELDS:
+            d = _block_fields(c, act + width + 256 * b, t0, t1, t2, t3, t4, t5, t6, t7)
+        else:
+            d = _block_points(c, act + width + 256 * b, tables)
+        eights = load_i16x32(act + 4 * width + 64 * b)
+        e = dot_i16(c & splat_i16x32(np.int16(1)), eights)
+        total = total + to_f32((d << one) - e) * load_f32x16(scales + 64 * b)
+    return np.float32(0.5) * sum_f32(total)
+
+
+@njit(inline=True)
+def _lookup(row, upper, third, table):  # type: ignore[no-untyped-def]
+    """256 entries of 16 bits, 32 at once (AVX-512); ``upper``, ``third``: bits 7 and 6 of row."""
+    return where_i16(
+        upper,
+        where_i16(
+            third,
+            permute_i16(row, load_i16x32(table + 384), load_i16x32(table + 448)),
+            permute_i16(row, load_i16x32(table + 256), load_i16x32(table + 320)),
+        ),
+        where_i16(
+            third,
+            permute_i16(row, load_i16x32(table + 128), load_i16x32(table + 192)),
+            permute_i16(row, load_i16x32(table), load_i16x32(table + 64)),
+        ),
+    )
+
+
+@njit(inline=True)
+def _coarse_row(codes, k, act, width, tables):  # type: ignore[no-untyped-def]
+    """Sum over one row of E81B codes of (weight + 2) times x."""
+    total = splat_f32x16(np.float32(0))
+    scales = act + 4 * width + width // 4
+    zero, nibble = splat_i32x16(np.int32(0)), splat_i8x64(np.int8(15))
+    four = splat_i16x32(np.int16(4))
+    table = tables + 8192
+    for b in range((k + 31) // 32):
+        c = widen_u8(first_i8x32(codes + 32 * b, min(k - 32 * b, 32)))
+        x = act + width + 256 * b
+        if _FIELDS:
+            upper, third = c & splat_i16x32(np.int16(128)), c & splat_i16x32(np.int16(64))
+            near = _lookup(c, upper, third, table)
+            far = _lookup(c, upper, third, table + 512)
+            d = dot_u8(zero, bytes_of_i16(near) & nibble, load_i8x64(x))
+            d = dot_u8(d, bytes_of_i16(near >> four) & nibble, load_i8x64(x + 64))
+            d = dot_u8(d, bytes_of_i16(far) & nibble, load_i8x64(x + 128))
+            d = dot_u8(d, bytes_of_i16(far >> four) & nibble, load_i8x64(x + 192))
+        else:
+            # As codes of rows with a table of no signs behind it.
+            stored = scratch_256()
+            store_i16x32(stored, c << splat_i16x32(np.int16(8)))
+            none = table + 2048
+            d = fold_fours(
+                dot_u8(zero, point_bytes(stored, table, none), load_i8x64(x)),
+                dot_u8(zero, point_bytes(stored + 16, table, none), load_i8x64(x + 64)),
+                dot_u8(zero, point_bytes(stored + 32, table, none), load_i8x64(x + 128)),
+                dot_u8(zero, point_bytes(stored + 48, table, none), load_i8x64(x + 192)),
+            )
+        total = total + to_f32(d) * load_f32x16(scales + 64 * b)
+    return np.float32(0.5) * sum_f32(total)
+
+
+@njit()
+def e8p_rows(
+    codes: int, second: int, stage: int, inverse: np.float32, n: int, act: int, width: int,
+    x_sum: np.float32, tables: int, scales: int, step: int, y: int, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows ``start`` to ``stop`` of a lattice matrix times the activations ``act``, to ``y``.
+
+    ``stage``: 2 the codes alone, 3 with E81B codes ``second`` times ``inverse``, 4 with E8P
+    ones. ``scales`` f32, ``step`` bytes a row. ``x_sum`` is what ``quantize`` returned.
+    """
+    k = (n + 7) // 8
+    t0, t1 = load_i16x32(tables), load_i16x32(tables + 64)
+    t2, t3 = load_i16x32(tables + 128), load_i16x32(tables + 192)
+    t4, t5 = load_i16x32(tables + 256), load_i16x32(tables + 320)
+    t6, t7 = load_i16x32(tables + 384), load_i16x32(tables + 448)
+    shift = np.float32(3.25) * x_sum
+    for i in range(start, stop):
+        value = (
+            _row(codes + 2 * k * i, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7) - shift
+        )
+        if stage == 4:
+            rest = _row(second + 2 * k * i, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+            value += inverse * (rest - shift)
+        elif stage == 3:
+            rest = _coarse_row(second + k * i, k, act, width, tables)
+            value += inverse * (rest - np.float32(2) * x_sum)
+        store_f32(y + 4 * i, value * load_f32(scales + step * i))

@@ -1,0 +1,224 @@
+"""The loop of a compression: shell first, then block by block, site by site, two streams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.calibrate.streams import Stream, site_moment, window_chunks
+from lrc.decompose.api import decompose_at_site, metric_for
+from lrc.decompose.base import Decomposition
+from lrc.errors import FormatError, NumericalError
+from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.matrix import PackedMatrix
+from lrc.formats.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
+from lrc.formats.safetensors_file import SafetensorsFile, write_safetensors
+from lrc.journal import Journal
+from lrc.models.llama import LlamaBlock, LlamaModel
+from lrc.nn.embedding import make_embedding
+from lrc.nn.linear import Linear, make_linear
+from lrc.progress import Progress
+from lrc.quant.table import quantize_table
+from lrc.spec import CompressSpec
+from lrc.threads import ordered_map
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+SHELL = "shell.safetensors"
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of one compression reads, and the journal it writes."""
+
+    source: Checkpoint
+    model: LlamaModel
+    spec: CompressSpec
+    threads: int
+    folder: Path
+    journal: Journal
+
+    @property
+    def original_only(self) -> bool:
+        """Whether moments come from the original model alone."""
+        return self.spec.calibration.streams == "original"
+
+    @property
+    def two_streams(self) -> bool:
+        """Whether the original's inputs enter the target beside the compressed prefix's."""
+        return not self.original_only and self.spec.calibration.mix > 0.0
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The student runs the compressed prefix (the original one where only that is wanted)."""
+
+    student: Stream
+    original: Stream | None
+
+
+def run_blocks(job: Job, windows: NDArray[np.integer], progress: Progress) -> None:
+    """Compress and write shell and blocks; blocks already in the journal only run forward."""
+    per_block = len(job.model.load_block(0).linears)
+    with progress.bar("compress", job.model.config.layers * per_block + 1, "matrix") as advance:
+        streams = _shell(job, windows)
+        advance()
+        for index in range(job.model.config.layers):
+            start = time.perf_counter()
+            file = f"block-{index:05d}.safetensors"
+            if file in job.journal.files:
+                streams = _replay(job, index, file, streams)
+                advance(per_block)
+                continue
+            streams = _block(job, index, file, streams, advance)
+            job.journal.seconds.append(time.perf_counter() - start)
+            job.journal.save(job.folder)
+
+
+def _shell(job: Job, windows: NDArray[np.integer]) -> Streams:
+    """Write embedding, norm and head; start the streams on their embeddings."""
+    spec = job.spec
+    packed, tensors = _table(job, EMBEDDING, spec.embed_bits)
+    if not job.model.config.tied:
+        tensors |= _table(job, HEAD, spec.head_bits)[1]
+    elif spec.head_bits != spec.embed_bits and SHELL not in job.journal.files:
+        job.journal.warnings.append(
+            f"the head is tied to the embedding: stored once at {spec.embed_bits} bits, "
+            f"head bits {spec.head_bits} not used"
+        )
+    if SHELL not in job.journal.files:
+        tensors["model.norm.weight"] = job.source.dense("model.norm.weight")
+        _write(job, SHELL, tensors)
+        job.journal.save(job.folder)
+    parts = window_chunks(windows)
+
+    def start(rows: Callable[[NDArray[np.integer]], NDArray[np.float32]]) -> Stream:
+        return Stream.start(tuple(ordered_map(rows, parts, job.threads)))
+
+    original = start(job.model.embed) if job.two_streams or job.original_only else None
+    if job.original_only:
+        assert original is not None
+        return Streams(original, None)
+    return Streams(start(make_embedding(packed).rows), original)
+
+
+def _table(job: Job, name: str, bits: int) -> tuple[PackedMatrix | NDArray[np.float32], Tensors]:
+    """Embedding or head as it will be read back, and the tensors that store it."""
+    table = job.source.linear(name, check_finite=True)
+    if bits == 16:
+        with np.errstate(over="ignore"):
+            stored = table.astype(np.float16)
+        if not np.isfinite(stored).all():
+            raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
+        return stored.astype(np.float32), {name: stored}
+    packed, record = quantize_table(table, bits)
+    job.journal.records[name] = {**matrix_record(packed), **record, "file": SHELL}
+    return packed, matrix_tensors(name, packed)
+
+
+def _block(
+    job: Job, index: int, file: str, streams: Streams, advance: Callable[..., object]
+) -> Streams:
+    """Compress one block site by site; the streams behind it."""
+    dense = student = job.model.load_block(index)
+    prefix = f"model.layers.{index}."
+    tensors = _uncompressed(job.source, prefix)
+    streams = _enter(streams, dense, job.threads)
+    for site_index, site in enumerate(dense.sites):
+        moment = site_moment(streams.student, streams.original, job.threads)
+        job.journal.dropped += moment.dropped
+        cross = moment.cross() if streams.original else None
+        H = moment.matrix()
+        del moment
+        metric = metric_for(H, cross, job.spec.decompose, site=f"{prefix}{site.name}")
+        del H, cross
+        for key in site.linears:
+            name = f"{prefix}{key}.weight"
+            found = decompose_at_site(
+                job.source.linear(name, check_finite=True),
+                metric,
+                job.spec.decompose,
+                name=name,
+                mix=job.spec.calibration.mix if streams.original else 0.0,
+                threads=job.threads,
+            )
+            tensors |= matrix_tensors(name, found.matrix)
+            job.journal.records[name] = _record(found, file)
+            if not job.original_only:
+                student = student.with_linears({key: _decoded(found.matrix, dense, key)})
+            advance()
+        del metric
+        streams = _step(streams, student, dense, site_index, job.threads)
+    _write(job, file, tensors)
+    return streams
+
+
+def _replay(job: Job, index: int, file: str, streams: Streams) -> Streams:
+    """Run the streams through a block that an interrupted run had finished."""
+    dense = student = job.model.load_block(index)
+    stored = SafetensorsFile(job.folder / file)
+    if not job.original_only:
+        student = student.with_linears(
+            {key: _decoded(_read(job, stored, index, key), dense, key) for key in dense.linears}
+        )
+    streams = _enter(streams, dense, job.threads)
+    for site_index in range(len(dense.sites)):
+        streams = _step(streams, student, dense, site_index, job.threads)
+    return streams
+
+
+def _read(job: Job, stored: SafetensorsFile, index: int, key: str) -> PackedMatrix:
+    name = f"model.layers.{index}.{key}.weight"
+    if name not in job.journal.records:
+        raise FormatError(f"{job.folder} is damaged: no record of {name}; remove it and run again")
+    return read_matrix(stored, name, job.journal.records[name])
+
+
+def _enter(streams: Streams, dense: LlamaBlock, threads: int) -> Streams:
+    original = streams.original.enter(dense, threads) if streams.original else None
+    return Streams(streams.student.enter(dense, threads), original)
+
+
+def _step(
+    streams: Streams, student: LlamaBlock, dense: LlamaBlock, site_index: int, threads: int
+) -> Streams:
+    original = streams.original.step(dense, site_index, threads) if streams.original else None
+    return Streams(streams.student.step(student, site_index, threads), original)
+
+
+def _decoded(matrix: PackedMatrix, block: LlamaBlock, key: str) -> Linear:
+    """The layer as the student runs it: many tokens, so decoded once."""
+    return make_linear(matrix.to_dense(), getattr(block.linears[key], "bias", None))
+
+
+def _record(found: Decomposition, file: str) -> dict[str, Any]:
+    return {
+        **matrix_record(found.matrix),
+        "file": file,
+        "relative_error": found.relative_error,
+        "weight_error": found.weight_error,
+        "damping": found.damping,
+        "notes": list(found.notes),
+        "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
+    }
+
+
+def _uncompressed(source: Checkpoint, prefix: str) -> Tensors:
+    """Norms and biases of a block: everything of one dimension."""
+    return {
+        name: source.dense(name)
+        for name in source.names()
+        if name.startswith(prefix) and len(source.shape(name)) == 1
+    }
+
+
+def _write(job: Job, file: str, tensors: Tensors) -> None:
+    write_safetensors(job.folder / file, tensors, {"format": FORMAT})
+    job.journal.files.append(file)

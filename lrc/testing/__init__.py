@@ -1,0 +1,4 @@
+"""Help for tests of matrix decompositions: strategies, laws and the tolerance policy.
+
+``strategies`` needs Hypothesis; ``laws`` and ``tolerance`` need NumPy and SciPy only.
+"""

@@ -1,0 +1,112 @@
+"""Streamed moments: independent of chunks and order, safe against tokens that are not finite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrc.errors import CalibrationError, SpecError
+from lrc.linalg.second_moment import SecondMoment, chunk_moment
+from lrc.testing.strategies import seeds
+from lrc.testing.tolerance import assert_within, sum_bound
+
+BAD = (np.nan, np.inf, -np.inf)
+
+
+def streams(tokens, n, seed):
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((tokens, n)).astype(np.float32)
+    return z, (z + 0.1 * rng.standard_normal((tokens, n))).astype(np.float32)
+
+
+def moment_of(z, x, cuts):
+    moment = SecondMoment(z.shape[1], cross=x is not None)
+    for part in np.split(np.arange(len(z)), cuts):
+        moment.add(chunk_moment(z[part], x[part] if x is not None else None))
+    return moment
+
+
+@given(data=st.data())
+def test_chunks_do_not_matter(data):
+    tokens, n = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 9))
+    z, x = streams(tokens, n, data.draw(seeds()))
+    cuts = sorted(data.draw(st.lists(st.integers(0, tokens), max_size=4)))
+    before = z.copy(), x.copy()
+    moment = moment_of(z, x, cuts)
+    H, C = moment.matrix(), moment.cross()
+    wide, other = z.astype(np.float64), x.astype(np.float64)
+    size = float(np.abs(wide).max() * np.abs(other).max() + np.square(wide).max())
+    bound = sum_bound(tokens, np.float32, size)
+    assert_within(np.abs(H - wide.T @ wide / tokens).max(), bound, "H")
+    assert_within(np.abs(C - other.T @ wide / tokens).max(), bound, "C = E[x z^T]")
+    np.testing.assert_array_equal(H, H.T)
+    assert (moment.rows, moment.dropped) == (tokens, 0)
+    np.testing.assert_array_equal(z, before[0])
+    np.testing.assert_array_equal(x, before[1])
+
+
+@given(data=st.data())
+def test_tokens_that_are_not_finite_are_left_out_and_counted(data):
+    tokens, n = 24, 5
+    z, x = streams(tokens, n, data.draw(seeds()))
+    marks = st.tuples(
+        st.sampled_from("zx"),
+        st.integers(0, tokens - 1),
+        st.integers(0, n - 1),
+        st.sampled_from(BAD),
+    )
+    gone = set()
+    for stream, row, column, bad in data.draw(st.lists(marks, max_size=6)):
+        (z if stream == "z" else x)[row, column] = bad
+        gone.add(row)
+    kept = np.array([i for i in range(tokens) if i not in gone])
+    moment, clean = moment_of(z, x, [7, 16]), moment_of(z[kept], x[kept], [])
+    assert (moment.rows, moment.dropped) == (len(kept), len(gone))
+    bound = sum_bound(tokens, np.float32, 30.0)
+    assert_within(np.abs(moment.matrix() - clean.matrix()).max(), bound)
+    assert_within(np.abs(moment.cross() - clean.cross()).max(), bound)
+
+
+@pytest.mark.parametrize("bad", [*BAD, 1e25])
+def test_one_stream_drops_its_own_bad_tokens(bad):
+    """A finite value whose square overflows would poison H just the same."""
+    z, _ = streams(6, 4, 87)
+    z[2, 1] = bad
+    found = chunk_moment(z)
+    assert (found.rows, found.dropped) == (5, 1)
+    assert found.cross is None
+    assert np.isfinite(found.second).all()
+
+
+def test_sums_over_chunks_are_wide():
+    """2^24 + 1 is no float32: a float32 running sum would lose every later chunk."""
+    moment = SecondMoment(1)
+    moment.add(chunk_moment(np.full((1, 1), 4096.0, np.float32)))
+    for _ in range(8):
+        moment.add(chunk_moment(np.ones((1, 1), np.float32)))
+    assert moment.matrix()[0, 0] * 9 == 2**24 + 8
+
+
+def test_nothing_finite_is_an_error():
+    moment = SecondMoment(3, cross=True)
+    bad = np.full((4, 3), np.nan, np.float32)
+    moment.add(chunk_moment(bad, bad))
+    for read in (moment.matrix, moment.cross):
+        with pytest.raises(CalibrationError, match="no finite activation among 4 tokens"):
+            read()
+
+
+def test_misuse_is_refused():
+    z, x = streams(3, 4, 88)
+    with pytest.raises(SpecError, match="must agree"):
+        chunk_moment(z, x[:2])
+    with pytest.raises(SpecError, match="width 4 added to moment of 5"):
+        SecondMoment(5).add(chunk_moment(z))
+    with pytest.raises(SpecError, match="both streams"):
+        SecondMoment(4, cross=True).add(chunk_moment(z))
+    moment = SecondMoment(4)
+    moment.add(chunk_moment(z))
+    with pytest.raises(SpecError, match="one stream"):
+        moment.cross()
