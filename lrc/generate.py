@@ -18,6 +18,10 @@ from lrc.tokens import TokenIds
 
 Logits = NDArray[np.float32]
 
+#: What a compressed model may be fed with; see `generate`.
+ACTIVATIONS = ("i8", "f32")
+#: Tokens up to which stepping is faster than working through all of them at once.
+STEPPED = 12
 #: Sequences that `sample_batch` advances together; part of what decides its output.
 BATCH = 32
 #: Tokens that every batch advances between two reports of progress.
@@ -83,6 +87,10 @@ def generate(
     max_new_tokens: int,
     sampler: Sampler | None = None,
     eos_ids: Collection[int] = (),
+    *,
+    threads: int | None = 1,
+    activations: str = "i8",
+    progress: Progress = SILENT,
 ) -> Iterator[int]:
     """Continue a prompt token by token.
 
@@ -96,6 +104,14 @@ def generate(
         None is greedy.
     eos_ids : collection of int
         Ids that end the text; they are not yielded.
+    threads : int or None
+        Threads that share each token of a compressed model; None is every processor. The text
+        does not depend on it.
+    activations : str
+        "i8": compressed models decode on integer activations (15 bits, as pairs of int8);
+        "f32": on float32 ones, which is exact and much slower.
+    progress : Progress
+        Is told when kernels have to be compiled first.
 
     Returns
     -------
@@ -119,27 +135,75 @@ def generate(
             f"the prompt's {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's "
             f"context of {limit}; shorten the prompt or ask for fewer tokens"
         )
+    if activations not in ACTIVATIONS:
+        raise SpecError(f"activations={activations!r} must be one of {', '.join(ACTIVATIONS)}")
+    workers = resolve_threads(threads)
     model.check_ids(prompt)
-    return _continue(model, prompt, max_new_tokens, sampler or Sampler(), frozenset(eos_ids))
+    decoder = Decoder(model, len(prompt) + max_new_tokens - 1, workers, activations, progress)
+    return _continue(decoder, prompt, max_new_tokens, sampler or Sampler(), frozenset(eos_ids))
+
+
+class Decoder:
+    """One sequence of a model, advanced token by token.
+
+    A compressed model decodes single tokens with `lrc.nn.engine`; longer stretches, dense models
+    and float32 activations go through the model's blocks.
+
+    Parameters
+    ----------
+    model : LlamaModel
+    capacity : int
+        Most tokens that will be seen.
+    threads : int
+        Threads that share a token.
+    activations : str
+        "i8" or "f32".
+    progress : Progress
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        capacity: int,
+        threads: int = 1,
+        activations: str = "i8",
+        progress: Progress = SILENT,
+    ) -> None:
+        self._model = model
+        self._cache = model.new_cache(1, capacity)
+        self._engine = model.decode_engine(threads) if activations == "i8" else None
+        if self._engine is not None:
+            from lrc.nn.engine import is_compiled
+
+            if not is_compiled():
+                progress.note("compiling kernels for this machine; this happens once")
+
+    def advance(self, ids: NDArray[np.integer]) -> Logits:
+        """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
+        if self._engine is None or len(ids) > STEPPED:
+            last = self._model.hidden(ids[None], self._cache)[0, -1]
+            return self._model.head(last)
+        rows = self._model.embed(ids)
+        for row in rows[:-1]:
+            self._engine.step(row, self._cache, head=False)
+        return self._engine.step(rows[-1], self._cache)
 
 
 def _continue(
-    model: LlamaModel,
+    decoder: Decoder,
     prompt: NDArray[np.int64],
     max_new_tokens: int,
     sampler: Sampler,
     eos_ids: frozenset[int],
 ) -> Iterator[int]:
     rng = np.random.default_rng(sampler.seed)
-    cache = model.new_cache(1, len(prompt) + max_new_tokens - 1)
-    ids = prompt[None]
+    ids = prompt
     for _ in range(max_new_tokens):
-        last = model.hidden(ids, cache)[0, -1]
-        token = sampler.pick(model.head(last), rng)
+        token = sampler.pick(decoder.advance(ids), rng)
         if token in eos_ids:
             return
         yield token
-        ids = np.array([[token]])
+        ids = np.array([token])
 
 
 def sample_batch(

@@ -45,7 +45,23 @@ class _Record:
             else value
             for name, value in values.items()
         }
+        for name, value in built.items():
+            _check_type(cls.__name__, fields[name], value)
         return cls(**built)
+
+
+def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a value that JSON gave the wrong type; a rank may also be ``"auto"``."""
+    made = field_.default_factory
+    default = made() if made is not dataclasses.MISSING else field_.default
+    if isinstance(default, float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    elif isinstance(default, tuple):
+        fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+    else:
+        fits = type(value) is type(default) or (field_.name == "rank" and type(value) is int)
+    kind = "list of strings" if isinstance(default, tuple) else type(default).__name__
+    _require(fits, f"{owner} parameter {field_.name}={value!r} has the wrong type; give a {kind}")
 
 
 @dataclass(frozen=True)

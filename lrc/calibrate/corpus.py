@@ -33,7 +33,8 @@ def read_texts(path: Path) -> Iterator[str]:
     if path.suffix != ".jsonl":
         yield content
         return
-    for number, line in enumerate(content.splitlines(), 1):
+    # Not splitlines: JSON strings may hold U+2028, U+0085 and the like as they are.
+    for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
             yield _json_text(path, number, line)
 

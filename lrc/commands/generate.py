@@ -31,6 +31,12 @@ def add(subparsers: SubParsers) -> None:
     parser.add_argument("--temp", type=float, default=0.7, help="0 takes the likeliest token")
     parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the distribution")
     parser.add_argument("--seed", type=int, default=20261122, help="seed of the sampling")
+    parser.add_argument(
+        "--activations",
+        choices=("i8", "f32"),
+        default="i8",
+        help="what a compressed model multiplies with: integers, or exact and slower floats",
+    )
     add_threads(parser)
     add_json(parser)
 
@@ -45,7 +51,16 @@ def run(args: argparse.Namespace, console: Console) -> None:
     sampler = Sampler(temperature=args.temp, top_p=args.top_p, seed=args.seed)
     loaded = load(args.model)
     prompt = prompt_ids(loaded.tokenizer, args.prompt, chat=args.chat)
-    tokens = generate(loaded.model, prompt, args.max_tokens, sampler, loaded.tokenizer.eos_ids)
+    tokens = generate(
+        loaded.model,
+        prompt,
+        args.max_tokens,
+        sampler,
+        loaded.tokenizer.eos_ids,
+        threads=args.threads,
+        activations=args.activations,
+        progress=console.progress,
+    )
     if not args.json:
         for piece in text_pieces(loaded.tokenizer, tokens):
             console.stream(piece)

@@ -67,6 +67,8 @@ def caldera(problem: Problem) -> Solution:
             break
     if best.pair is not None:
         best, trace = _settle(problem, best, best.pair, energy, trace)
+    elif rank:
+        note = f"rank 0: with rank {rank} the error was no lower than with Q alone"
     left, right = (best.pair.left, best.pair.right) if best.pair else (None, None)
     return Solution(best.rounded.codes, best.scale, left, right, trace, (note,) if note else ())
 

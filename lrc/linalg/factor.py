@@ -18,9 +18,13 @@ _MAX_RETRIES = 8
 
 @dataclass(frozen=True)
 class Factored:
-    """Lower Cholesky factor of ``H + ridge * diag(H)``; ``ridge`` is 0 unless retries were due."""
+    """Lower Cholesky factor of ``H + diag(shift)``.
+
+    ``shift`` float64 (n,), about ``ridge * diag(H)``, is zero unless retries were due.
+    """
 
     cholesky: NDArray[np.float64]
+    shift: NDArray[np.float64]
     ridge: float
     retries: int
 
@@ -62,13 +66,12 @@ def factor(H: NDArray[np.float64]) -> Factored:
     Cost n^3/3 a try.
     """
     ridge = 0.0
+    share = np.maximum(np.diag(H), float(np.diag(H).max()) * _FIRST_RETRY)
     for retry in range(_MAX_RETRIES + 1):
         matrix = H
         if ridge > 0:
             matrix = H.copy()
-            matrix[np.diag_indices_from(matrix)] += ridge * np.maximum(
-                np.diag(H), float(np.diag(H).max()) * _FIRST_RETRY
-            )
+            matrix[np.diag_indices_from(matrix)] += ridge * share
         try:
             lower = scipy.linalg.cholesky(matrix, lower=True)
         except np.linalg.LinAlgError:
@@ -76,7 +79,7 @@ def factor(H: NDArray[np.float64]) -> Factored:
             continue
         except ValueError as error:
             raise NumericalError(f"second moment of shape {H.shape} is not finite") from error
-        return Factored(lower, ridge, retry)
+        return Factored(lower, ridge * share, ridge, retry)
     raise NumericalError(
         f"second moment of shape {H.shape} is not positive definite after {_MAX_RETRIES} "
         f"increases of the damping (last {ridge:.1e}); use more calibration tokens"
@@ -127,22 +130,22 @@ def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[n
 
 
 def schur_complement(
-    H: NDArray[np.float64], R: NDArray[np.floating], *, ridge: float = 1e-10
+    H: NDArray[np.float64], R: NDArray[np.floating], *, floor: float = 1e-12
 ) -> NDArray[np.float64]:
     """H - H R^T (R H R^T)^{-1} R H: the metric of what a later refit of L cannot absorb.
 
     For any B, ``tr(B H' B^T) = min_L tr((B - L R) H (B - L R)^T)``; H' is symmetric, positive
-    semidefinite and H' R^T = 0. H (n, n) float64, R (r, n). Cost 2 r n^2. ``ridge`` is a share
-    of the mean diagonal of R H R^T, against linearly dependent rows of R.
+    semidefinite and H' R^T = 0. H (n, n) float64, R (r, n). Cost 2 r n^2. Directions whose
+    share of R H R^T lies below ``floor`` are left out, so dependent rows of R, and rows that H
+    does not see, are no special case.
 
     Source: variable projection; equals the "Hessian downdate" of CALDERA.
     """
-    if len(R) == 0:
-        return H.copy()
-    RH = np.asarray(R, np.float64) @ H
-    gram = RH @ np.asarray(R, np.float64).T
-    gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-300)
-    lower = scipy.linalg.cholesky(0.5 * (gram + gram.T), lower=True, check_finite=False)
-    half = scipy.linalg.solve_triangular(lower, RH, lower=True, check_finite=False)
+    R64 = np.asarray(R, np.float64)
+    RH = R64 @ H
+    gram = RH @ R64.T
+    values, vectors = np.linalg.eigh(0.5 * (gram + gram.T))
+    keep = values > floor * values.max(initial=0.0)
+    half = (vectors[:, keep] / np.sqrt(values[keep])).T @ RH
     result: NDArray[np.float64] = H - half.T @ half
     return 0.5 * (result + result.T)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from lrc.nn.embedding import Embedding, make_embedding
 from lrc.nn.layers import gated_silu, rms_norm
 from lrc.nn.linear import Linear, make_linear
 from lrc.nn.rope import Positions, apply_rope, rope_tables
+
+if TYPE_CHECKING:
+    from lrc.nn.engine import DecodeEngine
 
 SITES = (
     Site("attn_input", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
@@ -221,6 +225,14 @@ class LlamaModel:
         """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens."""
         c = self.config
         return KVCache(c.layers, batch, c.kv_heads, max_length, c.head_dim)
+
+    def decode_engine(self, threads: int) -> DecodeEngine | None:
+        """An engine that decodes single tokens fast; None where this model has none."""
+        from lrc.nn.engine import engine_for
+
+        with self._lock:
+            parts = self.blocks, self._final_norm, self._head
+        return engine_for(self.config, *parts, threads)
 
     @cached_property
     def _embedding(self) -> Embedding:

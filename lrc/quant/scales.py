@@ -69,7 +69,8 @@ def _group_error(
     wide = scale[:, :, None]
     scaled = np.divide(grouped, wide, out=np.zeros_like(grouped), where=wide != 0)
     pad = -width % quantizer.block_size
-    flat = np.pad(scaled, ((0, 0), (0, 0), (0, pad))).reshape(m, -1)
+    flat = np.pad(scaled, ((0, 0), (0, 0), (0, pad)))
+    flat = flat.reshape(m, count * (width + pad))
     values = quantizer.decode(quantizer.encode(np.ascontiguousarray(flat)))
     error = values.reshape(m, count, width + pad)[:, :, :width] * wide - grouped
     error *= inside

@@ -30,7 +30,9 @@ def quadratic_loss(E: NDArray[np.floating], H: NDArray[np.floating]) -> float:
     return float(np.einsum("ij,ij->", wide @ np.asarray(H, F64), wide))
 
 
-def loss_rounding(E: NDArray[np.floating], W: NDArray[np.floating], H: NDArray[np.floating]) -> float:
+def loss_rounding(
+    E: NDArray[np.floating], W: NDArray[np.floating], H: NDArray[np.floating]
+) -> float:
     """How far a float32 evaluation of tr(E H E^T) may lie off when E comes from decoding W.
 
     E is off by rounding of the size of W, and the products have n terms.

@@ -31,6 +31,7 @@ def test_cholesky_factor_reproduces_h(data):
     before = H.copy()
     found = factor(H)
     assert (found.ridge, found.retries) == (0.0, 0)
+    np.testing.assert_array_equal(found.shift, 0.0)
     np.testing.assert_array_equal(found.cholesky, np.tril(found.cholesky))
     error = relative_difference(found.cholesky @ found.cholesky.T, H)
     assert_within(error, factor_bound(len(H), F64), "C C^T")
@@ -47,7 +48,10 @@ def test_degenerate_moments_factor_once_damped_or_raised(data):
     assert (found.retries > 0) == (found.ridge > 0)
     assert found.ridge <= 0.01, "rounding-sized defects need little"
     diagonal = np.diag(damped)
-    raised = damped + found.ridge * np.diag(np.maximum(diagonal, 1e-6 * diagonal.max()))
+    np.testing.assert_allclose(
+        found.shift, found.ridge * np.maximum(diagonal, 1e-6 * diagonal.max()), rtol=1e-12
+    )
+    raised = damped + np.diag(found.shift)
     error = relative_difference(found.cholesky @ found.cholesky.T, raised)
     assert_within(error, factor_bound(len(H), F64), "C C^T of the raised matrix")
     np.testing.assert_array_equal(damped, before)
@@ -137,9 +141,7 @@ def test_schur_complement_is_the_loss_after_the_best_l(data):
     lowered = schur_complement(H, R)
     np.testing.assert_array_equal(lowered, lowered.T)
     size = np.linalg.norm(H, 2)
-    # The ridge of 1e-10 moves each direction of R H R^T by at most 1e-10 of its condition.
     slack = factor_bound(n, F64, solve=True, cond=np.linalg.cond(H) ** 2)
-    slack += 1e-10 * np.linalg.cond(R @ H @ R.T)
     values = np.linalg.eigvalsh(lowered)
     assert_within(-values[0], slack * size, "negative part")
     assert_within(values[r - 1], slack * size, "null space of dimension r")
@@ -149,6 +151,19 @@ def test_schur_complement_is_the_loss_after_the_best_l(data):
     assert_within(abs(quadratic_loss(B, lowered) - best), slack * energy, "tr(B H' B^T)")
     np.testing.assert_array_equal(H, before[0])
     np.testing.assert_array_equal(R, before[1])
+
+
+@given(data=st.data())
+def test_schur_complement_of_degenerate_moments_is_finite_and_no_larger(data):
+    n = data.draw(st.integers(1, 12))
+    H = data.draw(degenerate_moments(n))
+    R = np.random.default_rng(data.draw(seeds())).standard_normal((min(3, n), n))
+    lowered = schur_complement(H, R)
+    assert np.isfinite(lowered).all()
+    size = factor_bound(n, F64) * 1e4 * np.linalg.norm(H, 2)  # rounding over the floor, 1e-12
+    if np.linalg.eigvalsh(H)[0] > -1e-12 * np.linalg.norm(H, 2):
+        assert np.linalg.eigvalsh(lowered)[0] >= -size
+    assert np.linalg.eigvalsh(H - lowered)[0] >= -size
 
 
 @pytest.mark.parametrize("rows", ["zero", "twice the same"])

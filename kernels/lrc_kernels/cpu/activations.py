@@ -1,18 +1,23 @@
-"""Activations as int8 in groups of 64, in every order that the matvec kernels read.
+"""Activations as pairs of int8 in groups of 64, in every order that the matvec kernels read.
 
-A buffer of :func:`size` bytes holds, for ``N`` inputs (n rounded up to 256):
+One int8 is not enough: where a few inputs are huge, a rotation spreads them over all, and what
+is left for the rest costs more quality than the weights' two bits do. So ``x = s (128 h + l)``
+with int8 h and l, 15 bits together; decoding a weight costs far more than the second product.
+
+A buffer of :func:`size` bytes holds, for ``N`` inputs (n rounded up to 256), five parts of h,
+the same five of l (``LOW * N`` bytes later), then the scales:
 
 =============  =========  =====================================================================
 offset         type       meaning
 =============  =========  =====================================================================
-0              i8 (N,)    q: nearest integers of ``x / s``, ``s = max|x| / 127`` of each group
+0              i8 (N,)    h, where ``s = max|x| / 16256`` of each group
 N              i8 (N,)    in blocks of 256, spread for lattice points (AVX-512; else as above)
 2 N            i8 (N,)    each group's entries 0, 2, 4, ... then 1, 3, 5, ...
 3 N            i8 (N,)    each group's entries 0, 4, 8, ... then 1, 5, ... and so on
-4 N            i16        sums of q over eight
-4.25 N         f32        s, four times a group
-4.5 N          f32        s, once a group
-4.5625 N       f32        s times the group's sum of q
+4 N            i16        sums over eight
+8.5 N          f32        s, four times a group
+8.75 N         f32        s, once a group
+8.8125 N       f32        s times the group's sum of 128 h + l
 =============  =========  =====================================================================
 """
 
@@ -21,7 +26,15 @@ from __future__ import annotations
 import numpy as np
 
 from lrc_kernels._jit import njit
-from lrc_kernels.simd import load_f32x16, load_i8x64, path, splat_f32x16, store_f32, store_i8x64
+from lrc_kernels.simd import (
+    load_f32x16,
+    load_i8x64,
+    path,
+    splat_f32x16,
+    splat_i32x16,
+    store_f32,
+    store_i8x64,
+)
 from lrc_kernels.simd_math import (
     absolute,
     largest,
@@ -42,6 +55,9 @@ BLOCK = 256
 #: Bits of ``orders``: which forms beyond the plain one are wanted.
 LATTICE, BY_TWO, BY_FOUR = 1, 2, 4
 
+#: From h to l, in quarters of N.
+LOW_QUARTERS = 17
+_LARGEST = np.float32(16256)
 _SPREAD = path() == "avx512vnni"
 
 
@@ -52,58 +68,75 @@ def padded(n: int) -> int:
 
 def size(n: int) -> int:
     """Bytes of the buffer for ``n`` inputs."""
-    return padded(n) * 19 // 4
+    return padded(n) * 9
 
 
 @njit(inline=True)
+def _top(x: int) -> np.float32:
+    """Largest magnitude of 64 floats."""
+    a, b = absolute(load_f32x16(x)), absolute(load_f32x16(x + 64))
+    c, d = absolute(load_f32x16(x + 128)), absolute(load_f32x16(x + 192))
+    return max_f32(largest(largest(a, b), largest(c, d)))
+
+
+@njit()
+def _split(x: int, inverse: np.float32, high: int, low: int) -> int:
+    """Write the pairs of 64 floats times ``inverse``; return their sum as integers."""
+    scale, part = splat_f32x16(inverse), splat_f32x16(np.float32(1 / 128))
+    seven = splat_i32x16(np.int32(7))
+    total = splat_i32x16(np.int32(0))
+    for i in range(4):
+        value = load_f32x16(x + 64 * i) * scale
+        whole, h = to_i32(value), to_i32(value * part)
+        store_low_bytes(high + 16 * i, h)
+        store_low_bytes(low + 16 * i, whole - (h << seven))
+        total = total + whole
+    return sum_i32(total)
+
+
+@njit()
+def _reorder(plane: int, g: int, width: int, orders: int) -> None:
+    """The other forms of group g of one plane."""
+    values = load_i8x64(plane + 64 * g)
+    if orders & BY_TWO:
+        store_i8x64(plane + 2 * width + 64 * g, stride_2(values))
+    if orders & BY_FOUR:
+        store_i8x64(plane + 3 * width + 64 * g, stride_4(values))
+    if orders & LATTICE:
+        store_eights(plane + 4 * width + 16 * g, values)
+        if not _SPREAD:
+            store_i8x64(plane + width + 64 * g, values)
+
+
+@njit()
 def quantize(x: int, n: int, width: int, act: int, orders: int) -> np.float32:
-    """Fill the buffer ``act`` of ``width`` inputs from f32 (n,) at ``x``; return sum s q.
+    """Fill the buffer ``act`` of ``width`` inputs from f32 (n,) at ``x``; return sum s (128 h + l).
 
     Up to the next multiple of 64 ``x`` must be readable and zero.
     """
     total = np.float32(0)
-    scales, sums = act + 4 * width + width // 2, act + 4 * width + width // 2 + width // 16
+    low = act + width // 4 * LOW_QUARTERS
+    scales = act + 8 * width + 3 * (width // 4)
     for g in range((n + 255) // 256 * 4):
-        scale = np.float32(0)
-        weighted = np.float32(0)
+        scale, weighted = np.float32(0), np.float32(0)
         at = act + 64 * g
         if 64 * g < n:
-            a, b = load_f32x16(x + 256 * g), load_f32x16(x + 256 * g + 64)
-            c, d = load_f32x16(x + 256 * g + 128), load_f32x16(x + 256 * g + 192)
-            top = max_f32(
-                largest(largest(absolute(a), absolute(b)), largest(absolute(c), absolute(d)))
-            )
-            scale = top / np.float32(127)
-            inverse = splat_f32x16(np.float32(127) / top if scale > 0 else np.float32(0))
-            p, q, r, s = (
-                to_i32(a * inverse),
-                to_i32(b * inverse),
-                to_i32(c * inverse),
-                to_i32(d * inverse),
-            )
-            store_low_bytes(at, p)
-            store_low_bytes(at + 16, q)
-            store_low_bytes(at + 32, r)
-            store_low_bytes(at + 48, s)
-            weighted = scale * np.float32(sum_i32((p + q) + (r + s)))
+            top = _top(x + 256 * g)
+            scale = top / _LARGEST
+            inverse = _LARGEST / top if scale > 0 else np.float32(0)
+            weighted = scale * np.float32(_split(x + 256 * g, inverse, at, low + 64 * g))
             total += weighted
         else:
-            zero = splat_f32x16(np.float32(0))
-            for i in range(4):
-                store_low_bytes(at + 16 * i, to_i32(zero))
+            _split(x, np.float32(0), at, low + 64 * g)
         store_f32(scales + 4 * g, scale)
-        store_f32(sums + 4 * g, weighted)
-        if orders & BY_TWO:
-            store_i8x64(at + 2 * width, stride_2(load_i8x64(at)))
-        if orders & BY_FOUR:
-            store_i8x64(at + 3 * width, stride_4(load_i8x64(at)))
+        store_f32(scales + width // 16 + 4 * g, weighted)
         if orders & LATTICE:
-            store_eights(act + 4 * width + 16 * g, load_i8x64(at))
             for i in range(4):
-                store_f32(act + 4 * width + width // 4 + 16 * g + 4 * i, scale)
-            if not _SPREAD:
-                store_i8x64(at + width, load_i8x64(at))
+                store_f32(scales - width // 4 + 16 * g + 4 * i, scale)
+        _reorder(act, g, width, orders)
+        _reorder(low, g, width, orders)
     if _SPREAD and orders & LATTICE:
         for b in range((n + 255) // 256):
             spread_points(act + 256 * b, act + width + 256 * b)
+            spread_points(low + 256 * b, low + width + 256 * b)
     return total

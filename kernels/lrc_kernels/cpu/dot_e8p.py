@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels import lattice_tables
 from lrc_kernels._jit import njit
+from lrc_kernels.cpu.activations import LOW_QUARTERS
 from lrc_kernels.simd import (
     bytes_of_i16,
     first_i8x32,
@@ -74,7 +75,39 @@ def build_tables() -> NDArray[np.uint8]:
 
 
 @njit(inline=True)
-def _block_fields(c, x, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+def _dot_planes(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
+    """Spread weights times the pairs at ``x`` and ``low``, in lanes of 16 inputs."""
+    zero = splat_i32x16(np.int32(0))
+    d = dot_u8(dot_u8(zero, w0, load_i8x64(x)), w1, load_i8x64(x + 64))
+    d = dot_u8(dot_u8(d, w2, load_i8x64(x + 128)), w3, load_i8x64(x + 192))
+    e = dot_u8(dot_u8(zero, w0, load_i8x64(low)), w1, load_i8x64(low + 64))
+    e = dot_u8(dot_u8(e, w2, load_i8x64(low + 128)), w3, load_i8x64(low + 192))
+    return (d << splat_i32x16(np.int32(7))) + e
+
+
+@njit(inline=True)
+def _dot_points(codes, rows, signs, x, low):  # type: ignore[no-untyped-def]
+    """32 points from two tables times the pairs at ``x`` and ``low``, in lanes of 16 inputs."""
+    zero = splat_i32x16(np.int32(0))
+    w0, w1 = point_bytes(codes, rows, signs), point_bytes(codes + 16, rows, signs)
+    w2, w3 = point_bytes(codes + 32, rows, signs), point_bytes(codes + 48, rows, signs)
+    d = fold_fours(
+        dot_u8(zero, w0, load_i8x64(x)),
+        dot_u8(zero, w1, load_i8x64(x + 64)),
+        dot_u8(zero, w2, load_i8x64(x + 128)),
+        dot_u8(zero, w3, load_i8x64(x + 192)),
+    )
+    e = fold_fours(
+        dot_u8(zero, w0, load_i8x64(low)),
+        dot_u8(zero, w1, load_i8x64(low + 64)),
+        dot_u8(zero, w2, load_i8x64(low + 128)),
+        dot_u8(zero, w3, load_i8x64(low + 192)),
+    )
+    return (d << splat_i32x16(np.int32(7))) + e
+
+
+@njit(inline=True)
+def _block_fields(c, x, low, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
     """Dot product of 32 codes with 256 activations, in lanes of two codes (AVX-512)."""
     two, four = splat_i16x32(np.int16(2)), splat_i16x32(np.int16(4))
     three_bytes, four_bytes = splat_i8x64(np.int8(3)), splat_i8x64(np.int8(4))
@@ -85,35 +118,27 @@ def _block_fields(c, x, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-unty
         where_i16(third, permute_i16(row, t6, t7), permute_i16(row, t4, t5)),
         where_i16(third, permute_i16(row, t2, t3), permute_i16(row, t0, t1)),
     )
-    low = c & splat_i16x32(np.int16(0xFE))
-    odd = popcount_i16((fields & splat_i16x32(np.int16(0x5555))) ^ low)
+    minus = c & splat_i16x32(np.int16(0xFE))
+    odd = popcount_i16((fields & splat_i16x32(np.int16(0x5555))) ^ minus)
     upper = (c & splat_i16x32(np.int16(0xF0))) << four
-    signs = bytes_of_i16(low | (odd & splat_i16x32(np.int16(1))) | upper)
-    d = splat_i32x16(np.int32(0))
-    s = where_i8(signs & splat_i8x64(np.int8(1)), three_bytes, four_bytes)
-    d = dot_u8(d, (bytes_of_i16(fields) & three_bytes) ^ s, load_i8x64(x))
-    s = where_i8(signs & splat_i8x64(np.int8(2)), three_bytes, four_bytes)
-    d = dot_u8(d, (bytes_of_i16(fields >> two) & three_bytes) ^ s, load_i8x64(x + 64))
-    s = where_i8(signs & splat_i8x64(np.int8(4)), three_bytes, four_bytes)
-    d = dot_u8(d, (bytes_of_i16(fields >> four) & three_bytes) ^ s, load_i8x64(x + 128))
-    s = where_i8(signs & splat_i8x64(np.int8(8)), three_bytes, four_bytes)
-    moved = bytes_of_i16(fields >> splat_i16x32(np.int16(6)))
-    return dot_u8(d, (moved & three_bytes) ^ s, load_i8x64(x + 192))
+    signs = bytes_of_i16(minus | (odd & splat_i16x32(np.int16(1))) | upper)
+    bit = where_i8(signs & splat_i8x64(np.int8(1)), three_bytes, four_bytes)
+    w0 = (bytes_of_i16(fields) & three_bytes) ^ bit
+    bit = where_i8(signs & splat_i8x64(np.int8(2)), three_bytes, four_bytes)
+    w1 = (bytes_of_i16(fields >> two) & three_bytes) ^ bit
+    bit = where_i8(signs & splat_i8x64(np.int8(4)), three_bytes, four_bytes)
+    w2 = (bytes_of_i16(fields >> four) & three_bytes) ^ bit
+    bit = where_i8(signs & splat_i8x64(np.int8(8)), three_bytes, four_bytes)
+    w3 = (bytes_of_i16(fields >> splat_i16x32(np.int16(6))) & three_bytes) ^ bit
+    return _dot_planes(w0, w1, w2, w3, x, low)
 
 
 @njit(inline=True)
-def _block_points(c, x, tables):  # type: ignore[no-untyped-def]
+def _block_points(c, x, low, tables):  # type: ignore[no-untyped-def]
     """The same by tables of points, with activations in their own order."""
     codes = scratch_256()
     store_i16x32(codes, c)
-    zero = splat_i32x16(np.int32(0))
-    signs = tables + 4096
-    return fold_fours(
-        dot_u8(zero, point_bytes(codes, tables, signs), load_i8x64(x)),
-        dot_u8(zero, point_bytes(codes + 16, tables, signs), load_i8x64(x + 64)),
-        dot_u8(zero, point_bytes(codes + 32, tables, signs), load_i8x64(x + 128)),
-        dot_u8(zero, point_bytes(codes + 48, tables, signs), load_i8x64(x + 192)),
-    )
+    return _dot_points(codes, tables, tables + 4096, x, low)
 
 
 @njit(inline=True)
@@ -128,17 +153,21 @@ def _take(codes, left):  # type: ignore[no-untyped-def]
 def _row(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
     """Sum over one row of (weight + 3.25) times x."""
     total = splat_f32x16(np.float32(0))
-    scales = act + 4 * width + width // 4
-    one = splat_i32x16(np.int32(1))
+    low = act + width // 4 * LOW_QUARTERS
+    scales = low + width // 4 * LOW_QUARTERS
+    one = splat_i16x32(np.int16(1))
     for b in range((k + 31) // 32):
         c = _take(codes + 64 * b, k - 32 * b)
+        x = width + 256 * b
         if _FIELDS:
-            d = _block_fields(c, act + width + 256 * b, t0, t1, t2, t3, t4, t5, t6, t7)
+            d = _block_fields(c, act + x, low + x, t0, t1, t2, t3, t4, t5, t6, t7)
         else:
-            d = _block_points(c, act + width + 256 * b, tables)
-        eights = load_i16x32(act + 4 * width + 64 * b)
-        e = dot_i16(c & splat_i16x32(np.int16(1)), eights)
-        total = total + to_f32((d << one) - e) * load_f32x16(scales + 64 * b)
+            d = _block_points(c, act + x, low + x, tables)
+        eights = 4 * width + 64 * b
+        lowest = c & one
+        e = dot_i16(lowest, load_i16x32(act + eights)) << splat_i32x16(np.int32(7))
+        e = e + dot_i16(lowest, load_i16x32(low + eights))
+        total = total + to_f32((d << splat_i32x16(np.int32(1))) - e) * load_f32x16(scales + 64 * b)
     return np.float32(0.5) * sum_f32(total)
 
 
@@ -164,32 +193,26 @@ def _lookup(row, upper, third, table):  # type: ignore[no-untyped-def]
 def _coarse_row(codes, k, act, width, tables):  # type: ignore[no-untyped-def]
     """Sum over one row of E81B codes of (weight + 2) times x."""
     total = splat_f32x16(np.float32(0))
-    scales = act + 4 * width + width // 4
-    zero, nibble = splat_i32x16(np.int32(0)), splat_i8x64(np.int8(15))
+    low = act + width // 4 * LOW_QUARTERS
+    scales = low + width // 4 * LOW_QUARTERS
+    nibble = splat_i8x64(np.int8(15))
     four = splat_i16x32(np.int16(4))
     table = tables + 8192
     for b in range((k + 31) // 32):
         c = widen_u8(first_i8x32(codes + 32 * b, min(k - 32 * b, 32)))
-        x = act + width + 256 * b
+        x = width + 256 * b
         if _FIELDS:
             upper, third = c & splat_i16x32(np.int16(128)), c & splat_i16x32(np.int16(64))
             near = _lookup(c, upper, third, table)
             far = _lookup(c, upper, third, table + 512)
-            d = dot_u8(zero, bytes_of_i16(near) & nibble, load_i8x64(x))
-            d = dot_u8(d, bytes_of_i16(near >> four) & nibble, load_i8x64(x + 64))
-            d = dot_u8(d, bytes_of_i16(far) & nibble, load_i8x64(x + 128))
-            d = dot_u8(d, bytes_of_i16(far >> four) & nibble, load_i8x64(x + 192))
+            w0, w1 = bytes_of_i16(near) & nibble, bytes_of_i16(near >> four) & nibble
+            w2, w3 = bytes_of_i16(far) & nibble, bytes_of_i16(far >> four) & nibble
+            d = _dot_planes(w0, w1, w2, w3, act + x, low + x)
         else:
-            # As codes of rows with a table of no signs behind it.
+            # As rows of a lattice code, with a table of no signs behind them.
             stored = scratch_256()
             store_i16x32(stored, c << splat_i16x32(np.int16(8)))
-            none = table + 2048
-            d = fold_fours(
-                dot_u8(zero, point_bytes(stored, table, none), load_i8x64(x)),
-                dot_u8(zero, point_bytes(stored + 16, table, none), load_i8x64(x + 64)),
-                dot_u8(zero, point_bytes(stored + 32, table, none), load_i8x64(x + 128)),
-                dot_u8(zero, point_bytes(stored + 48, table, none), load_i8x64(x + 192)),
-            )
+            d = _dot_points(stored, table, table + 2048, act + x, low + x)
         total = total + to_f32(d) * load_f32x16(scales + 64 * b)
     return np.float32(0.5) * sum_f32(total)
 

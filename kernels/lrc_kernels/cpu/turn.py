@@ -1,0 +1,113 @@
+"""The transform of :mod:`lrc_kernels.rotate` for one vector, in place, in f32."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrc_kernels._jit import njit
+from lrc_kernels.simd import (
+    load_f32,
+    load_f32x16,
+    load_u8,
+    splat_f32x16,
+    store_f32,
+    store_f32x16,
+)
+from lrc_kernels.simd_math import flip_signs, hadamard_16
+
+
+@njit(inline=True)
+def apply_signs(x: int, n: int, signs: int, y: int) -> None:
+    """y = x with entry i negated where bit i at ``signs`` is set; y may be x."""
+    whole = n // 16 * 16
+    for i in range(0, whole, 16):
+        store_f32x16(y + 4 * i, flip_signs(load_f32x16(x + 4 * i), signs + i // 8))
+    for i in range(whole, n):
+        value = load_f32(x + 4 * i)
+        store_f32(y + 4 * i, -value if (load_u8(signs + i // 8) >> (i % 8)) & 1 else value)
+
+
+@njit(inline=True)
+def _butterflies(x: int, n: int, length: int) -> None:
+    """Walsh-Hadamard transform of each ``length`` (a power of two) entries of x."""
+    half = 1
+    if length >= 16:
+        for i in range(0, n, 16):
+            store_f32x16(x + 4 * i, hadamard_16(load_f32x16(x + 4 * i)))
+        half = 16
+    while half < length:
+        for start in range(0, n, 2 * half):
+            low, high = x + 4 * start, x + 4 * (start + half)
+            if half >= 16:
+                for j in range(0, 4 * half, 64):
+                    a, b = load_f32x16(low + j), load_f32x16(high + j)
+                    store_f32x16(low + j, a + b)
+                    store_f32x16(high + j, a - b)
+            else:
+                for j in range(0, 4 * half, 4):
+                    p, q = load_f32(low + j), load_f32(high + j)
+                    store_f32(low + j, p + q)
+                    store_f32(high + j, p - q)
+        half *= 2
+
+
+@njit(inline=True)
+def _mix(x: int, inner: int, order: int, matrix: int, down: int, across: int, y: int) -> None:
+    """``y[i] = sum_j M[i, j] x[j]`` for rows of ``inner`` entries; M's strides in bytes."""
+    if inner % 16:
+        for i in range(order):
+            for p in range(inner):
+                total = np.float32(0)
+                for j in range(order):
+                    weight = load_f32(matrix + down * i + across * j)
+                    total += weight * load_f32(x + 4 * (inner * j + p))
+                store_f32(y + 4 * (inner * i + p), total)
+        return
+    zero = splat_f32x16(np.float32(0))
+    for p in range(0, inner, 16):
+        for i in range(0, order, 4):
+            row = matrix + down * i
+            a, b, c, d = zero, zero, zero, zero
+            for j in range(order):
+                v = load_f32x16(x + 4 * (inner * j + p))
+                at = row + across * j
+                a = a + v * splat_f32x16(load_f32(at))
+                b = b + v * splat_f32x16(load_f32(at + down))
+                c = c + v * splat_f32x16(load_f32(at + 2 * down))
+                d = d + v * splat_f32x16(load_f32(at + 3 * down))
+            out = y + 4 * (inner * i + p)
+            store_f32x16(out, a)
+            store_f32x16(out + 4 * inner, b)
+            store_f32x16(out + 8 * inner, c)
+            store_f32x16(out + 12 * inner, d)
+
+
+@njit()
+def turn(
+    x: int, n: int, block: int, order: int, matrix: int, scale: np.float32, transpose: int, work: int
+) -> None:
+    """Replace x f32 (n,) by M x, or by its inverse.
+
+    ``matrix``: f32 (order, order), ``H_order / sqrt(block)``, where order > 1; ``scale``:
+    ``1 / sqrt(block)``, used where order is 1. ``work``: n entries.
+    """
+    if block == 1:
+        return
+    inner = block // order
+    _butterflies(x, n, inner)
+    if order == 1:
+        if n % 16:
+            for i in range(n):
+                store_f32(x + 4 * i, scale * load_f32(x + 4 * i))
+        else:
+            wide = splat_f32x16(scale)
+            for i in range(0, n, 16):
+                store_f32x16(x + 4 * i, wide * load_f32x16(x + 4 * i))
+        return
+    down, across = 4 * order, 4
+    if transpose:
+        down, across = across, down
+    for start in range(0, n, block):
+        _mix(x + 4 * start, inner, order, matrix, down, across, work + 4 * start)
+    for i in range(n):
+        store_f32(x + 4 * i, load_f32(work + 4 * i))

@@ -1,0 +1,126 @@
+"""The shared metric of a site: rotated, damped, normalised, factored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from budget import few
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrc.decompose.site import site_metric
+from lrc.errors import NumericalError
+from lrc.linalg.factor import damping_shift, factor, feedback_matrix
+from lrc.linalg.incoherence import rotate_columns, rotate_moment
+from lrc.linalg.lowrank import solve_left
+from lrc.testing.laws import quadratic_loss
+from lrc.testing.strategies import degenerate_moments, second_moments, seeds, weights
+from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
+
+F64 = np.float64
+SIZES = st.integers(1, 20)
+ROTATIONS = st.sampled_from(["none", "hadamard"])
+
+
+def metric(H, cross=None, *, rotation="hadamard", damping=0.01, block_size=8, seed=7013):
+    return site_metric(
+        H, cross, rotation=rotation, damping=damping, block_size=block_size, seed=seed
+    )
+
+
+@given(data=st.data(), rotation=ROTATIONS, damping=st.sampled_from([0.0, 0.01, 0.3]))
+def test_the_parts_are_what_they_say(data, rotation, damping):
+    H = data.draw(SIZES.flatmap(lambda n: second_moments(n, 4.0)))
+    before = H.copy()
+    found = metric(H, rotation=rotation, damping=damping)
+    n = len(H)
+    assert (found.signs is None) == (rotation == "none")
+    undamped = rotate_moment(H / (np.trace(H) / n), found.signs)
+    assert_within(relative_difference(found.H, undamped), factor_bound(n, np.float32), "H")
+    assert np.trace(found.H) == pytest.approx(n, rel=1e-4)
+    damped = undamped + np.diag(damping_shift(undamped, damping))
+    assert_within(relative_difference(found.damped, damped), factor_bound(n, F64), "damped H")
+    feedback = feedback_matrix(factor(found.damped).cholesky, 8)
+    np.testing.assert_array_equal(found.feedback, feedback)
+    assert (found.damping, found.retries) == (damping, 0)
+    np.testing.assert_array_equal(H, before)
+
+
+@given(data=st.data(), rotation=ROTATIONS, p=st.integers(-20, 20))
+def test_the_size_of_h_does_not_matter(data, rotation, p):
+    H = data.draw(SIZES.flatmap(lambda n: second_moments(n, 4.0)))
+    a, b = metric(H, rotation=rotation), metric(4.0**p * H, rotation=rotation)
+    for name in ("H", "damped", "feedback"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@given(data=st.data(), rotation=ROTATIONS, damping=st.sampled_from([0.0, 1e-4, 0.01]))
+def test_degenerate_moments_give_a_finite_metric_and_say_what_it_took(data, rotation, damping):
+    H = data.draw(SIZES.flatmap(degenerate_moments))
+    found = metric(H, rotation=rotation, damping=damping)
+    for name in ("H", "damped", "feedback"):
+        assert np.isfinite(getattr(found, name)).all(), name
+    assert (found.damping > damping) == (found.retries > 0)
+    assert found.damping <= damping + 0.1
+
+
+def test_moments_that_are_not_finite_are_refused():
+    H = np.eye(3)
+    H[1, 1] = np.nan
+    with pytest.raises(NumericalError, match="not finite"):
+        metric(H)
+
+
+@given(data=st.data(), rotation=ROTATIONS, mix=st.floats(0, 1))
+def test_equal_streams_ask_for_the_weights_themselves(data, rotation, mix):
+    H = data.draw(SIZES.flatmap(lambda n: second_moments(n, 4.0)))
+    W = data.draw(weights(3, len(H)))
+    found = metric(H, H.copy(), rotation=rotation)
+    columns = rotate_columns(W, found.signs).astype(np.float32)
+    bound = factor_bound(len(H), F64, solve=True, cond=np.linalg.cond(found.damped) ** 2)
+    assert_within(
+        relative_difference(found.target(columns, mix), columns),
+        bound + factor_bound(1, np.float32),
+        "target",
+    )
+    assert metric(H, rotation=rotation).target(columns, mix) is columns
+
+
+@few(2)
+@given(data=st.data(), rotation=ROTATIONS, mix=st.floats(0, 1))
+def test_the_target_mixes_in_the_damped_regression(data, rotation, mix):
+    """W C H^-1 with one shift on both: here H is white, so any damping is the same share."""
+    n = 8
+    W, C = data.draw(weights(4, n, max_decades=0)), data.draw(second_moments(n, 2.0))
+    C = C / np.abs(C).max() + np.triu(0.1 * np.ones((n, n)))  # not symmetric
+    before = C.copy()
+    found = metric(2.0 * np.eye(n), 2.0 * C, rotation=rotation, damping=0.25)
+    expected = rotate_columns(W @ ((1 - mix) * np.eye(n) + mix * (C + 0.25 * np.eye(n)) / 1.25),
+                              found.signs)  # fmt: skip
+    columns = rotate_columns(W, found.signs).astype(np.float32)
+    target = found.target(columns, mix)
+    assert_within(
+        np.linalg.norm(target - expected), factor_bound(n, np.float32) * 3 * np.linalg.norm(W)
+    )
+    np.testing.assert_array_equal(C, before)
+
+
+@few(2)
+@given(data=st.data(), seed=seeds())
+def test_downdated_metric_is_what_a_later_refit_leaves(data, seed):
+    n = data.draw(st.integers(4, 20))
+    H = data.draw(second_moments(n, 2.0))
+    rank = data.draw(st.integers(1, n // 2))
+    rng = np.random.default_rng(seed)
+    R = np.linalg.qr(rng.standard_normal((n, rank)))[0].T.astype(np.float32)
+    B = rng.standard_normal((3, n)).astype(np.float32)
+    found = metric(H)
+    lowered, feedback = found.downdated(R)
+    assert lowered.dtype == feedback.dtype == np.float32
+    assert np.isfinite(feedback).all()
+    np.testing.assert_array_equal(feedback[:8, :8], 0.0)
+    best = quadratic_loss(B - solve_left(B, found.H, R) @ R, found.H)
+    bound = factor_bound(n, np.float32, cond=np.linalg.cond(H) ** 2)
+    assert_within(
+        abs(quadratic_loss(B, lowered) - best), bound * quadratic_loss(B, found.H), "loss"
+    )

@@ -1,0 +1,122 @@
+"""The decode engine computes what the blocks compute, for every kind of packed matrix."""
+
+import numpy as np
+import pytest
+from packed_cases import random_matrix
+from tiny_llama import MemorySource, tiny_config, tiny_weights
+
+from lrc.errors import SpecError
+from lrc.generate import STEPPED, Decoder, Sampler, generate
+from lrc.models import load_model
+
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+IDS = np.random.default_rng(31).integers(0, 48, (1, 20))
+
+
+class Source(MemorySource):
+    """Every matrix packed, with options for those of the blocks and for the tables."""
+
+    def __init__(self, config, table, **options):
+        super().__init__(config, tiny_weights(config, 9))
+        self.table, self.options = table, options
+
+    def linear(self, name):
+        shape = self.weights[name].shape
+        seed = sum(name.encode())
+        if name in TABLES:
+            if self.table is None:
+                return self.weights[name]
+            codebook, group = self.table
+            return random_matrix(
+                shape, codebook, group_size=group, rotation="none", rank=0, seed=seed
+            )
+        return random_matrix(shape, seed=seed, **self.options)
+
+
+def packed(changes=None, table=(("uniform", 8), 64), **options):
+    return load_model(Source(tiny_config(**changes or {}), table, **options))
+
+
+CASES = [
+    ({}, {}),
+    ({"num_key_value_heads": 2, "tie_word_embeddings": True}, {"rank": 0}),
+    ({"num_key_value_heads": 1, "head_dim": 64}, {"row_scales": False}),
+    ({"head_dim": 12, "attention_bias": True, "mlp_bias": True}, {"codebook": ("e8p-rvq3", 3)}),
+    ({"hidden_size": 576, "intermediate_size": 280}, {"codebook": ("e8p-rvq4", 4)}),
+    ({"head_dim": 48}, {"codebook": ("uniform", 4), "group_size": 64, "rotation": "none"}),
+    ({"hidden_size": 72, "intermediate_size": 260}, {"codebook": ("uniform", 3)}),
+    ({}, {"codebook": ("uniform", 2), "rotation": "none", "rank": 3, "factor_bits": 8}),
+    ({}, {"codebook": ("uniform", 5), "factor_bits": 16}),
+    ({"intermediate_size": 300}, {"codebook": ("uniform", 6), "group_size": 128}),
+    ({}, {"codebook": ("uniform", 7), "factor_bits": 3}),
+    ({}, {"codebook": ("lloyd-max", 4), "group_size": 16}),
+    ({}, {"codebook": ("lloyd-max", 4)}),
+    ({}, {"codebook": ("lloyd-max", 3), "group_size": 64}),
+    ({}, {"codebook": ("lloyd-max", 8)}),
+    ({}, {"codebook": ("none", 0), "rank": 4}),
+]
+
+
+def steps(model, threads):
+    decoder = Decoder(model, IDS.shape[1], threads)
+    return np.stack([decoder.advance(IDS[0, i : i + 1]).copy() for i in range(IDS.shape[1])])
+
+
+@pytest.mark.parametrize(("changes", "options"), CASES, ids=str)
+def test_steps_equal_the_blocks(changes, options):
+    model = packed(changes, **options)
+    expected = model.logits(IDS)[0]
+    found = steps(model, 1)
+    # Activations have 15 bits, and so has the agreement.
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("table", [None, (("uniform", 8), 0), (("lloyd-max", 8), 16)], ids=str)
+def test_tables(table):
+    model = packed(table=table)
+    expected = model.logits(IDS)[0]
+    assert np.abs(steps(model, 1) - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    model = packed({"hidden_size": 96, "num_key_value_heads": 2})
+    one = steps(model, 1)
+    for threads in (2, 3, 5):
+        np.testing.assert_array_equal(steps(model, threads), one)
+
+
+@pytest.mark.parametrize("length", [STEPPED, STEPPED + 1])
+def test_generate_is_the_same_by_engine_and_by_blocks(length):
+    model = packed()
+    prompt = np.arange(1, 1 + length)
+    sampler = Sampler(temperature=1.0)
+    texts = [
+        list(generate(model, prompt, 8, sampler, activations=kind)) for kind in ("i8", "f32")
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_unknown_activations_are_refused():
+    with pytest.raises(SpecError, match="i8, f32"):
+        generate(packed(), [1], 1, activations="i4")
+
+
+def test_codes_are_not_copied():
+    model = packed()
+    engine = model.decode_engine(1)
+    kept = [a for a in engine._layout._kept if a.dtype == np.uint16]
+    planes = [f.matrix.planes[0] for b in model.blocks for f in b.linears.values()]
+    assert all(any(np.shares_memory(p, k) for k in kept) for p in planes)
+
+
+def test_a_full_cache_is_refused():
+    model = packed()
+    decoder = Decoder(model, 1)
+    decoder.advance(IDS[0, :1])
+    with pytest.raises(SpecError, match="2 are needed"):
+        decoder.advance(IDS[0, :1])
+
+
+def test_dense_models_have_no_engine():
+    config = tiny_config()
+    assert load_model(MemorySource(config, tiny_weights(config, 9))).decode_engine(1) is None

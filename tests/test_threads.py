@@ -1,0 +1,134 @@
+"""Threads: order kept, memory bounded, errors passed on, BLAS left as it was."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrc.errors import SpecError
+from lrc.threads import (
+    _blas_controls,
+    blas_is_controlled,
+    chunks,
+    default_threads,
+    ordered_map,
+    resolve_threads,
+    single_threaded_blas,
+)
+
+COUNTS = st.integers(1, 4)
+
+
+def blas_threads():
+    return [get() for get, _ in _blas_controls()]
+
+
+@pytest.fixture
+def two_blas_threads():
+    """BLAS set to two threads for the test, so that one is a change."""
+    before = blas_threads()
+    for _, put in _blas_controls():
+        put(2)
+    yield blas_threads()
+    for (_, put), count in zip(_blas_controls(), before, strict=True):
+        put(count)
+
+
+@given(items=st.lists(st.integers(), max_size=30), threads=COUNTS)
+def test_results_come_in_order(items, threads):
+    assert list(ordered_map(lambda v: v * v, items, threads)) == [v * v for v in items]
+
+
+def test_order_is_kept_when_the_first_is_the_slowest():
+    gate = threading.Event()
+
+    def work(i):
+        if i == 0:
+            assert gate.wait(10)
+        elif i == 1:
+            gate.set()
+        return i
+
+    assert list(ordered_map(work, range(6), 2)) == list(range(6))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_no_more_than_twice_the_threads_wait(threads):
+    taken = []
+
+    def items():
+        for i in range(40):
+            taken.append(i)
+            yield i
+
+    results = ordered_map(lambda v: v, items(), threads)
+    for seen, _ in enumerate(results, 1):
+        assert len(taken) - seen < 2 * threads
+    assert len(taken) == 40
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_error_is_raised_and_the_rest_not_started(threads, two_blas_threads):
+    started = []
+
+    def work(i):
+        started.append(i)
+        if i == 3:
+            raise ValueError("three")
+        return i
+
+    with pytest.raises(ValueError, match="three"):
+        list(ordered_map(work, range(100), threads))
+    assert max(started) <= 3 + 2 * threads
+    assert blas_threads() == two_blas_threads
+
+
+def test_work_runs_on_other_threads_only_when_asked():
+    here = threading.get_ident()
+    assert set(ordered_map(lambda _: threading.get_ident(), range(4), 1)) == {here}
+    assert here not in set(ordered_map(lambda _: threading.get_ident(), range(4), 2))
+
+
+@pytest.mark.skipif(not blas_is_controlled(), reason="this BLAS has no known controls")
+def test_blas_is_single_threaded_inside_and_restored(two_blas_threads):
+    assert two_blas_threads
+    assert set(two_blas_threads) == {2}
+    with single_threaded_blas():
+        assert set(blas_threads()) == {1}
+        with single_threaded_blas():
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == two_blas_threads
+    with pytest.raises(ZeroDivisionError), single_threaded_blas():
+        raise ZeroDivisionError
+    assert blas_threads() == two_blas_threads
+    for threads in (1, 2):
+        assert all(set(n) == {1} for n in ordered_map(lambda _: blas_threads(), range(3), threads))
+        assert blas_threads() == two_blas_threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_map_that_is_given_up_restores_blas(threads, two_blas_threads):
+    results = ordered_map(lambda v: v, range(10), threads)
+    assert next(results) == 0
+    results.close()
+    assert blas_threads() == two_blas_threads
+
+
+@given(length=st.integers(0, 100), size=st.integers(1, 30))
+def test_chunks_tile_the_range(length, size):
+    parts = chunks(length, size)
+    assert [i for part in parts for i in range(length)[part]] == list(range(length))
+    assert all(part.stop - part.start == size for part in parts[:-1])
+    assert all(0 < part.stop - part.start <= size for part in parts)
+
+
+def test_thread_counts():
+    assert resolve_threads(3) == 3
+    assert resolve_threads(None) == default_threads() >= 1
+    for bad in (0, -2):
+        with pytest.raises(SpecError, match=f"threads={bad} must be at least 1"):
+            resolve_threads(bad)
