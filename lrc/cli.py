@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lrc import __version__
-from lrc.commands import compress, convert, demo, evaluate, generate, inspect
+from lrc.commands import bench, compress, convert, demo, evaluate, generate, inspect
 from lrc.errors import LrcError
 from lrc.progress import SILENT, Advance, Progress
 from lrc.report import json_ready
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in (demo, compress, evaluate, generate, inspect, convert):
+    for verb in (demo, compress, evaluate, generate, bench, inspect, convert):
         verb.add(subparsers)
     return parser
 

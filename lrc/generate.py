@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lrc.errors import SpecError
 from lrc.models.llama import LlamaModel
 from lrc.nn.cache import KVCache
+from lrc.nn.tiles import tile_threads
 from lrc.progress import SILENT, Progress
 from lrc.threads import chunks, ordered_map, resolve_threads
 from lrc.tokens import TokenIds
@@ -169,7 +170,7 @@ class Decoder:
         activations: str = "i8",
         progress: Progress = SILENT,
     ) -> None:
-        self._model = model
+        self._model, self._threads = model, threads
         self._cache = model.new_cache(1, capacity)
         self._engine = model.decode_engine(threads) if activations == "i8" else None
         if self._engine is not None:
@@ -181,8 +182,9 @@ class Decoder:
     def advance(self, ids: NDArray[np.integer]) -> Logits:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
         if self._engine is None or len(ids) > STEPPED:
-            last = self._model.hidden(ids[None], self._cache)[0, -1]
-            return self._model.head(last)
+            with tile_threads(self._threads):
+                last = self._model.hidden(ids[None], self._cache)[0, -1]
+                return self._model.head(last)
         rows = self._model.embed(ids)
         for row in rows[:-1]:
             self._engine.step(row, self._cache, head=False)

@@ -132,7 +132,7 @@ class DecomposeSpec(_Record):
     damping: float = 0.01
     iterations: int = 4
     inner_iterations: int = 4
-    polish_sweeps: int = 6
+    polish_sweeps: int = 2
     tolerance: float = 1e-3
     seed: int = 20261122
 

@@ -21,10 +21,18 @@ Float = TypeVar("Float", np.float32, np.float64)
 
 
 @cache
-def scaled_matrix(order: int, block: int, dtype: str) -> NDArray[np.floating]:
+def _scaled(order: int, block: int, dtype: str) -> NDArray[np.floating]:
     """``H_order / sqrt(block)`` as floats; read-only."""
     scale = np.dtype(dtype).type(math.sqrt(block))
     matrix: NDArray[np.floating] = hadamard_matrix(order).astype(dtype) / scale
+    matrix.setflags(write=False)
+    return matrix
+
+
+@cache
+def signs_matrix(order: int) -> NDArray[np.float32]:
+    """``H_order`` as float32; read-only."""
+    matrix = hadamard_matrix(order).astype(np.float32)
     matrix.setflags(write=False)
     return matrix
 
@@ -61,7 +69,7 @@ def hadamard_transform(x: NDArray[Float], *, transpose: bool = False) -> NDArray
     if order == 1:
         y *= x.dtype.type(1 / math.sqrt(block))
         return y.reshape(x.shape)
-    matrix = scaled_matrix(order, block, x.dtype.name)
+    matrix = _scaled(order, block, x.dtype.name)
     left = matrix.T if transpose else matrix
     if inner == 1:
         return (y.reshape(-1, order) @ left.T).reshape(x.shape)

@@ -149,6 +149,7 @@ def pointer(builder: Any, address: Any, pointee: ir.Type) -> Any:
     """The address as a typed pointer."""
     return builder.inttoptr(address, pointee.as_pointer())
 
+
 Emit = Callable[..., Any]
 
 
@@ -170,6 +171,7 @@ def operation(result: Any, *params: Any) -> Callable[[Emit], Any]:
             2: lambda typingctx, a, b: made,
             3: lambda typingctx, a, b, c: made,
             4: lambda typingctx, a, b, c, d: made,
+            5: lambda typingctx, a, b, c, d, e: made,
         }
         form = forms[len(params)]
         form.__name__, form.__doc__ = emit.__name__, emit.__doc__

@@ -90,15 +90,6 @@ def _pairs(builder: Any, value: Any, lanes: int) -> Any:
     return builder.add(even, shuffle(builder, value, value, list(range(1, lanes, 2))))
 
 
-@operation(I32X16, I16X32, I16X32)
-def dot_i16(builder: Any, a: Any, b: Any) -> Any:
-    """Sums of two adjacent products."""
-    if path() == "avx512vnni":
-        return call(builder, "llvm.x86.avx512.pmaddw.d.512", I32X16.ir, [a, b])
-    wide = Vector("i32", 32).ir
-    return _pairs(builder, builder.mul(builder.sext(a, wide), builder.sext(b, wide)), 32)
-
-
 @operation(I32X16, I32X16, I32X16, I32X16, I32X16)
 def fold_fours(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Sums of four adjacent lanes of the 64 lanes a, b, c, d."""
@@ -173,18 +164,6 @@ def store_low_bytes(builder: Any, address: Any, value: Any) -> None:
     builder.store(builder.trunc(value, kind), pointer(builder, address, kind), align=1)
 
 
-def _quarter(index: int) -> Any:
-    @operation(F32X16, I8X64)
-    def bytes_to_f32(builder: Any, value: Any) -> Any:
-        part = shuffle(builder, value, value, list(range(16 * index, 16 * index + 16)))
-        return builder.sitofp(builder.sext(part, I32X16.ir), F32X16.ir)
-
-    return bytes_to_f32
-
-
-quarter_0, quarter_1, quarter_2, quarter_3 = (_quarter(i) for i in range(4))
-
-
 @operation(F32X16, I16X16)
 def half_to_f32(builder: Any, value: Any) -> Any:
     """Finite float16 bits as floats, exactly and without a conversion instruction."""
@@ -214,6 +193,12 @@ def flip_signs(builder: Any, value: Any, address: Any) -> Any:
 def largest(builder: Any, a: Any, b: Any) -> Any:
     """The larger of two, lane by lane."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+@operation(F32X16, F32X16, F32X16, F32X16)
+def add_signed(builder: Any, total: Any, value: Any, sign: Any) -> Any:
+    """``total + value * sign`` with signs of 1.0 or -1.0: exact products, so fused or not."""
+    return call(builder, "llvm.fmuladd.v16f32", F32X16.ir, [value, sign, total])
 
 
 @operation(F32X16, F32X16)
@@ -299,7 +284,9 @@ def scratch_256(builder: Any) -> Any:
 @operation(types.intp, types.intp)
 def arrive(builder: Any, address: Any) -> Any:
     """Add one to the counter atomically; return its value before."""
-    return builder.atomic_rmw("add", pointer(builder, address, _I64), ir.Constant(_I64, 1), "seq_cst")
+    return builder.atomic_rmw(
+        "add", pointer(builder, address, _I64), ir.Constant(_I64, 1), "seq_cst"
+    )
 
 
 @operation(types.intp, types.intp)
@@ -330,13 +317,44 @@ def widen_u8(builder: Any, value: Any) -> Any:
     return builder.zext(value, I16X32.ir)
 
 
-@operation(types.void, types.intp, I8X64)
-def store_eights(builder: Any, address: Any, value: Any) -> None:
-    """Write the sums of eight adjacent bytes: eight int16."""
-    total = builder.sext(value, Vector("i16", 64).ir)
-    for lanes in (64, 32, 16):
-        total = _pairs(builder, total, lanes)
-    builder.store(total, pointer(builder, address, total.type), align=1)
+@operation(I16X32, types.intp, types.intp)
+def load_rows_i16x32(builder: Any, address: Any, stride: Any) -> Any:
+    """Eight lanes from each of four rows, ``stride`` bytes apart."""
+    kind = Vector("i16", 8).ir
+    parts = []
+    for row in range(4):
+        at = builder.add(address, builder.mul(stride, ir.Constant(_I64, row)))
+        parts.append(builder.load(pointer(builder, at, kind), align=1))
+    low, high = (shuffle(builder, *parts[i : i + 2], list(range(16))) for i in (0, 2))
+    return shuffle(builder, low, high, list(range(32)))
+
+
+def _repeat(vector: Vector) -> Any:
+    """The first quarter of a vector from memory, four times over."""
+    part = Vector(vector.element, vector.lanes // 4)
+
+    @operation(vector, types.intp)
+    def load_repeated(builder: Any, address: Any) -> Any:
+        value = builder.load(pointer(builder, address, part.ir), align=1)
+        return shuffle(builder, value, value, [i % part.lanes for i in range(vector.lanes)])
+
+    return load_repeated
+
+
+repeat_i8x16, repeat_f32x4 = _repeat(I8X64), _repeat(F32X16)
+
+
+def _make_quarter(index: int) -> Any:
+    @operation(F32X16, F32X16)
+    def quarter(builder: Any, value: Any) -> Any:
+        zero = ir.Constant(F32X16.ir, None)
+        return shuffle(builder, value, zero, [4 * index + i if i < 4 else 16 for i in range(16)])
+
+    return quarter
+
+
+#: Lanes 4 i to 4 i + 3 moved to the front, zeros behind them.
+first_quarter, second_quarter, third_quarter, last_quarter = (_make_quarter(i) for i in range(4))
 
 
 @operation(types.void, types.intp, types.intp)
@@ -355,6 +373,31 @@ def spread_points(builder: Any, source: Any, target: Any) -> None:
     for j, plane in enumerate(planes):
         at = builder.add(target, ir.Constant(_I64, 64 * j))
         builder.store(plane, pointer(builder, at, I16X32.ir), align=1)
+
+
+@operation(types.void, types.intp, I8X64, I8X64, I8X64, I8X64)
+def store_points(builder: Any, target: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> None:
+    """Undo `spread_points` on four planes: 256 bytes in their own order."""
+    words = [builder.bitcast(w, I16X32.ir) for w in (w0, w1, w2, w3)]
+    for part in range(4):
+        # Eight words of each plane: those of codes 8 part to 8 part + 7.
+        first, second = ([8 * part + i + 32 * k for i in range(8) for k in (0, 1)] for _ in "ab")
+        low = shuffle(builder, words[0], words[1], first)
+        high = shuffle(builder, words[2], words[3], second)
+        order = [i for c in range(8) for i in (2 * c, 2 * c + 1, 16 + 2 * c, 17 + 2 * c)]
+        joined = builder.bitcast(shuffle(builder, low, high, order), I8X64.ir)
+        bytes_ = [8 * c + j for c in range(8) for j in (0, 2, 4, 6, 1, 3, 5, 7)]
+        at = builder.add(target, ir.Constant(_I64, 64 * part))
+        value = shuffle(builder, joined, joined, bytes_)
+        builder.store(value, pointer(builder, at, I8X64.ir), align=1)
+
+
+@operation(F32X16, types.intp)
+def bytes_to_f32(builder: Any, address: Any) -> Any:
+    """16 unsigned bytes from memory as floats."""
+    kind = Vector("i8", 16).ir
+    value = builder.load(pointer(builder, address, kind), align=1)
+    return builder.uitofp(builder.zext(value, I32X16.ir), F32X16.ir)
 
 
 def _stride(step: int) -> Any:

@@ -12,10 +12,12 @@ from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 
 #: Multiples of the RMS rule tried on a sample of rows: feedback widens what is rounded.
-_MULTIPLES = (0.9, 0.95, 1.0, 1.05)
+_MULTIPLES = (0.88, 0.92, 0.96, 1.0)
 _SAMPLE_ROWS = 64
-#: Standard deviation of the dither in scales: enough to reach neighbours of the nearest codeword.
-_DITHER = 0.2
+#: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
+_DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
+#: Turns after which the scales still move enough to be fitted again.
+_REFITS = 3
 
 
 def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,24 +87,20 @@ def polished(
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """Polish in turn with the closed-form gain of all scales together; no step raises the loss.
 
-    Half of the spec's sweeps, the gain, the same again, and as many sweeps once more dithered.
+    Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less.
     """
-    spec = problem.spec
-    plain = spec.polish_sweeps // 2
-    for turn, (sweeps, dither) in enumerate(((plain, 0.0), (plain, 0.0), (2 * plain, _DITHER))):
-        if sweeps == 0:
-            break
+    for turn, dither in enumerate(_DITHERS if problem.spec.polish_sweeps else ()):
         rounded = polish(
             A,
             rounded,
             H,
             grid(problem, scale),
-            sweeps,
+            problem.spec.polish_sweeps,
             dither=dither,
-            seed=spec.seed,
+            seed=problem.spec.seed + turn,
             threads=problem.threads,
         )
-        if turn == 0:
+        if turn < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)
     return rounded, scale
 
@@ -119,10 +117,16 @@ def _refit_scale(
     energy = float(np.einsum("ij,ij->", QH, rounded.values, dtype=np.float64))
     if energy <= 0:
         return rounded, scale
-    gain = float(np.einsum("ij,ij->", QH, A, dtype=np.float64)) / energy
-    fresh = as_stored(scale * gain)
-    ratio = np.divide(fresh, scale, out=np.ones_like(scale), where=scale > 0)
-    wide = spread(ratio, problem.spec.quant.group_size, A.shape[1])
+    cross = float(np.einsum("ij,ij->", QH, A, dtype=np.float64))
+    fresh = as_stored(scale * (cross / energy))
+    if len(scale) == 1 and scale.shape[1] == 1:
+        # One ratio for all: the change of the loss is a parabola in it.
+        ratio = float(fresh[0, 0]) / float(scale[0, 0])
+        if (ratio**2 - 1) * energy < 2 * (ratio - 1) * cross:
+            return Rounded(rounded.codes, rounded.values * np.float32(ratio)), fresh
+        return rounded, scale
+    ratios = np.divide(fresh, scale, out=np.ones_like(scale), where=scale > 0)
+    wide = spread(ratios, problem.spec.quant.group_size, A.shape[1])
     moved = Rounded(rounded.codes, rounded.values * wide)
     if proxy_loss(A - moved.values, H) < proxy_loss(A - rounded.values, H):
         return moved, fresh

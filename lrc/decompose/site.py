@@ -11,7 +11,6 @@ from lrc.linalg.factor import damping_shift, factor, feedback_matrix, schur_comp
 from lrc.linalg.incoherence import random_signs, rotate_columns, rotate_moment
 from lrc.linalg.target import regression_target
 
-
 #: The regression target always needs some damping.
 _LEAST_TARGET_DAMPING = 1e-3
 
@@ -23,8 +22,8 @@ class SiteMetric:
     ``H`` float32 (n, n) is undamped: every error is measured with it. ``damped`` float64 (n, n)
     is H plus its damping. ``feedback`` float32 (n, n) drives LDLQ. ``cross`` is the damped
     E[x z^T] in the same basis, or None with one stream, and ``target_factor`` the Cholesky
-    factor of the H damped alike. ``signs``
-    float32 (n,), None without rotation. ``damping`` and ``retries`` go to the report.
+    factor of the H damped alike. ``signs`` float32 (n,), None without rotation. ``damping``
+    and ``retries`` go to the report.
     """
 
     H: NDArray[np.float32]

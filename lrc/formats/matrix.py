@@ -221,7 +221,8 @@ class PackedMatrix:
     @property
     def stored_bits(self) -> int:
         """Every stored bit: planes, scales, signs, factors, and 32 for the gain."""
-        arrays = (*self.planes, self.scales, self.signs_in, self.signs_out)
+        scales = self.scales if self.planes else None
+        arrays = (*self.planes, scales, self.signs_in, self.signs_out)
         total = 32 + 8 * sum(int(a.nbytes) for a in arrays if a is not None)
         return total + sum(f.stored_bits for f in (self.left, self.right) if f is not None)
 

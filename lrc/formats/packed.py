@@ -48,15 +48,17 @@ from numpy.typing import NDArray
 from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint, contained, other_files
 from lrc.formats.codec import plane_layout
+from lrc.formats.manifest import FORMAT as FORMAT
+from lrc.formats.manifest import FORMAT_VERSION as FORMAT_VERSION
+from lrc.formats.manifest import MANIFEST as MANIFEST
+from lrc.formats.manifest import check_record, read_manifest
 from lrc.formats.matrix import Factor, PackedMatrix
 from lrc.formats.safetensors_file import SafetensorsFile
 from lrc.formats.strict_json import read_object
 
-FORMAT = "lrc"
-FORMAT_VERSION = 1
-MANIFEST = "lrc.json"
 #: Prefix of the tensors of decoder blocks.
 BLOCKS = "model.layers."
+_NO_SCALES = np.zeros((1, 1), np.float16)
 
 
 def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
@@ -97,20 +99,18 @@ def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> 
     Raises
     ------
     FormatError
-        If the record or a tensor is missing or does not fit.
+        If the record or a tensor is missing, does not fit or holds a scale that is not finite.
     """
-    try:
-        m, n = (int(v) for v in record["shape"])
-        codebook, bits = str(record["codebook"]), int(record["bits"])
-        rank, factor_bits = int(record["rank"]), int(record["factor_bits"])
-        group_size, rotation = int(record["group_size"]), str(record["rotation"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{MANIFEST}: the record of {name} is incomplete ({error})") from error
+    check_record(name, record)
+    m, n = record["shape"]
+    codebook, bits, group_size = record["codebook"], record["bits"], record["group_size"]
+    rank, factor_bits, rotation = record["rank"], record["factor_bits"], record["rotation"]
     layout = plane_layout(codebook, bits, m, n)
     planes = tuple(
         _expect(file, f"{name}.codes.{i}", dtype, shape) for i, (dtype, shape) in enumerate(layout)
     )
-    scales = file.read(f"{name}.scales") if planes else np.zeros((1, 1), np.float16)
+    groups = -(-n // group_size) if group_size else 1
+    scales = _scales(file, f"{name}.scales", m, groups) if planes else _NO_SCALES
     rotated = rotation == "hadamard"
     return PackedMatrix(
         shape=(m, n),
@@ -119,7 +119,7 @@ def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> 
         group_size=group_size,
         planes=planes,
         scales=scales,
-        gain=float(_expect(file, f"{name}.gain", np.dtype(np.float32), (1,))[0]),
+        gain=float(_finite(file, f"{name}.gain", np.dtype(np.float32), (1,))[0]),
         rotation=rotation,
         signs_in=_signs(file, f"{name}.signs_in", n) if rotated else None,
         signs_out=_signs(file, f"{name}.signs_out", m) if rotated else None,
@@ -140,6 +140,20 @@ def _expect(
     return array
 
 
+def _finite(
+    file: SafetensorsFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    array = _expect(file, name, dtype, shape)
+    if not np.isfinite(array).all():
+        raise FormatError(f"{file.path}: tensor {name} has values that are not finite")
+    return array
+
+
+def _scales(file: SafetensorsFile, name: str, m: int, groups: int) -> NDArray[Any]:
+    rows = m if file.info(name).shape[:1] == (m,) else 1
+    return _finite(file, name, np.dtype(np.float16), (rows, groups))
+
+
 def _signs(file: SafetensorsFile, name: str, length: int) -> NDArray[Any]:
     return _expect(file, name, np.dtype(np.uint8), (-(-length // 8),))
 
@@ -148,8 +162,8 @@ def _factor(file: SafetensorsFile, name: str, rank: int, length: int, bits: int)
     whole = bits == 16
     dtype = np.dtype(np.float16 if whole else np.uint8)
     shape = (rank, length if whole else -(-length * bits // 8))
-    words = _expect(file, name, dtype, shape)
-    scales = _expect(file, f"{name}_scales", np.dtype(np.float16), (0 if whole else rank,))
+    words = (_finite if whole else _expect)(file, name, dtype, shape)
+    scales = _finite(file, f"{name}_scales", np.dtype(np.float16), (0 if whole else rank,))
     return Factor(bits, length, words, scales)
 
 
@@ -179,19 +193,10 @@ class PackedCheckpoint:
             If the directory, the manifest or a file is missing, malformed or of another version.
         """
         path = Path(path)
-        manifest = read_object(path / MANIFEST)
-        if manifest.get("format") != FORMAT:
-            raise FormatError(f"{path / MANIFEST} does not describe a model compressed by lrc")
-        if manifest.get("version") != FORMAT_VERSION:
-            raise FormatError(
-                f"{path / MANIFEST} has format version {manifest.get('version')!r}; this library "
-                f"reads version {FORMAT_VERSION}: upgrade lrc or compress the model again"
-            )
-        missing = [key for key in ("files", "matrices", "source") if key not in manifest]
-        if missing or not isinstance(manifest["matrices"], dict):
-            raise FormatError(f"{path / MANIFEST} lacks {', '.join(missing) or 'matrices'}")
+        manifest = read_manifest(path)
         opened = cls(path, manifest)
-        opened._tensors  # noqa: B018 - a broken file should fail here, not at first use
+        for name in opened._matrices:  # a broken file should fail here, not at first use
+            opened._owner(f"{name}.gain")
         manifest.update(opened._totals())
         return opened
 

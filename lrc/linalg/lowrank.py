@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrc.errors import SpecError
 
 #: Below this size a full eigendecomposition is as cheap as subspace iteration.
-_DIRECT_SIZE = 768
+_DIRECT_SIZE = 256
 _OVERSAMPLE = 16
 _PASSES = 6
 
@@ -36,7 +36,7 @@ def top_eigenvectors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Largest ``rank`` eigenpairs of a symmetric matrix, eigenvalues descending.
 
-    Direct below 768; else block subspace iteration (6 passes, 16 extra columns), fixed seed.
+    Direct up to 256; else block subspace iteration (6 passes, 16 extra columns), fixed seed.
     """
     n = len(S)
     if n <= _DIRECT_SIZE or rank + _OVERSAMPLE >= n // 2:

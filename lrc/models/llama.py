@@ -17,7 +17,7 @@ from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
 from lrc.nn.embedding import Embedding, make_embedding
 from lrc.nn.layers import gated_silu, rms_norm
-from lrc.nn.linear import Linear, make_linear
+from lrc.nn.linear import Linear, apply_all, make_linear
 from lrc.nn.rope import Positions, apply_rope, rope_tables
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class LlamaBlock:
             after += h
             return after, rms_norm(after, self.norms["post_attention_layernorm"], self.config.eps)
         if site_index == 2:
-            gate = self.linears["mlp.gate_proj"](x)
-            return h, gated_silu(gate, self.linears["mlp.up_proj"](x))
+            return h, gated_silu(*self._apply(site_index, x))
         after = self.linears["mlp.down_proj"](x)
         after += h
         return after, after
@@ -116,13 +115,15 @@ class LlamaBlock:
             )
         return replace(self, linears={**self.linears, **new})
 
+    def _apply(self, site_index: int, x: Array) -> list[Array]:
+        return apply_all([self.linears[key] for key in self.sites[site_index].linears], x)
+
     def _attend(self, x: Array, positions: Positions, cache: KVCache | None) -> Array:
         config = self.config
         split = (*x.shape[:-1], -1, config.head_dim)
         cos, sin = rope_tables(config.rope, positions)
-        q = apply_rope(self.linears["self_attn.q_proj"](x).reshape(split), cos, sin)
-        k = apply_rope(self.linears["self_attn.k_proj"](x).reshape(split), cos, sin)
-        v = self.linears["self_attn.v_proj"](x).reshape(split)
+        q, k, v = (y.reshape(split) for y in self._apply(0, x))
+        q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
         if cache is None:
             return attention(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3))
         return attention(q, *cache.append(self.index, k, v))

@@ -32,7 +32,7 @@ KEYS = (
 _SITES = ((0, 3), (3, 4), (4, 6), (6, 7))
 
 
-class Config(Protocol):  # noqa: D102 - the names say it
+class Config(Protocol):
     """The constants of a Llama model that decoding needs."""
 
     @property

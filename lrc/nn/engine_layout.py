@@ -19,7 +19,7 @@ from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu import activations, product
 from lrc_kernels.hadamard_order import hadamard_block
-from lrc_kernels.rotate import scaled_matrix
+from lrc_kernels.rotate import signs_matrix
 
 F32 = NDArray[np.float32]
 
@@ -142,7 +142,7 @@ class Layout:
             block, order = hadamard_block(size)
             row[at : at + 2] = block, order
             if order > 1:
-                row[at + 2] = self.address(scaled_matrix(order, block, "float32"))
+                row[at + 2] = self.address(signs_matrix(order))
             numbers[scale] = 1 / math.sqrt(block)
 
     def _factors(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -67,3 +68,12 @@ def make_linear(weight: Array | PackedMatrix, bias: Array | None = None) -> Line
     from lrc.nn.packed import PackedLinear
 
     return PackedLinear(weight, bias)
+
+
+def apply_all(linears: Sequence[Linear], x: Array) -> list[Array]:
+    """Apply several linears to one input (..., n), sharing the work that they have in common."""
+    share = getattr(linears[0], "apply_with", None)
+    if share is None:
+        return [linear(x) for linear in linears]
+    results: list[Array] = share(linears[1:], x)
+    return results

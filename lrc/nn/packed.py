@@ -6,19 +6,25 @@ a tile of rows at a time, fixed in size, and multiply it with BLAS.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError
 from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, levels
-from lrc.formats.matrix import PackedMatrix, unpack_signs
+from lrc.formats.matrix import PackedMatrix
+from lrc.nn.linear import Linear
+from lrc.nn.tiles import each_tile
+from lrc.threads import chunks
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.rotate import hadamard_transform
 
 F32 = NDArray[np.float32]
 
 #: Rows that are decoded at a time for several tokens.
 TILE_ROWS = 256
+#: Tokens that are rotated at a time.
+ROTATED_ROWS = 64
 
 
 class PackedLinear:
@@ -33,13 +39,11 @@ class PackedLinear:
     """
 
     def __init__(self, matrix: PackedMatrix, bias: F32 | None = None) -> None:
-        m, n = matrix.shape
+        m = matrix.shape[0]
         if bias is not None and bias.shape != (m,):
             raise FormatError(f"bias has shape {bias.shape}; the matrix needs ({m},)")
         self.matrix = matrix
         self.bias = bias
-        self._signs_in = unpack_signs(matrix.signs_in, n)
-        self._signs_out = unpack_signs(matrix.signs_out, m)
         self._scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
         self._left: F32 | None = None
         self._right: F32 | None = None
@@ -54,19 +58,39 @@ class PackedLinear:
 
     def __call__(self, x: F32) -> F32:
         """Map (..., n) float32 to (..., m) float32."""
-        m, n = self.shape
-        z = np.ascontiguousarray(x, np.float32).reshape(-1, n)
-        if self._signs_in is not None:
-            z = hadamard_transform(z * self._signs_in)
+        return self._finish(self._rotate(x), x.shape[:-1])
+
+    def apply_with(self, others: Sequence[Linear], x: F32) -> list[F32]:
+        """Apply this layer, then ``others``, to one x; equal signs share the rotation."""
+        z = self._rotate(x)
+        return [
+            f._finish(z, x.shape[:-1])
+            if isinstance(f, PackedLinear) and self._same_input(f)
+            else f(x)
+            for f in (self, *others)
+        ]
+
+    def _same_input(self, other: PackedLinear) -> bool:
+        mine, theirs = self.matrix.signs_in, other.matrix.signs_in
+        if mine is None or theirs is None:
+            return mine is theirs
+        return self.shape[1] == other.shape[1] and np.array_equal(mine, theirs)
+
+    def _rotate(self, x: F32) -> F32:
+        """X (..., n) as rows (T, n), in the basis of the codes."""
+        z = np.ascontiguousarray(x, np.float32).reshape(-1, self.shape[1])
+        return _rotated(z, self.matrix.signs_in, back=False)
+
+    def _finish(self, z: F32, leading: tuple[int, ...]) -> F32:
+        """The layer's output (*leading, m) from rotated rows z (T, n)."""
+        m = self.shape[0]
         y = self._vector(z[0])[None] if z.shape[0] == 1 else self._tiles(z)
         if self._left is not None and self._right is not None:
             y += (z @ self._right.T) @ self._left
-        if self._signs_out is not None:
-            y = hadamard_transform(y, transpose=True)
-            y *= self._signs_out
+        y = _rotated(y, self.matrix.signs_out, back=True)
         if self.bias is not None:
             y += self.bias
-        return y.reshape(*x.shape[:-1], m)
+        return y.reshape(*leading, m)
 
     def _vector(self, x: F32) -> F32:
         """Q times one vector f32 (n,), from the codes: f32 (m,)."""
@@ -96,10 +120,39 @@ class PackedLinear:
         y = np.zeros((z.shape[0], m), np.float32)
         if self.matrix.codebook == "none":
             return y
-        for start in range(0, m, TILE_ROWS):
-            rows = slice(start, min(start + TILE_ROWS, m))
-            np.matmul(z, self.matrix.rows(rows).T, out=y[:, rows])
+
+        def tile(rows: slice) -> None:
+            np.matmul(z, self._decoded(rows).T, out=y[:, rows])
+
+        each_tile(tile, chunks(m, TILE_ROWS))
         return y
+
+    def _decoded(self, rows: slice) -> F32:
+        """Rows of Q with scales and gain: f32 (count, n)."""
+        if self.matrix.codebook != "e8p":
+            return self.matrix.rows(rows)
+        from lrc_kernels.cpu.decode_rows import decode_rows_e8p
+
+        codes = np.ascontiguousarray(self.matrix.planes[0][rows])
+        out = np.empty((codes.shape[0], self.shape[1]), np.float32)
+        scales = self._scales[:, 0]
+        decode_rows_e8p(codes, scales[rows] if len(scales) > 1 else scales, self.shape[1], out)
+        return out
+
+
+def _rotated(x: F32, signs: NDArray[np.uint8] | None, *, back: bool) -> F32:
+    """Rows x (T, n) rotated, or rotated back in place (``back``); x itself without signs."""
+    if signs is None:
+        return x
+    from lrc_kernels.cpu.rotate_rows import rotate_rows
+
+    out = x if back else np.empty_like(x)
+
+    def part(rows: slice) -> None:
+        rotate_rows(x[rows], signs, out[rows], back=back)
+
+    each_tile(part, chunks(x.shape[0], ROTATED_ROWS))
+    return out
 
 
 class PackedEmbedding:

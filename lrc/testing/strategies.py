@@ -60,7 +60,7 @@ def spectra(
 ) -> NDArray[np.float64]:
     """Eigenvalues, float64 (n,), descending from 1 to exactly 1/cond; some 0 if ``deficient``."""
     family = draw(st.sampled_from(SPECTRUM_FAMILIES))
-    least = 10.0 ** -draw(st.floats(0.0, max_log10_cond))
+    least = float(10.0 ** -draw(st.floats(0.0, max_log10_cond)))
     position = np.linspace(0.0, 1.0, n) if n > 1 else np.zeros(1)
     if family == "geometric":
         values = least**position
@@ -84,7 +84,7 @@ def second_moments(
     With ``deficient`` it is positive semidefinite and singular to rounding (n > 1).
     """
     values = draw(spectra(n, max_log10_cond, deficient=deficient))
-    return draw(scales()) * _with_spectrum(values, draw(seeds()))
+    return _with_spectrum(draw(scales()) * values, draw(seeds()))
 
 
 @st.composite

@@ -125,7 +125,7 @@ def test_short_text_gives_fewer_windows_and_too_short_is_refused(tmp_path, token
 def test_no_text_is_refused(name, content, tmp_path, tokenizer):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(CalibrationError, match="no text in .*a.*; give a file with text"):
+    with pytest.raises(CalibrationError, match=r"no text in .*a.*; give a file with text"):
         windows(tokenizer, [path])
 
 

@@ -76,9 +76,7 @@ def test_threads_do_not_change_a_bit_of_the_moments(model, parts):
 def test_chunks_of_windows_change_moments_by_rounding_only(model, parts):
     block = model.load_block(0)
     whole = [np.concatenate(parts)]
-    a, b = (
-        site_moment(start(model, p).enter(block, 1), None, 1).matrix() for p in (parts, whole)
-    )
+    a, b = (site_moment(start(model, p).enter(block, 1), None, 1).matrix() for p in (parts, whole))
     assert_within(relative_difference(a, b), sum_bound(60, F32), "H of other chunks")
 
 

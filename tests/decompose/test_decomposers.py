@@ -225,6 +225,11 @@ def test_what_a_shape_cannot_take_is_noted():
 
 
 def test_derived_seeds_depend_on_every_part():
-    found = {derive_seed(5, "a"), derive_seed(6, "a"), derive_seed(5, "b"), derive_seed(5, "a", "b")}
+    found = {
+        derive_seed(5, "a"),
+        derive_seed(6, "a"),
+        derive_seed(5, "b"),
+        derive_seed(5, "a", "b"),
+    }
     assert len(found) == 4
     assert derive_seed(5, "site", "in") == 2097981887

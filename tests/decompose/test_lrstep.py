@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.decompose.lrstep import choose_rank, fit_factors, rank_curve
+from lrc.linalg.lowrank import solve_left
+from lrc.quant.factors import quantize_factor
 from lrc.testing.laws import loss_rounding, quadratic_loss
 from lrc.testing.strategies import problems, ranks, seeds, weights
 from lrc.testing.tolerance import assert_within, factor_bound
@@ -65,6 +67,16 @@ def test_never_worse_than_where_it_starts_nor_for_more_iterations(data, bits):
         assert_within(found.loss, previous, f"loss after {iterations}")
         previous = found.loss
     assert found.loss <= fit(A, H, rank, bits, 4).loss
+
+
+@few(2)
+@given(data=st.data(), bits=BITS, iterations=st.integers(1, 3))
+def test_l_is_solved_for_the_rounded_r(data, bits, iterations):
+    A, H = unit(data.draw(problems()))
+    pair = fit(A, H, data.draw(ranks(*A.shape)), bits, iterations)
+    solved = quantize_factor(solve_left(A, H, pair.right.to_dense()).T, bits)
+    np.testing.assert_array_equal(pair.left.words, solved.words)
+    np.testing.assert_array_equal(pair.left.scales, solved.scales)
 
 
 @few(2)

@@ -61,6 +61,7 @@ def test_degenerate_moments_give_a_finite_metric_and_say_what_it_took(data, rota
     for name in ("H", "damped", "feedback"):
         assert np.isfinite(getattr(found, name)).all(), name
     assert (found.damping > damping) == (found.retries > 0)
+    assert factor(found.damped).retries == 0, "what the retries added belongs to the damped H"
     assert found.damping <= damping + 0.1
 
 

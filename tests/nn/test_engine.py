@@ -62,20 +62,26 @@ def steps(model, threads):
     return np.stack([decoder.advance(IDS[0, i : i + 1]).copy() for i in range(IDS.shape[1])])
 
 
+def assert_close(found, expected):
+    """Activations have 15 bits; a few positions of a random model magnify what that costs."""
+    errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert np.median(errors) < 2.0**-10
+    assert errors.max() < 2.0**-5
+
+
 @pytest.mark.parametrize(("changes", "options"), CASES, ids=str)
 def test_steps_equal_the_blocks(changes, options):
     model = packed(changes, **options)
     expected = model.logits(IDS)[0]
     found = steps(model, 1)
-    # Activations have 15 bits, and so has the agreement.
-    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("table", [None, (("uniform", 8), 0), (("lloyd-max", 8), 16)], ids=str)
 def test_tables(table):
     model = packed(table=table)
     expected = model.logits(IDS)[0]
-    assert np.abs(steps(model, 1) - expected).max() < 1e-3 * np.abs(expected).max()
+    assert_close(steps(model, 1), expected)
 
 
 def test_any_number_of_threads_gives_the_same_bits():
@@ -90,9 +96,7 @@ def test_generate_is_the_same_by_engine_and_by_blocks(length):
     model = packed()
     prompt = np.arange(1, 1 + length)
     sampler = Sampler(temperature=1.0)
-    texts = [
-        list(generate(model, prompt, 8, sampler, activations=kind)) for kind in ("i8", "f32")
-    ]
+    texts = [list(generate(model, prompt, 8, sampler, activations=kind)) for kind in ("i8", "f32")]
     assert texts[0] == texts[1]
 
 

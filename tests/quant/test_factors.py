@@ -54,6 +54,14 @@ def test_sixteen_bits_are_float16():
 
 
 @pytest.mark.parametrize("bits", BITS)
+def test_what_float16_cannot_hold_is_clipped(bits):
+    dense = quantize_factor(np.array([[1e7, -3e6, 1.0]]), bits).to_dense()
+    assert np.isfinite(dense).all()
+    assert dense[0, 0] > 6e4
+    assert dense[0, 1] < 0
+
+
+@pytest.mark.parametrize("bits", BITS)
 def test_zero_and_no_components(bits):
     np.testing.assert_array_equal(quantize_factor(np.zeros((2, 9)), bits).to_dense(), 0.0)
     none = quantize_factor(np.zeros((0, 9)), bits)

@@ -4,8 +4,8 @@ One int8 is not enough: where a few inputs are huge, a rotation spreads them ove
 is left for the rest costs more quality than the weights' two bits do. So ``x = s (128 h + l)``
 with int8 h and l, 15 bits together; decoding a weight costs far more than the second product.
 
-A buffer of :func:`size` bytes holds, for ``N`` inputs (n rounded up to 256), five parts of h,
-the same five of l (``LOW * N`` bytes later), then the scales:
+A buffer of :func:`size` bytes holds, for ``N`` inputs (n rounded up to 256), four parts of h,
+the same four of l, 4 N bytes later, then the scales:
 
 =============  =========  =====================================================================
 offset         type       meaning
@@ -14,10 +14,9 @@ offset         type       meaning
 N              i8 (N,)    in blocks of 256, spread for lattice points (AVX-512; else as above)
 2 N            i8 (N,)    each group's entries 0, 2, 4, ... then 1, 3, 5, ...
 3 N            i8 (N,)    each group's entries 0, 4, 8, ... then 1, 5, ... and so on
-4 N            i16        sums over eight
-8.5 N          f32        s, four times a group
-8.75 N         f32        s, once a group
-8.8125 N       f32        s times the group's sum of 128 h + l
+8 N            f32        s, four times a group
+8.25 N         f32        s, once a group
+8.3125 N       f32        s times the group's sum of 128 h + l
 =============  =========  =====================================================================
 """
 
@@ -40,7 +39,6 @@ from lrc_kernels.simd_math import (
     largest,
     max_f32,
     spread_points,
-    store_eights,
     store_low_bytes,
     stride_2,
     stride_4,
@@ -55,8 +53,8 @@ BLOCK = 256
 #: Bits of ``orders``: which forms beyond the plain one are wanted.
 LATTICE, BY_TWO, BY_FOUR = 1, 2, 4
 
-#: From h to l, in quarters of N.
-LOW_QUARTERS = 17
+#: From h to l, in N.
+LOW = 4
 _LARGEST = np.float32(16256)
 _SPREAD = path() == "avx512vnni"
 
@@ -102,10 +100,8 @@ def _reorder(plane: int, g: int, width: int, orders: int) -> None:
         store_i8x64(plane + 2 * width + 64 * g, stride_2(values))
     if orders & BY_FOUR:
         store_i8x64(plane + 3 * width + 64 * g, stride_4(values))
-    if orders & LATTICE:
-        store_eights(plane + 4 * width + 16 * g, values)
-        if not _SPREAD:
-            store_i8x64(plane + width + 64 * g, values)
+    if orders & LATTICE and not _SPREAD:
+        store_i8x64(plane + width + 64 * g, values)
 
 
 @njit()
@@ -115,8 +111,8 @@ def quantize(x: int, n: int, width: int, act: int, orders: int) -> np.float32:
     Up to the next multiple of 64 ``x`` must be readable and zero.
     """
     total = np.float32(0)
-    low = act + width // 4 * LOW_QUARTERS
-    scales = act + 8 * width + 3 * (width // 4)
+    low = act + LOW * width
+    scales = act + 2 * LOW * width + width // 4
     for g in range((n + 255) // 256 * 4):
         scale, weighted = np.float32(0), np.float32(0)
         at = act + 64 * g

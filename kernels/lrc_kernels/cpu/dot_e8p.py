@@ -1,9 +1,9 @@
 """Rows of E8P codes times int8 activations, decoded in registers.
 
 With S's entries ``u + 1/2`` (u = 0, 1, 2) and a sign that is a bitwise NOT of u, a weight is
-``w - 3.25 - b / 2`` where ``w = (4 + u) ^ (7 if negative)`` and b is the code's lowest bit: the
-dot product needs bytes 1..6, the sums of x over eight (b's part) and over everything. The
-coarse second stage (E81B) is ``w / 2 - 2`` with w in 0..8.
+``w / 2 - 3.75`` where ``w = ((8 + 2 u) ^ (14 if negative)) + (1 - b)`` and b is the code's
+lowest bit: the dot product needs bytes 2..13 and the sum of x. The coarse second stage (E81B)
+is ``w / 2 - 2`` with w in 0..8.
 
 With AVX-512 the 256 rows lie in eight registers as eight 2-bit fields each, and 32 codes are
 looked up at once; a sign bit becomes a mask. The other paths read two tables of 8-byte points.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels import lattice_tables
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.activations import LOW_QUARTERS
+from lrc_kernels.cpu.activations import LOW
 from lrc_kernels.simd import (
     bytes_of_i16,
     first_i8x32,
@@ -36,19 +36,25 @@ from lrc_kernels.simd import (
     where_i16,
 )
 from lrc_kernels.simd_math import (
-    dot_i16,
     dot_u8,
+    first_quarter,
     fold_fours,
+    last_quarter,
+    load_rows_i16x32,
     permute_i16,
     point_bytes,
     popcount_i16,
+    repeat_f32x4,
+    repeat_i8x16,
     scratch_256,
+    second_quarter,
     sum_f32,
+    third_quarter,
     to_f32,
     widen_u8,
 )
 
-_FIELDS = path() == "avx512vnni"
+FIELDS = path() == "avx512vnni"
 
 
 def build_tables() -> NDArray[np.uint8]:
@@ -57,7 +63,7 @@ def build_tables() -> NDArray[np.uint8]:
     u = (lattice_tables.e8p_rows() - 0.5).astype(np.uint64)
     coarse = (2 * lattice_tables.e81b_points() + 4).astype(np.uint64)
     place = np.arange(8)
-    if _FIELDS:
+    if FIELDS:
         fields = (u << (2 * (place % 4) + 8 * (place // 4)).astype(np.uint64)).sum(axis=1)
         table[:512] = fields.astype(np.uint16).view(np.uint8)
         for half in (0, 1):
@@ -68,8 +74,9 @@ def build_tables() -> NDArray[np.uint8]:
         return table
     negative = lattice_tables.e8p_signed_rows() < 0
     flipped = lattice_tables.e8p_signs() < 0
-    table[:2048] = ((u.astype(np.uint8) + 4) ^ (7 * negative).astype(np.uint8)).reshape(-1)
-    table[4096:6144] = (7 * flipped).astype(np.uint8).reshape(-1)
+    table[:2048] = ((2 * u.astype(np.uint8) + 8) ^ (14 * negative).astype(np.uint8)).reshape(-1)
+    even = 1 - np.arange(256)[:, None] % 2
+    table[4096:6144] = (14 * flipped + even).astype(np.uint8).reshape(-1)
     table[8192:10240] = coarse.astype(np.uint8).reshape(-1)
     return table
 
@@ -82,6 +89,17 @@ def _dot_planes(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
     d = dot_u8(dot_u8(d, w2, load_i8x64(x + 128)), w3, load_i8x64(x + 192))
     e = dot_u8(dot_u8(zero, w0, load_i8x64(low)), w1, load_i8x64(low + 64))
     e = dot_u8(dot_u8(e, w2, load_i8x64(low + 128)), w3, load_i8x64(low + 192))
+    return (d << splat_i32x16(np.int32(7))) + e
+
+
+@njit(inline=True)
+def _dot_repeated(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
+    """The same with the first quarter of each plane, four times over."""
+    zero = splat_i32x16(np.int32(0))
+    d = dot_u8(dot_u8(zero, w0, repeat_i8x16(x)), w1, repeat_i8x16(x + 64))
+    d = dot_u8(dot_u8(d, w2, repeat_i8x16(x + 128)), w3, repeat_i8x16(x + 192))
+    e = dot_u8(dot_u8(zero, w0, repeat_i8x16(low)), w1, repeat_i8x16(low + 64))
+    e = dot_u8(dot_u8(e, w2, repeat_i8x16(low + 128)), w3, repeat_i8x16(low + 192))
     return (d << splat_i32x16(np.int32(7))) + e
 
 
@@ -107,10 +125,10 @@ def _dot_points(codes, rows, signs, x, low):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _block_fields(c, x, low, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
-    """Dot product of 32 codes with 256 activations, in lanes of two codes (AVX-512)."""
-    two, four = splat_i16x32(np.int16(2)), splat_i16x32(np.int16(4))
-    three_bytes, four_bytes = splat_i8x64(np.int8(3)), splat_i8x64(np.int8(4))
+def field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Bytes w of 32 codes, spread over four planes (AVX-512)."""
+    four = splat_i16x32(np.int16(4))
+    six = splat_i8x64(np.int8(6))
     row = c >> splat_i16x32(np.int16(8))
     third = c & splat_i16x32(np.int16(0x4000))
     fields = where_i16(
@@ -118,18 +136,33 @@ def _block_fields(c, x, low, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no
         where_i16(third, permute_i16(row, t6, t7), permute_i16(row, t4, t5)),
         where_i16(third, permute_i16(row, t2, t3), permute_i16(row, t0, t1)),
     )
-    minus = c & splat_i16x32(np.int16(0xFE))
-    odd = popcount_i16((fields & splat_i16x32(np.int16(0x5555))) ^ minus)
+    low_bits = c & splat_i16x32(np.int16(0xFE))
+    odd = popcount_i16((fields & splat_i16x32(np.int16(0x5555))) ^ low_bits)
     upper = (c & splat_i16x32(np.int16(0xF0))) << four
-    signs = bytes_of_i16(minus | (odd & splat_i16x32(np.int16(1))) | upper)
-    bit = where_i8(signs & splat_i8x64(np.int8(1)), three_bytes, four_bytes)
-    w0 = (bytes_of_i16(fields) & three_bytes) ^ bit
-    bit = where_i8(signs & splat_i8x64(np.int8(2)), three_bytes, four_bytes)
-    w1 = (bytes_of_i16(fields >> two) & three_bytes) ^ bit
-    bit = where_i8(signs & splat_i8x64(np.int8(4)), three_bytes, four_bytes)
-    w2 = (bytes_of_i16(fields >> four) & three_bytes) ^ bit
-    bit = where_i8(signs & splat_i8x64(np.int8(8)), three_bytes, four_bytes)
-    w3 = (bytes_of_i16(fields >> splat_i16x32(np.int16(6))) & three_bytes) ^ bit
+    signs = bytes_of_i16(low_bits | (odd & splat_i16x32(np.int16(1))) | upper)
+    lowest = c & splat_i16x32(np.int16(1))
+    b = bytes_of_i16((lowest << splat_i16x32(np.int16(8))) | lowest)
+    minus, plus = b ^ splat_i8x64(np.int8(7)), b ^ splat_i8x64(np.int8(9))
+    bit = where_i8(signs & splat_i8x64(np.int8(1)), minus, plus)
+    w0 = (bytes_of_i16(fields << splat_i16x32(np.int16(1))) & six) ^ bit
+    bit = where_i8(signs & splat_i8x64(np.int8(2)), minus, plus)
+    w1 = (bytes_of_i16(fields >> splat_i16x32(np.int16(1))) & six) ^ bit
+    bit = where_i8(signs & splat_i8x64(np.int8(4)), minus, plus)
+    w2 = (bytes_of_i16(fields >> splat_i16x32(np.int16(3))) & six) ^ bit
+    bit = where_i8(signs & splat_i8x64(np.int8(8)), minus, plus)
+    w3 = (bytes_of_i16(fields >> splat_i16x32(np.int16(5))) & six) ^ bit
+    return w0, w1, w2, w3
+
+
+@njit(inline=True)
+def _block_fields(c, x, low, repeated, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Dot product of 32 codes with 256 activations, in lanes of two codes (AVX-512).
+
+    ``repeated``: each 8 codes belong to another row and take the same 64 activations.
+    """
+    w0, w1, w2, w3 = field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7)
+    if repeated:
+        return _dot_repeated(w0, w1, w2, w3, x, low)
     return _dot_planes(w0, w1, w2, w3, x, low)
 
 
@@ -142,7 +175,7 @@ def _block_points(c, x, low, tables):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _take(codes, left):  # type: ignore[no-untyped-def]
+def take_codes(codes, left):  # type: ignore[no-untyped-def]
     """The next 32 codes, of which ``left`` exist."""
     if left >= 32:
         return load_i16x32(codes)
@@ -150,24 +183,27 @@ def _take(codes, left):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _row(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
-    """Sum over one row of (weight + 3.25) times x."""
+def _blocks(codes, k, count, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Sum over the first ``count`` blocks of a row of k codes of ``w`` times x, in lanes."""
     total = splat_f32x16(np.float32(0))
-    low = act + width // 4 * LOW_QUARTERS
-    scales = low + width // 4 * LOW_QUARTERS
-    one = splat_i16x32(np.int16(1))
-    for b in range((k + 31) // 32):
-        c = _take(codes + 64 * b, k - 32 * b)
+    low = act + LOW * width
+    scales = low + LOW * width
+    for b in range(count):
+        c = take_codes(codes + 64 * b, k - 32 * b)
         x = width + 256 * b
-        if _FIELDS:
-            d = _block_fields(c, act + x, low + x, t0, t1, t2, t3, t4, t5, t6, t7)
+        if FIELDS:
+            d = _block_fields(c, act + x, low + x, False, t0, t1, t2, t3, t4, t5, t6, t7)
         else:
             d = _block_points(c, act + x, low + x, tables)
-        eights = 4 * width + 64 * b
-        lowest = c & one
-        e = dot_i16(lowest, load_i16x32(act + eights)) << splat_i32x16(np.int32(7))
-        e = e + dot_i16(lowest, load_i16x32(low + eights))
-        total = total + to_f32((d << splat_i32x16(np.int32(1))) - e) * load_f32x16(scales + 64 * b)
+        total = total + to_f32(d) * load_f32x16(scales + 64 * b)
+    return total
+
+
+@njit(inline=True)
+def _row(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Sum over one row of (weight + 3.75) times x."""
+    count = (k + 31) // 32
+    total = _blocks(codes, k, count, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
     return np.float32(0.5) * sum_f32(total)
 
 
@@ -193,15 +229,15 @@ def _lookup(row, upper, third, table):  # type: ignore[no-untyped-def]
 def _coarse_row(codes, k, act, width, tables):  # type: ignore[no-untyped-def]
     """Sum over one row of E81B codes of (weight + 2) times x."""
     total = splat_f32x16(np.float32(0))
-    low = act + width // 4 * LOW_QUARTERS
-    scales = low + width // 4 * LOW_QUARTERS
+    low = act + LOW * width
+    scales = low + LOW * width
     nibble = splat_i8x64(np.int8(15))
     four = splat_i16x32(np.int16(4))
     table = tables + 8192
     for b in range((k + 31) // 32):
         c = widen_u8(first_i8x32(codes + 32 * b, min(k - 32 * b, 32)))
         x = width + 256 * b
-        if _FIELDS:
+        if FIELDS:
             upper, third = c & splat_i16x32(np.int16(128)), c & splat_i16x32(np.int16(64))
             near = _lookup(c, upper, third, table)
             far = _lookup(c, upper, third, table + 512)
@@ -215,6 +251,32 @@ def _coarse_row(codes, k, act, width, tables):  # type: ignore[no-untyped-def]
             d = _dot_points(stored, table, table + 2048, act + x, low + x)
         total = total + to_f32(d) * load_f32x16(scales + 64 * b)
     return np.float32(0.5) * sum_f32(total)
+
+
+@njit(inline=True)
+def _four_rows(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+    """Four times `_row`, where each row ends in eight codes: they are decoded together.
+
+    The same operations in the same order as for a row alone, so the same bits.
+    """
+    low = act + LOW * width
+    scales = low + LOW * width
+    full = k // 32
+    c = load_rows_i16x32(codes + 64 * full, 2 * k)
+    x = width + 256 * full
+    d = _block_fields(c, act + x, low + x, True, t0, t1, t2, t3, t4, t5, t6, t7)
+    ends = to_f32(d) * repeat_f32x4(scales + 64 * full)
+    a = _blocks(codes, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+    b = _blocks(codes + 2 * k, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+    c4 = _blocks(codes + 4 * k, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+    d4 = _blocks(codes + 6 * k, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+    half = np.float32(0.5)
+    return (
+        half * sum_f32(a + first_quarter(ends)),
+        half * sum_f32(b + second_quarter(ends)),
+        half * sum_f32(c4 + third_quarter(ends)),
+        half * sum_f32(d4 + last_quarter(ends)),
+    )
 
 
 @njit()
@@ -232,7 +294,16 @@ def e8p_rows(
     t2, t3 = load_i16x32(tables + 128), load_i16x32(tables + 192)
     t4, t5 = load_i16x32(tables + 256), load_i16x32(tables + 320)
     t6, t7 = load_i16x32(tables + 384), load_i16x32(tables + 448)
-    shift = np.float32(3.25) * x_sum
+    shift = np.float32(3.75) * x_sum
+    if FIELDS and stage == 2 and k % 32 == 8:
+        while start + 4 <= stop:
+            four = _four_rows(
+                codes + 2 * k * start, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7
+            )
+            for j in range(4):
+                value = (four[j] - shift) * load_f32(scales + step * (start + j))
+                store_f32(y + 4 * (start + j), value)
+            start += 4
     for i in range(start, stop):
         value = (
             _row(codes + 2 * k * i, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7) - shift

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.activations import LOW_QUARTERS
+from lrc_kernels.cpu.activations import LOW
 from lrc_kernels.simd import (
     first_f32x16,
     first_i16x16,
@@ -23,6 +23,7 @@ from lrc_kernels.simd import (
     splat_i32x16,
     store_f32,
     store_f32x16,
+    store_i8x64,
 )
 from lrc_kernels.simd_math import (
     UNITS,
@@ -35,90 +36,124 @@ from lrc_kernels.simd_math import (
 )
 
 
-def _make_row(bits: int, looked_up: bool) -> Any:
-    """One row: sum of ``table[code] * x`` over groups, and the sum of scaled x."""
+def _make_expand(bits: int) -> Any:
+    """Codes of a row of ``size`` bytes as bytes, in whole 64s, to ``out``."""
     unit, part_of_unit = UNITS[bits]
-    plain_reads = bits in (2, 4, 8)
-    order = {4: 2, 2: 3}.get(bits, 0)
     step = 8 * bits
-
-    @njit(inline=True)
-    def value(words, left, table, x, low):  # type: ignore[no-untyped-def]
-        if plain_reads and left >= step:
-            codes = unit(words)
-        else:
-            codes = part_of_unit(words, min(left, step))
-        if looked_up:
-            codes = lookup_16(load_i8x64(table), codes)
-        zero = splat_i32x16(np.int32(0))
-        high = dot_u8(zero, codes, load_i8x64(x)) << splat_i32x16(np.int32(7))
-        return to_f32(dot_u8(high, codes, load_i8x64(low)))
-
-    @njit(inline=True)
-    def by_row(words, size, n, table, act, width):  # type: ignore[no-untyped-def]
-        total = splat_f32x16(np.float32(0))
-        low = act + width // 4 * LOW_QUARTERS
-        scales = act + 8 * width + 3 * (width // 4)
-        for u in range((n + 63) // 64):
-            x = order * width + 64 * u
-            d = value(words + step * u, size - step * u, table, act + x, low + x)
-            total = total + d * splat_f32x16(load_f32(scales + 4 * u))
-        return sum_f32(total)
-
-    @njit(inline=True)
-    def by_group(words, size, n, table, act, width, halves, repeat):  # type: ignore[no-untyped-def]
-        """Return the sum, and the sum of weight scales times scaled x."""
-        total, shift = splat_f32x16(np.float32(0)), splat_f32x16(np.float32(0))
-        low = act + width // 4 * LOW_QUARTERS
-        scales = act + 8 * width + 3 * (width // 4)
-        sums = scales + width // 16
-        scratch = scratch_256()
-        units = (n + 63) // 64
-        for first in range(0, units, 16):
-            count = min(16, units - first)
-            if repeat == 1:
-                weight = half_to_f32(first_i16x16(halves + 2 * first, count))
-            else:
-                for j in range(count):
-                    one = half_to_f32(first_i16x16(halves + 2 * ((first + j) // repeat), 1))
-                    store_f32(scratch + 4 * j, sum_f32(one))
-                weight = first_f32x16(scratch, count)
-            shift = shift + weight * first_f32x16(sums + 4 * first, count)
-            store_f32x16(scratch, weight * first_f32x16(scales + 4 * first, count))
-            for j in range(count):
-                u = first + j
-                x = order * width + 64 * u
-                d = value(words + step * u, size - step * u, table, act + x, low + x)
-                total = total + d * splat_f32x16(load_f32(scratch + 4 * j))
-        return sum_f32(total), sum_f32(shift)
+    plain_reads = bits in (2, 4, 8)
 
     @njit()
-    def rows(
-        words: int, n: int, table: int, unit: np.float32, centre: np.float32, act: int,
-        width: int, x_sum: np.float32, halves: int, groups: int, repeat: int, scales: int,
-        scale_step: int, y: int, start: int, stop: int,
-    ) -> None:  # fmt: skip
-        size = (n * bits + 7) // 8
-        for i in range(start, stop):
-            if groups > 0:
-                total, shift = by_group(
-                    words + size * i, size, n, table, act, width, halves + 2 * groups * i, repeat
-                )
+    def expand(words: int, size: int, units: int, out: int) -> None:
+        for u in range(units):
+            left = size - step * u
+            if plain_reads and left >= step:
+                codes = unit(words + step * u)
             else:
-                total = by_row(words + size * i, size, n, table, act, width)
-                shift = x_sum
-            value = unit * (total - centre * shift)
-            store_f32(y + 4 * i, value * load_f32(scales + scale_step * i))
+                codes = part_of_unit(words + step * u, min(left, step))
+            store_i8x64(out + 64 * u, codes)
 
-    return rows
+    return expand
 
 
-#: ``rows(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales,
-#: scale_step, y, start, stop)`` of plain codes, by bits. Rows ``start`` to ``stop``; with
-#: ``groups`` > 0 a row's float16 scales are ``groups`` at ``halves``, each for ``repeat`` 64s.
-PLAIN_ROWS = {bits: _make_row(bits, False) for bits in range(2, 9)}
-#: The same through a table of 16 bytes, stored four times over.
-TABLE_ROWS = {bits: _make_row(bits, True) for bits in range(2, 5)}
+expand_2, expand_3, expand_4, expand_5 = (_make_expand(bits) for bits in (2, 3, 4, 5))
+expand_6, expand_7, expand_8 = (_make_expand(bits) for bits in (6, 7, 8))
+
+
+@njit()
+def _expand(bits: int, words: int, size: int, units: int, out: int) -> None:
+    """Fields of 2 and 4 bits come out strided within each 64, others in order."""
+    if bits == 2:
+        expand_2(words, size, units, out)
+    elif bits == 3:
+        expand_3(words, size, units, out)
+    elif bits == 4:
+        expand_4(words, size, units, out)
+    elif bits == 5:
+        expand_5(words, size, units, out)
+    elif bits == 6:
+        expand_6(words, size, units, out)
+    elif bits == 7:
+        expand_7(words, size, units, out)
+    else:
+        expand_8(words, size, units, out)
+
+
+@njit(inline=True)
+def _dot(codes, entries, looked_up, x, low):  # type: ignore[no-untyped-def]
+    """64 codes, or what the table says of them, times a group of pairs: 16 lanes."""
+    values = load_i8x64(codes)
+    if looked_up:
+        values = lookup_16(entries, values)
+    high = dot_u8(splat_i32x16(np.int32(0)), values, load_i8x64(x)) << splat_i32x16(np.int32(7))
+    return to_f32(dot_u8(high, values, load_i8x64(low)))
+
+
+@njit(inline=True)
+def _by_row(codes, units, entries, looked_up, x, low, scales):  # type: ignore[no-untyped-def]
+    total = splat_f32x16(np.float32(0))
+    for u in range(units):
+        d = _dot(codes + 64 * u, entries, looked_up, x + 64 * u, low + 64 * u)
+        total = total + d * splat_f32x16(load_f32(scales + 4 * u))
+    return sum_f32(total)
+
+
+@njit(inline=True)
+def _group_scales(halves, first, count, repeat, scratch):  # type: ignore[no-untyped-def]
+    """Float16 scales of ``count`` groups of 64 from the one numbered ``first``."""
+    if repeat == 1:
+        return half_to_f32(first_i16x16(halves + 2 * first, count))
+    for j in range(count):
+        one = half_to_f32(first_i16x16(halves + 2 * ((first + j) // repeat), 1))
+        store_f32(scratch + 4 * j, sum_f32(one))
+    return first_f32x16(scratch, count)
+
+
+@njit()
+def level_rows(
+    bits: int, words: int, m: int, n: int, table: int, unit: np.float32, centre: np.float32,
+    act: int, width: int, x_sum: np.float32, halves: int, groups: int, repeat: int, scales: int,
+    scale_step: int, work: int, y: int, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows ``start`` to ``stop`` of an (m, n) matrix times the activations ``act``, to y.
+
+    ``table``: 16 bytes, stored four times over, for up to 4 bits, or 0. With ``groups`` > 0 a
+    row has that many float16 scales at ``halves``, each for ``repeat`` 64s; ``scales``: one f32
+    a row, ``scale_step`` bytes apart. ``work``: n bytes, rounded up to 64.
+    """
+    size, units = (n * bits + 7) // 8, (n + 63) // 64
+    order = 2 if bits == 4 else (3 if bits == 2 else 0)
+    low = act + LOW * width
+    x_scales = low + LOW * width + width // 4
+    x_sums = x_scales + width // 16
+    x, low = act + order * width, low + order * width
+    entries = load_i8x64(table if table != 0 else act)
+    scratch = scratch_256()
+    shift = x_sum
+    for i in range(start, stop):
+        codes = words + size * i
+        if bits < 8 or codes + 64 * units > words + size * m:
+            _expand(bits, codes, size, units, work)
+            codes = work
+        if groups == 0:
+            if table != 0:
+                total = _by_row(codes, units, entries, True, x, low, x_scales)
+            else:
+                total = _by_row(codes, units, entries, False, x, low, x_scales)
+        else:
+            row_total, row_shift = splat_f32x16(np.float32(0)), splat_f32x16(np.float32(0))
+            for first in range(0, units, 16):
+                count = min(16, units - first)
+                w = _group_scales(halves + 2 * groups * i, first, count, repeat, scratch)
+                row_shift = row_shift + w * first_f32x16(x_sums + 4 * first, count)
+                w = w * first_f32x16(x_scales + 4 * first, count)
+                store_f32x16(scratch, w)
+                for j in range(count):
+                    at = 64 * (first + j)
+                    d = _dot(codes + at, entries, table != 0, x + at, low + at)
+                    row_total = row_total + d * splat_f32x16(load_f32(scratch + 4 * j))
+            total, shift = sum_f32(row_total), sum_f32(row_shift)
+        value = unit * (total - centre * shift)
+        store_f32(y + 4 * i, value * load_f32(scales + scale_step * i))
 
 
 @njit(inline=True)

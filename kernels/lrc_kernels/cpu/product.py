@@ -13,11 +13,10 @@ from lrc_kernels._jit import njit
 from lrc_kernels.cpu.activations import quantize
 from lrc_kernels.cpu.dot_e8p import e8p_rows
 from lrc_kernels.cpu.dot_levels import (
-    PLAIN_ROWS,
-    TABLE_ROWS,
     add_components,
     any_rows,
     dense_rows,
+    level_rows,
 )
 from lrc_kernels.cpu.turn import apply_signs, turn
 from lrc_kernels.simd import load_f32, store_f32
@@ -39,50 +38,6 @@ INTEGERS = 33
 # Floats.
 INVERSE, UNIT, CENTRE, GAIN, SCALE_IN, SCALE_OUT, RIGHT_UNIT, RIGHT_CENTRE = 0, 1, 2, 3, 4, 5, 6, 7
 FLOATS = 8
-
-plain_2, plain_3, plain_4, plain_5 = (PLAIN_ROWS[b] for b in (2, 3, 4, 5))
-plain_6, plain_7, plain_8 = (PLAIN_ROWS[b] for b in (6, 7, 8))
-table_2, table_3, table_4 = (TABLE_ROWS[b] for b in (2, 3, 4))
-
-
-@njit()
-def level_rows(
-    bits: int, words: int, n: int, table: int, unit: np.float32, centre: np.float32, act: int,
-    width: int, x_sum: np.float32, halves: int, groups: int, repeat: int, scales: int, step: int,
-    y: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """Rows of scalar codes by 64, whatever their bits; see :mod:`~lrc_kernels.cpu.dot_levels`."""
-    # One call a width: each is compiled for its own shifts and masks.
-    if table != 0 and bits == 2:
-        table_2(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif table != 0 and bits == 3:
-        table_3(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif table != 0 and bits == 4:
-        table_4(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 2:
-        plain_2(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 3:
-        plain_3(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 4:
-        plain_4(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 5:
-        plain_5(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 6:
-        plain_6(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 7:
-        plain_7(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
-    elif bits == 8:
-        plain_8(words, n, table, unit, centre, act, width, x_sum, halves, groups, repeat, scales, step, y,
-                start, stop)  # fmt: skip
 
 
 @njit()
@@ -106,7 +61,7 @@ def prepare(
 @njit()
 def multiply(
     mats: I64, nums: F32, k: int, z: int, act: int, width: int, x_sum: np.float32, tables: int,
-    t: int, y: int, start: int, stop: int,
+    work: int, t: int, y: int, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Rows ``start`` to ``stop`` of matrix k times what `prepare` made, to y, still rotated."""
     mat, num = mats[k], nums[k]
@@ -115,9 +70,9 @@ def multiply(
         e8p_rows(mat[CODES], mat[SECOND], mat[BITS], num[INVERSE], n, act, width, x_sum, tables,
                  mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == LEVELS:
-        level_rows(mat[BITS], mat[CODES], n, mat[TABLE], num[UNIT], num[CENTRE], act, width, x_sum,
-                   mat[HALVES], mat[GROUPS], mat[REPEAT], mat[SCALES], mat[SCALE_STEP], y, start,
-                   stop)  # fmt: skip
+        level_rows(mat[BITS], mat[CODES], mat[ROWS], n, mat[TABLE], num[UNIT], num[CENTRE], act, width, x_sum,
+                   mat[HALVES], mat[GROUPS], mat[REPEAT], mat[SCALES], mat[SCALE_STEP], work, y,
+                   start, stop)  # fmt: skip
     elif kind == ANY_LEVELS:
         any_rows(mat[CODES], mat[BITS], mat[TABLE], n, mat[REPEAT], mat[GROUPS],
                  mat[SCALE_STEP], mat[SCALES], num[GAIN], z, y, start, stop)  # fmt: skip
@@ -129,9 +84,9 @@ def multiply(
     rank = mat[RANK]
     if rank > 0:
         if mat[RIGHT_TABLE] != 0:
-            level_rows(mat[RIGHT_BITS], mat[RIGHT], n, mat[RIGHT_TABLE], num[RIGHT_UNIT],
-                       num[RIGHT_CENTRE], act, width, x_sum, 0, 0, 1, mat[RIGHT_SCALES], 4, t, 0,
-                       rank)  # fmt: skip
+            level_rows(mat[RIGHT_BITS], mat[RIGHT], rank, n, mat[RIGHT_TABLE], num[RIGHT_UNIT],
+                       num[RIGHT_CENTRE], act, width, x_sum, 0, 0, 1, mat[RIGHT_SCALES], 4, work,
+                       t, 0, rank)  # fmt: skip
         elif mat[RIGHT_BITS] == 32:
             dense_rows(mat[RIGHT], n, z, t, 0, rank)
         else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels._jit import kept_on_disk, njit, source_stamp
 from lrc_kernels.cpu.meet import meet
-from lrc_kernels.cpu.product import COLUMNS, ROWS, SHARED, finish, multiply, prepare
+from lrc_kernels.cpu.product import ROWS, SHARED, finish, multiply, prepare
 from lrc_kernels.cpu.token_parts import add_to, attend, gate_by_silu, normalise, rotate_pairs
 from lrc_kernels.simd import load_f32, store_f32
 
@@ -57,8 +57,8 @@ def _site(
         if mats[k, SHARED] == 0:
             x_sum = prepare(mats, nums, k, x, room[Z], width, room[ACT], room[WORK])
         start, stop = _share(mats[k, ROWS], thread, threads)
-        multiply(mats, nums, k, room[Z], room[ACT], width, x_sum, tables, room[T], outs[i], start,
-                 stop)  # fmt: skip
+        multiply(mats, nums, k, room[Z], room[ACT], width, x_sum, tables, room[WORK], room[T],
+                 outs[i], start, stop)  # fmt: skip
 
 
 @njit()
@@ -133,7 +133,9 @@ def _make_run_token(stamp: int) -> Any:
             finish(mats, nums, k + 4, shared[YG], room[GATE], room[WORK])
             finish(mats, nums, k + 5, shared[YU], room[UP], room[WORK])
             gate_by_silu(room[GATE], room[UP], wide)
-            _site(mats, nums, k + 6, 1, room[GATE], room, width, tables, shared[YD:], thread, threads)
+            _site(
+                mats, nums, k + 6, 1, room[GATE], room, width, tables, shared[YD:], thread, threads
+            )
             target = meet(counter, target, threads)
             finish(mats, nums, k + 6, shared[YD], x, room[WORK])
             add_to(h, x, hidden)

@@ -32,14 +32,14 @@ def normalise(x: int, weight: int, n: int, eps: np.float32, y: int) -> None:
 
 @njit(inline=True)
 def add_to(x: int, y: int, n: int) -> None:
-    """x += y, f32 (n,)."""
+    """X += y, f32 (n,)."""
     for i in range(n):
         store_f32(x + 4 * i, load_f32(x + 4 * i) + load_f32(y + 4 * i))
 
 
 @njit(inline=True)
 def gate_by_silu(gate: int, up: int, n: int) -> None:
-    """gate = silu(gate) * up, f32; both buffers reach to the next multiple of 16."""
+    """Gate = silu(gate) * up, f32; both buffers reach to the next multiple of 16."""
     one, zero = splat_f32x16(np.float32(1)), splat_f32x16(np.float32(0))
     for i in range(0, n, 16):
         g, u = first_f32x16(gate + 4 * i, n - i), first_f32x16(up + 4 * i, n - i)

@@ -13,12 +13,12 @@ from lrc_kernels.simd import (
     store_f32,
     store_f32x16,
 )
-from lrc_kernels.simd_math import flip_signs, hadamard_16
+from lrc_kernels.simd_math import add_signed, flip_signs, hadamard_16
 
 
 @njit(inline=True)
 def apply_signs(x: int, n: int, signs: int, y: int) -> None:
-    """y = x with entry i negated where bit i at ``signs`` is set; y may be x."""
+    """Y = x with entry i negated where bit i at ``signs`` is set; y may be x."""
     whole = n // 16 * 16
     for i in range(0, whole, 16):
         store_f32x16(y + 4 * i, flip_signs(load_f32x16(x + 4 * i), signs + i // 8))
@@ -52,8 +52,19 @@ def _butterflies(x: int, n: int, length: int) -> None:
 
 
 @njit(inline=True)
+def _store_rows(out, inner, a, b, c, d):  # type: ignore[no-untyped-def]
+    store_f32x16(out, a)
+    store_f32x16(out + 4 * inner, b)
+    store_f32x16(out + 8 * inner, c)
+    store_f32x16(out + 12 * inner, d)
+
+
+@njit(inline=True)
 def _mix(x: int, inner: int, order: int, matrix: int, down: int, across: int, y: int) -> None:
-    """``y[i] = sum_j M[i, j] x[j]`` for rows of ``inner`` entries; M's strides in bytes."""
+    """``y[i] = sum_j M[i, j] x[j]`` for rows of ``inner`` entries; M's strides in bytes.
+
+    M is of 1.0 and -1.0, and its order a multiple of four.
+    """
     if inner % 16:
         for i in range(order):
             for p in range(inner):
@@ -65,49 +76,66 @@ def _mix(x: int, inner: int, order: int, matrix: int, down: int, across: int, y:
         return
     zero = splat_f32x16(np.float32(0))
     for p in range(0, inner, 16):
-        for i in range(0, order, 4):
-            row = matrix + down * i
+        at = x + 4 * p
+        i = 0
+        while i + 8 <= order:
+            row, out = matrix + down * i, y + 4 * (inner * i + p)
+            a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+            for j in range(order):
+                v, w = load_f32x16(at + 4 * inner * j), row + across * j
+                a = add_signed(a, v, splat_f32x16(load_f32(w)))
+                b = add_signed(b, v, splat_f32x16(load_f32(w + down)))
+                c = add_signed(c, v, splat_f32x16(load_f32(w + 2 * down)))
+                d = add_signed(d, v, splat_f32x16(load_f32(w + 3 * down)))
+                e = add_signed(e, v, splat_f32x16(load_f32(w + 4 * down)))
+                f = add_signed(f, v, splat_f32x16(load_f32(w + 5 * down)))
+                g = add_signed(g, v, splat_f32x16(load_f32(w + 6 * down)))
+                h = add_signed(h, v, splat_f32x16(load_f32(w + 7 * down)))
+            _store_rows(out, inner, a, b, c, d)
+            _store_rows(out + 16 * inner, inner, e, f, g, h)
+            i += 8
+        if i < order:
+            row, out = matrix + down * i, y + 4 * (inner * i + p)
             a, b, c, d = zero, zero, zero, zero
             for j in range(order):
-                v = load_f32x16(x + 4 * (inner * j + p))
-                at = row + across * j
-                a = a + v * splat_f32x16(load_f32(at))
-                b = b + v * splat_f32x16(load_f32(at + down))
-                c = c + v * splat_f32x16(load_f32(at + 2 * down))
-                d = d + v * splat_f32x16(load_f32(at + 3 * down))
-            out = y + 4 * (inner * i + p)
-            store_f32x16(out, a)
-            store_f32x16(out + 4 * inner, b)
-            store_f32x16(out + 8 * inner, c)
-            store_f32x16(out + 12 * inner, d)
+                v, w = load_f32x16(at + 4 * inner * j), row + across * j
+                a = add_signed(a, v, splat_f32x16(load_f32(w)))
+                b = add_signed(b, v, splat_f32x16(load_f32(w + down)))
+                c = add_signed(c, v, splat_f32x16(load_f32(w + 2 * down)))
+                d = add_signed(d, v, splat_f32x16(load_f32(w + 3 * down)))
+            _store_rows(out, inner, a, b, c, d)
 
 
 @njit()
 def turn(
-    x: int, n: int, block: int, order: int, matrix: int, scale: np.float32, transpose: int, work: int
+    x: int,
+    n: int,
+    block: int,
+    order: int,
+    matrix: int,
+    scale: np.float32,
+    transpose: int,
+    work: int,
 ) -> None:
     """Replace x f32 (n,) by M x, or by its inverse.
 
-    ``matrix``: f32 (order, order), ``H_order / sqrt(block)``, where order > 1; ``scale``:
-    ``1 / sqrt(block)``, used where order is 1. ``work``: n entries.
+    ``matrix``: ``H_order`` as f32 where order > 1; ``scale``: ``1 / sqrt(block)``. ``work``: n
+    entries.
     """
     if block == 1:
         return
     inner = block // order
     _butterflies(x, n, inner)
-    if order == 1:
-        if n % 16:
-            for i in range(n):
-                store_f32(x + 4 * i, scale * load_f32(x + 4 * i))
-        else:
-            wide = splat_f32x16(scale)
-            for i in range(0, n, 16):
-                store_f32x16(x + 4 * i, wide * load_f32x16(x + 4 * i))
-        return
-    down, across = 4 * order, 4
-    if transpose:
-        down, across = across, down
-    for start in range(0, n, block):
-        _mix(x + 4 * start, inner, order, matrix, down, across, work + 4 * start)
-    for i in range(n):
-        store_f32(x + 4 * i, load_f32(work + 4 * i))
+    source = x
+    if order > 1:
+        down, across = 4 * order, 4
+        if transpose:
+            down, across = across, down
+        for start in range(0, n, block):
+            _mix(x + 4 * start, inner, order, matrix, down, across, work + 4 * start)
+        source = work
+    whole, wide = n // 16 * 16, splat_f32x16(scale)
+    for i in range(0, whole, 16):
+        store_f32x16(x + 4 * i, wide * load_f32x16(source + 4 * i))
+    for i in range(whole, n):
+        store_f32(x + 4 * i, scale * load_f32(source + 4 * i))

@@ -1,0 +1,128 @@
+"""Packed matrix times vector against float32 BLAS, and against what the machine can do at all.
+
+    python bench/kernels.py [--seconds 2] [--out bench/results/kernels.jsonl]
+
+Everything runs on one thread. A and B are timed in turn, and the ratio's median is what counts:
+on a shared machine the times themselves wander. Roofs, measured in the same run: reading a
+matrix that no cache holds (``sum`` of uint64), and int8 dot products on data in L1.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import harness  # first: it pins the threads
+import numpy as np
+
+from lrc_kernels.backend import get_kernels
+from lrc_kernels.cpu import matvec_i8
+from lrc_kernels.cpu.dot_peak import dot_loop
+
+SHAPES = ((4096, 4096), (11008, 4096))
+#: Ratios to float32 that this project promises.
+PROMISED = {"e8p 2": 3.3, "e8p 4": 1.8, "uniform 4": 2.5, "uniform 8": 2.5}
+
+
+def kernels(m: int, n: int, x: np.ndarray) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
+    """Name, bytes a call reads, and the call, for every kind of matrix."""
+    rng = np.random.default_rng(6143)
+    act = matvec_i8.quantize(x)
+    out = np.empty(m, np.float32)
+    codes, second = (rng.integers(0, 1 << 16, (m, n // 8), dtype=np.uint16) for _ in "ab")
+    coarse = second.astype(np.uint8)
+    found: dict[str, tuple[float, Callable[[], np.ndarray]]] = {
+        "e8p 2": (codes.nbytes, lambda: matvec_i8.matvec_lattice(codes, act, out=out)),
+        "e8p 3": (
+            codes.nbytes + coarse.nbytes,
+            lambda: matvec_i8.matvec_lattice(codes, act, coarse, 2.04, out=out),
+        ),
+        "e8p 4": (
+            2 * codes.nbytes,
+            lambda: matvec_i8.matvec_lattice(codes, act, second, 3.75, out=out),
+        ),
+    }
+    for bits in (2, 3, 4, 8):
+        words = rng.integers(0, 256, (m, n * bits // 8), dtype=np.uint8)
+        scales = rng.uniform(0.5, 1, (m, n // 64)).astype(np.float16)
+
+        def call(bits=bits, words=words, scales=scales):
+            return matvec_i8.matvec_uniform(words, bits, scales, 64, act, out=out)
+
+        found[f"uniform {bits}"] = words.nbytes + scales.nbytes, call
+    return found
+
+
+def check(m: int, n: int) -> None:
+    """Compare with the plain NumPy kernels on a few rows before anything is timed."""
+    x = np.random.default_rng(9973).standard_normal(n).astype(np.float32)
+    plain = get_kernels("reference")
+    codes = np.random.default_rng(12).integers(0, 1 << 16, (8, n // 8), dtype=np.uint16)
+    fast = matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x))
+    np.testing.assert_allclose(fast, plain.matvec_e8p(codes, x), atol=1e-3 * np.sqrt(n))
+
+
+def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+    """Times of every call, one after another, over and over."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    deadline = time.perf_counter() + seconds * len(calls)
+    while len(times[next(iter(times))]) < 5 or time.perf_counter() < deadline:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def run(seconds: float) -> list[dict[str, object]]:
+    """One record a kernel and shape."""
+    records: list[dict[str, object]] = []
+    big = np.ones(1 << 25, np.uint64)
+    for m, n in SHAPES:
+        check(m, n)
+        x = np.random.default_rng(77).standard_normal(n).astype(np.float32)
+        dense = np.random.default_rng(78).standard_normal((m, n), dtype=np.float32)
+        packed = kernels(m, n, x)
+        calls: dict[str, Callable[[], object]] = {
+            "float32": lambda dense=dense, x=x: dense @ x,
+            "read": lambda: big.sum(),
+            "dot": lambda: dot_loop(100_000),
+            **{name: call for name, (_, call) in packed.items()},
+        }
+        for call in calls.values():
+            call()
+        times = in_turn(calls, seconds)
+        read = big.nbytes / statistics.median(times["read"])
+        dots = 100_000 * 8 * 64 / statistics.median(times["dot"])
+        for name, (size, _) in packed.items():
+            ratios = [a / b for a, b in zip(times["float32"], times[name], strict=True)]
+            low, ratio, high = statistics.quantiles(ratios, n=4)
+            taken = statistics.median(times[name])
+            records.append(
+                {
+                    "case": f"matvec {name} bits",
+                    "shape": [m, n],
+                    "weights_per_second": m * n / taken,
+                    "over_float32": ratio,
+                    "over_float32_quartiles": [low, high],
+                    "promised": PROMISED.get(name),
+                    "share_of_dram_roof": size / taken / read,
+                    "share_of_dot_roof": 2 * m * n / taken / dots,
+                    "dram_bytes_per_second": read,
+                    "repeats": len(ratios),
+                }
+            )
+    return records
+
+
+if __name__ == "__main__":
+    given = harness.options(__doc__)
+    lines = [json.dumps(record) for record in (harness.environment(), *run(given.seconds))]
+    if given.out is None:
+        print("\n".join(lines))
+    else:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        with given.out.open("a", encoding="utf-8") as stream:
+            stream.write("\n".join(lines) + "\n")

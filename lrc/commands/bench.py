@@ -1,0 +1,119 @@
+"""``lrc bench``."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lrc.commands.base import Console, SubParsers, add_json, add_model, add_threads, add_verb
+from lrc.errors import LrcError
+from lrc.report import human_size
+from lrc.resources import peak_rss_bytes
+
+if TYPE_CHECKING:
+    from lrc.generate import Decoder
+
+#: Tokens before the decoded ones, and before the first one.
+SHORT_PROMPT = 16
+_SEED = 20261122
+
+
+def add(subparsers: SubParsers) -> None:
+    """Add the verb."""
+    parser = add_verb(subparsers, "bench", run, "measure how fast a model runs here")
+    add_model(parser, "model directory, dense or compressed")
+    parser.add_argument("--prompt", type=int, default=128, metavar="N", help="tokens of the prompt")
+    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens to decode")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="times the prompt runs")
+    parser.add_argument(
+        "--activations", choices=("i8", "f32"), default="i8", help="as in lrc generate"
+    )
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Measure and show."""
+    for name in ("prompt", "tokens", "repeats"):
+        if getattr(args, name) < 1:
+            raise LrcError(f"--{name} {getattr(args, name)} must be at least 1")
+    record = measure(args, console)
+    if args.json:
+        console.json(record)
+        return
+    for name, unit in (("decode", "tokens/s"), ("prefill", "tokens/s")):
+        low, high = record[f"{name}_tokens_per_s_spread"]
+        value = record[f"{name}_tokens_per_s"]
+        console.line(f"{name:12} {value:8.1f} {unit} ({low:.1f} to {high:.1f})")
+    console.line(f"first token  {record['first_token_s']:8.2f} s after opening the model")
+    if record["peak_rss_bytes"] is not None:
+        console.line(f"peak memory  {human_size(record['peak_rss_bytes']):>8}")
+
+
+def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Time opening the model, whole prompts and single tokens."""
+    import numpy as np
+
+    from lrc.generate import Decoder
+    from lrc.load import load
+    from lrc.threads import resolve_threads
+
+    threads = resolve_threads(args.threads)
+    start = time.perf_counter()
+    loaded = load(args.model)
+    model = loaded.model
+    longest = max(args.prompt, SHORT_PROMPT + args.tokens)
+    if longest > model.config.max_positions:
+        raise LrcError(
+            f"{longest} tokens exceed the model's context of {model.config.max_positions}; "
+            "lower --prompt or --tokens"
+        )
+    rng = np.random.default_rng(_SEED)
+    ids = rng.integers(0, model.config.vocab, longest)
+
+    def fresh(capacity: int) -> Decoder:
+        return Decoder(model, capacity, threads, args.activations, console.progress)
+
+    fresh(SHORT_PROMPT).advance(ids[:SHORT_PROMPT])
+    first = time.perf_counter() - start
+    prefill = []
+    for _ in range(args.repeats):
+        decoder = fresh(args.prompt)
+        prefill.append(_seconds(lambda d=decoder: d.advance(ids[: args.prompt])))
+    decoder = fresh(SHORT_PROMPT + args.tokens)
+    decoder.advance(ids[:SHORT_PROMPT])
+    steps = [
+        _seconds(lambda i=i: decoder.advance(ids[i : i + 1]))
+        for i in range(SHORT_PROMPT, SHORT_PROMPT + args.tokens)
+    ]
+    return {
+        "model": str(args.model),
+        "kind": loaded.source.kind,
+        "threads": threads,
+        "activations": args.activations if loaded.source.kind == "packed" else "f32",
+        "prompt": args.prompt,
+        "tokens": args.tokens,
+        **_rates("decode_tokens_per_s", steps, 1),
+        **_rates("prefill_tokens_per_s", prefill, args.prompt),
+        "first_token_s": first,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _rates(name: str, seconds: list[float], tokens: int) -> dict[str, Any]:
+    """The median rate, and the quartiles as its spread (extremes of few)."""
+    rates = [tokens / s for s in seconds]
+    spread = [min(rates), max(rates)]
+    if len(rates) >= 8:
+        low, _, high = statistics.quantiles(rates, n=4)
+        spread = [low, high]
+    return {name: statistics.median(rates), f"{name}_spread": spread}

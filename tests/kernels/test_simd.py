@@ -1,0 +1,199 @@
+"""Integer-activation kernels equal plain NumPy, on every path that this machine can run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrc.testing.tolerance import sum_bound
+from lrc_kernels import simd
+from lrc_kernels.backend import get_kernels
+from lrc_kernels.cpu import matvec_i8
+
+REFERENCE = get_kernels("reference")
+sizes = {"m": st.integers(1, 6), "n": st.integers(1, 700), "seed": st.integers(3, 2**32)}
+SHAPES = [(1, 1), (3, 8), (5, 63), (4, 64), (9, 72), (2, 200), (7, 256), (11, 576), (3, 1000)]
+
+
+def random_codes(rng, shape, dtype):
+    return rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def lattice_case(m, n, seed, second=None):
+    rng = np.random.default_rng(seed)
+    codes = random_codes(rng, (m, -(-n // 8)), np.uint16)
+    rest = None if second is None else random_codes(rng, codes.shape, second)
+    return codes, rest, rng.standard_normal(n).astype(np.float32)
+
+
+def uniform_case(m, n, bits, group, seed):
+    rng = np.random.default_rng(seed)
+    words = REFERENCE.pack_bits(rng.integers(0, 2**bits, (m, n)).astype(np.uint8), bits)
+    scales = rng.uniform(0.01, 2, (m, -(-n // group))).astype(np.float16) if group else None
+    return words, scales, rng.standard_normal(n).astype(np.float32)
+
+
+def rounded(x):
+    """The vector that the kernels really multiply with, float64."""
+    q, s = matvec_i8.quantize(x).values()
+    return q * np.repeat(s.astype(np.float64), 64)[: len(x)]
+
+
+def assert_product(found, W, x, largest):
+    bound = 8 * sum_bound(len(x) + 8, np.float32, largest * (float(np.abs(x).sum()) + 1e-30))
+    assert found.dtype == np.float32
+    assert np.abs(found - W[:, : len(x)].astype(np.float64) @ rounded(x)).max() <= bound
+
+
+@given(n=st.integers(1, 600), seed=st.integers(3, 2**32), power=st.integers(-20, 20))
+def test_activations_are_within_half_a_step(n, seed, power):
+    x = (np.random.default_rng(seed).standard_normal(n) * 10.0**power).astype(np.float32)
+    q, s = matvec_i8.quantize(x).values()
+    step = np.repeat(s.astype(np.float64), 64)[:n]
+    assert (np.abs(q * step - x) <= 0.51 * step).all()
+    assert np.abs(q).max() == 16256
+
+
+def test_zero_activations():
+    x = matvec_i8.quantize(np.zeros(130, np.float32))
+    codes = np.full((3, 17), 65535, np.uint16)
+    np.testing.assert_array_equal(matvec_i8.matvec_lattice(codes, x), np.zeros(3))
+
+
+@pytest.mark.parametrize("second", [None, np.uint8, np.uint16], ids=str)
+@given(**sizes)
+def test_lattice(second, m, n, seed):
+    codes, rest, x = lattice_case(m, n, seed, second)
+    W = REFERENCE.decode_e8p(codes).reshape(m, -1)
+    if second is np.uint8:
+        W = W + REFERENCE.decode_e81b(rest).reshape(m, -1) / 3
+    elif second is np.uint16:
+        W = W + REFERENCE.decode_e8p(rest).reshape(m, -1) / 3
+    found = matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x), rest, 3.0)
+    assert_product(found, W, x, 8.0)
+
+
+def test_every_point_of_the_lattice():
+    codes = np.arange(65536, dtype=np.uint16)[:, None]
+    points = REFERENCE.decode_e8p(codes[:, 0]).astype(np.float64)
+    for x in np.eye(8, dtype=np.float32):
+        found = matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x))
+        np.testing.assert_allclose(found, points @ x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@given(group=st.sampled_from([0, 64, 128]), **sizes)
+def test_uniform(bits, group, m, n, seed):
+    words, scales, x = uniform_case(m, n, bits, group, seed)
+    W = REFERENCE.unpack_bits(words, bits, n) - (2**bits - 1) / 2
+    if scales is not None:
+        W = W * np.repeat(scales.astype(np.float64), group, axis=1)[:, :n]
+    found = matvec_i8.matvec_uniform(words, bits, scales, group, matvec_i8.quantize(x))
+    assert_product(found, W, x, 2.0 ** (bits + 2))
+
+
+def test_rows_are_multiplied_by_themselves():
+    codes, _, x = lattice_case(33, 577, 41)
+    whole = matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x))
+    parts = [
+        matvec_i8.matvec_lattice(codes[a:b], matvec_i8.quantize(x))
+        for a, b in ((0, 1), (1, 20), (20, 33))
+    ]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_nothing_is_read_past_the_end(tmp_path):
+    """Codes at the very end of a mapped page: reading one byte more would end the process."""
+    for m, n in SHAPES:
+        for bits in (2, 3, 4, 8):
+            words, _, x = uniform_case(m, n, bits, 0, 17)
+            mapped = at_page_end(tmp_path, words)
+            act = matvec_i8.quantize(x)
+            np.testing.assert_array_equal(
+                matvec_i8.matvec_uniform(mapped, bits, None, 0, act),
+                matvec_i8.matvec_uniform(words, bits, None, 0, act),
+            )
+        codes, rest, x = lattice_case(m, n, 19, np.uint8)
+        act = matvec_i8.quantize(x)
+        np.testing.assert_array_equal(
+            matvec_i8.matvec_lattice(
+                at_page_end(tmp_path, codes), act, at_page_end(tmp_path, rest), 2.0
+            ),
+            matvec_i8.matvec_lattice(codes, act, rest, 2.0),
+        )
+
+
+def at_page_end(folder, array):
+    """A copy whose last byte is the last byte of a memory-mapped file of whole pages."""
+    page = 65536
+    total = -(-array.nbytes // page) * page
+    path = folder / "mapped"
+    path.unlink(missing_ok=True)
+    raw = np.memmap(path, np.uint8, "w+", shape=(total,))
+    raw[total - array.nbytes :] = array.reshape(-1).view(np.uint8)
+    return raw[total - array.nbytes :].view(array.dtype).reshape(array.shape)
+
+
+def test_wrong_shapes_are_refused():
+    act = matvec_i8.quantize(np.ones(64, np.float32))
+    with pytest.raises(ValueError, match="7 vectors"):
+        matvec_i8.matvec_lattice(np.zeros((2, 7), np.uint16), act)
+    with pytest.raises(ValueError, match="second stage"):
+        matvec_i8.matvec_lattice(np.zeros((2, 8), np.uint16), act, np.zeros((2, 7), np.uint8))
+    with pytest.raises(ValueError, match="31 bytes"):
+        matvec_i8.matvec_uniform(np.zeros((2, 31), np.uint8), 4, None, 0, act)
+    with pytest.raises(ValueError, match="groups of 32"):
+        matvec_i8.matvec_uniform(
+            np.zeros((2, 32), np.uint8), 4, np.ones((2, 2), np.float16), 32, act
+        )
+
+
+def all_products():
+    """Products of fixed cases, for comparing paths."""
+    found = []
+    for m, n in SHAPES:
+        for second in (None, np.uint8, np.uint16):
+            codes, rest, x = lattice_case(m, n, m + n, second)
+            found.append(matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x), rest, 2.04))
+        for bits in range(2, 9):
+            for group in (0, 64, 128):
+                words, scales, x = uniform_case(m, n, bits, group, m + n)
+                act = matvec_i8.quantize(x)
+                found.append(matvec_i8.matvec_uniform(words, bits, scales, group, act))
+    return np.concatenate(found)
+
+
+_CHILD = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[2])
+import test_simd
+from lrc_kernels import simd
+assert simd.path() == sys.argv[3]
+np.save(sys.argv[1], test_simd.all_products())
+"""
+
+
+@pytest.mark.parametrize("path", ["avx512vnni", "avx2", "generic"])
+def test_every_path_gives_the_same_bits(path, tmp_path):
+    if path not in simd.available_paths():
+        pytest.skip(f"this machine has no {path}")
+    out = tmp_path / "products.npy"
+    folder = os.path.dirname(os.path.abspath(__file__))
+    subprocess.run(
+        [sys.executable, "-c", _CHILD, str(out), folder, path],
+        check=True,
+        env={**os.environ, simd.SWITCH: path},
+    )
+    np.testing.assert_array_equal(np.load(out), all_products())
+
+
+def test_the_generic_path_is_always_there():
+    assert simd.available_paths()[-1] == "generic"
+    assert simd.path() in simd.available_paths()

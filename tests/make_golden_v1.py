@@ -1,0 +1,119 @@
+"""Write the golden files of format version 1: a compressed tiny model, and one matrix of each kind.
+
+They must decode to the same values for ever, so this runs once a format version; a new version
+gets a script and a folder of its own. Run from the repository's root with::
+
+    PYTHONPATH=.:kernels:tests python tests/make_golden_v1.py
+
+``model/`` is what ``lrc.compress`` writes; ``matrices.safetensors`` and ``matrices.json`` hold
+matrices of every codebook, ``expected.json`` the sha256 of what needs no sums to decode, and
+``expected.npz`` dense matrices in float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+from numpy.typing import NDArray
+
+from lrc.compress import compress
+from lrc.decompose.api import decompose
+from lrc.formats.matrix import PackedMatrix
+from lrc.formats.packed import PackedCheckpoint, matrix_record, matrix_tensors
+from lrc.formats.safetensors_file import write_safetensors
+from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
+
+FOLDER = Path(__file__).parent / "data" / "golden" / "v1"
+SEED = 90121
+SMALL = {
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+#: Matrices of the model whose dense values are stored; of the others the digests must do.
+DENSE = ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight")
+#: name: shape, codebook, bits, group size, rotation, rank, factor bits.
+CASES: dict[str, tuple[tuple[int, int], str, int, int, str, int, int]] = {
+    "e8p": ((16, 24), "e8p", 2, 0, "hadamard", 2, 4),
+    "e8p_ragged": ((5, 13), "e8p", 2, 0, "none", 1, 16),
+    "rvq3": ((12, 16), "e8p-rvq3", 3, 0, "hadamard", 0, 4),
+    "rvq4": ((7, 20), "e8p-rvq4", 4, 0, "hadamard", 2, 3),
+    "uniform3_groups": ((6, 21), "uniform", 3, 8, "none", 1, 8),
+    "uniform8": ((4, 12), "uniform", 8, 0, "hadamard", 0, 4),
+    "lloyd2": ((9, 28), "lloyd-max", 2, 0, "hadamard", 3, 2),
+    "lloyd5_groups": ((6, 20), "lloyd-max", 5, 10, "none", 0, 4),
+}
+
+
+def digest(matrix: PackedMatrix) -> str:
+    """The sha256 of Q, L and R as little-endian float32: no value of them is a sum."""
+    found = hashlib.sha256()
+    for part in (matrix.quantized(), *matrix.low_rank()):
+        found.update(np.ascontiguousarray(part, "<f4").tobytes())
+    return found.hexdigest()
+
+
+def matrices() -> dict[str, PackedMatrix]:
+    """One matrix of each kind, and one with factors only."""
+    rng = np.random.default_rng(SEED)
+    made = {}
+    for name, (shape, codebook, bits, group, rotation, rank, factor_bits) in CASES.items():
+        W = rng.standard_normal(shape).astype(np.float32)
+        spec = DecomposeSpec(
+            quant=QuantSpec(codebook, bits, group),
+            low_rank=LowRankSpec(rank, factor_bits),
+            rotation=rotation,
+        )
+        made[name] = decompose(W, None, spec, threads=1).matrix
+    W = rng.standard_normal((8, 11)).astype(np.float32)
+    alone = DecomposeSpec(recipe="low-rank", low_rank=LowRankSpec(3, 5))
+    made["factors_only"] = decompose(W, None, alone, threads=1).matrix
+    return made
+
+
+def model(folder: Path) -> PackedCheckpoint:
+    """Compress a tiny random model with the defaults at rank 2."""
+    spec = CompressSpec(
+        decompose=DecomposeSpec(low_rank=LowRankSpec(2), iterations=2), embed_bits=4
+    )
+    windows = np.random.default_rng(SEED + 1).integers(0, 256, (4, 64))
+    with tempfile.TemporaryDirectory() as scratch:
+        source = tiny.write_model(Path(scratch) / "model", seed=SEED + 2, **SMALL)
+        compress(source, folder, spec, threads=1, windows=windows)
+    return PackedCheckpoint.open(folder)
+
+
+def main() -> None:
+    """Write everything anew."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    made = matrices()
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, matrix in made.items():
+        tensors |= matrix_tensors(name, matrix)
+    write_safetensors(FOLDER / "matrices.safetensors", tensors, {})
+    records = {name: matrix_record(matrix) for name, matrix in made.items()}
+    _json(FOLDER / "matrices.json", records)
+    small = model(FOLDER / "model")
+    packed = {name: small.linear(name) for name in small.names()}
+    found = made | {k: v for k, v in packed.items() if isinstance(v, PackedMatrix)}
+    _json(FOLDER / "expected.json", {name: digest(matrix) for name, matrix in found.items()})
+    dense = {name: found[name].to_dense() for name in (*made, *DENSE)}
+    np.savez(FOLDER / "expected.npz", **dense)
+
+
+def _json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
