@@ -174,10 +174,9 @@ class Decoder:
         self._cache = model.new_cache(1, capacity)
         self._engine = model.decode_engine(threads) if activations == "i8" else None
         if self._engine is not None:
-            from lrc.nn.engine import is_compiled
+            from lrc.nn.engine import announce_compilation
 
-            if not is_compiled():
-                progress.note("compiling kernels for this machine; this happens once")
+            announce_compilation(progress)
 
     def advance(self, ids: NDArray[np.integer]) -> Logits:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""

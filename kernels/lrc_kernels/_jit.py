@@ -63,4 +63,4 @@ def _closure_hash(kernel: object) -> str:
     from numba.core.serialize import dumps
 
     cells = tuple(c.cell_contents for c in kernel.py_func.__closure__)  # type: ignore[attr-defined]
-    return hashlib.sha256(dumps(cells)).hexdigest()
+    return hashlib.sha256(dumps(cells)).hexdigest()  # type: ignore[no-untyped-call]

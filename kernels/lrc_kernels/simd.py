@@ -85,9 +85,9 @@ class Vector(types.Type):
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, vector.ir)
+        super().__init__(manager, vector, vector.ir)  # type: ignore[no-untyped-call]
 
 
 I8X64, I16X32, I32X16 = Vector("i8", 64), Vector("i16", 32), Vector("i32", 16)
@@ -97,14 +97,14 @@ F32X16 = Vector("f32", 16)
 
 # Operators between two vectors of one type; comparisons give a mask for `select`.
 def _binary(op: Callable[..., Any], integer: str | None, floating: str | None) -> None:
-    @infer_global(op)
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
+    @infer_global(op)  # type: ignore[no-untyped-call]
+    class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
-                return signature(args[0], *args)
+                return signature(args[0], *args)  # type: ignore[no-untyped-call]
             return None
 
-    @lower_builtin(op, Vector, Vector)  # type: ignore[untyped-decorator]
+    @lower_builtin(op, Vector, Vector)  # type: ignore[untyped-decorator,no-untyped-call]
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         name = floating if sig.return_type.element == "f32" else integer
         if name is None:

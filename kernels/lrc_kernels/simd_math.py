@@ -1,21 +1,18 @@
-"""Arithmetic on vector values: dot products, conversions, exponentials, waiting for threads.
+"""Arithmetic on vector values: dot products, conversions, sums, exponentials.
 
-The other half of :mod:`lrc_kernels.simd`, with the same rules: every path gives the same
-integers, and floats are added in a fixed order, never contracted.
+Like :mod:`lrc_kernels.simd`: every path gives the same integers, and floats are added in a fixed
+order, never contracted.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from lrc_kernels.simd import (
     F32X16,
-    I8X32,
     I8X64,
     I16X16,
     I16X32,
@@ -23,27 +20,18 @@ from lrc_kernels.simd import (
     Vector,
     call,
     constant,
-    first_lanes,
     operation,
     path,
-    pointer,
     shuffle,
-    splat,
 )
 
-_I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I32, _F32 = ir.IntType(32), ir.FloatType()
 
 
 @operation(I16X32, I16X32)
 def popcount_i16(builder: Any, value: Any) -> Any:
     """Bits set in each lane."""
     return call(builder, "llvm.ctpop.v32i16", I16X32.ir, [value])
-
-
-@operation(I16X32, I16X32, I16X32, I16X32)
-def permute_i16(builder: Any, index: Any, low: Any, high: Any) -> Any:
-    """``table[index & 63]`` a lane; the table is 32 lanes ``low``, 32 ``high``. AVX-512 only."""
-    return call(builder, "llvm.x86.avx512.vpermi2var.hi.512", I16X32.ir, [low, index, high])
 
 
 @operation(I32X16, I32X16, I8X64, I8X64)
@@ -72,8 +60,8 @@ def _dot_avx2(builder: Any, u: Any, x: Any) -> Any:
         wide_x = builder.sext(shuffle(builder, x, x, ends), I16X16.ir)
         pairs = ir.VectorType(_I32, 8)
         parts.append(call(builder, "llvm.x86.avx2.pmadd.wd", pairs, [wide_u, wide_x]))
-    even = shuffle(builder, *parts, list(range(0, 16, 2)))
-    odd = shuffle(builder, *parts, list(range(1, 16, 2)))
+    even = shuffle(builder, parts[0], parts[1], list(range(0, 16, 2)))
+    odd = shuffle(builder, parts[0], parts[1], list(range(1, 16, 2)))
     return builder.add(even, odd)
 
 
@@ -99,51 +87,6 @@ def fold_fours(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return _pairs(builder, _pairs(builder, total, 64), 32)
 
 
-@operation(I8X64, types.intp, types.intp, types.intp)
-def point_bytes(builder: Any, codes: Any, rows: Any, signs: Any) -> Any:
-    """Eight lattice points, 8 bytes each: ``rows[code >> 8] ^ signs[code & 255]`` (u64 tables)."""
-    total = ir.Constant(ir.VectorType(_I64, 8), ir.Undefined)
-    stored, row_table, sign_table = (
-        pointer(builder, at, kind) for at, kind in ((codes, _I16), (rows, _I64), (signs, _I64))
-    )
-    for k in range(8):
-        place = builder.gep(stored, [ir.Constant(_I64, k)])
-        code = builder.zext(builder.load(place, align=1), _I64)
-        high = builder.lshr(code, ir.Constant(_I64, 8))
-        low = builder.and_(code, ir.Constant(_I64, 255))
-        row, sign = (
-            builder.load(builder.gep(table, [i]), align=1)
-            for table, i in ((row_table, high), (sign_table, low))
-        )
-        total = builder.insert_element(total, builder.xor(row, sign), ir.Constant(_I32, k))
-    return builder.bitcast(total, I8X64.ir)
-
-
-@operation(I8X64, I8X64, I8X64)
-def lookup_16(builder: Any, table: Any, index: Any) -> Any:
-    """``table[index]`` a byte; ``table`` repeats its 16 entries four times, index below 16."""
-    if path() == "avx512vnni":
-        return call(builder, "llvm.x86.avx512.pshuf.b.512", I8X64.ir, [table, index])
-    if path() == "avx2":
-        half = I8X32.ir
-
-        def part(b: Any, t: Any, i: Any) -> Any:
-            return call(b, "llvm.x86.avx2.pshuf.b", half, [t, i])
-
-        ends = [list(range(32)), list(range(32, 64))]
-        low, high = (
-            part(builder, shuffle(builder, table, table, e), shuffle(builder, index, index, e))
-            for e in ends
-        )
-        return shuffle(builder, low, high, list(range(64)))
-    total = ir.Constant(I8X64.ir, None)
-    for value in range(16):
-        entry = splat(builder, I8X64, builder.extract_element(table, ir.Constant(_I32, value)))
-        same = builder.icmp_unsigned("==", index, constant(I8X64, [value] * 64))
-        total = builder.select(same, entry, total)
-    return total
-
-
 @operation(F32X16, I32X16)
 def to_f32(builder: Any, value: Any) -> Any:
     """Integers as floats."""
@@ -155,38 +98,6 @@ def to_i32(builder: Any, value: Any) -> Any:
     """Nearest integers, ties to even."""
     rounded = call(builder, "llvm.rint.v16f32", F32X16.ir, [value])
     return builder.fptosi(rounded, I32X16.ir)
-
-
-@operation(types.void, types.intp, I32X16)
-def store_low_bytes(builder: Any, address: Any, value: Any) -> None:
-    """Write the low byte of each lane: 16 bytes."""
-    kind = Vector("i8", 16).ir
-    builder.store(builder.trunc(value, kind), pointer(builder, address, kind), align=1)
-
-
-@operation(F32X16, I16X16)
-def half_to_f32(builder: Any, value: Any) -> Any:
-    """Finite float16 bits as floats, exactly and without a conversion instruction."""
-    wide = builder.zext(value, I32X16.ir)
-    sign = builder.shl(
-        builder.and_(wide, constant(I32X16, [0x8000] * 16)), constant(I32X16, [16] * 16)
-    )
-    rest = builder.shl(
-        builder.and_(wide, constant(I32X16, [0x7FFF] * 16)), constant(I32X16, [13] * 16)
-    )
-    small = builder.fmul(
-        builder.bitcast(rest, F32X16.ir), ir.Constant(F32X16.ir, [ir.Constant(_F32, 2.0**112)] * 16)
-    )
-    bits = builder.or_(builder.bitcast(small, I32X16.ir), sign)
-    return builder.bitcast(bits, F32X16.ir)
-
-
-@operation(F32X16, F32X16, types.intp)
-def flip_signs(builder: Any, value: Any, address: Any) -> Any:
-    """Negate lane i where bit i of the 16 bits at ``address`` is set."""
-    bits = builder.load(pointer(builder, address, _I16), align=1)
-    mask = builder.bitcast(bits, ir.VectorType(ir.IntType(1), 16))
-    return builder.select(mask, builder.fneg(value), value)
 
 
 @operation(F32X16, F32X16, F32X16)
@@ -272,200 +183,3 @@ def exp_f32(builder: Any, value: Any) -> Any:
     power = builder.add(builder.fptosi(whole, I32X16.ir), constant(I32X16, [127] * 16))
     two = builder.bitcast(builder.shl(power, constant(I32X16, [23] * 16)), F32X16.ir)
     return builder.fmul(total, two)
-
-
-@operation(types.intp)
-def scratch_256(builder: Any) -> Any:
-    """Address of 256 bytes of this call's stack."""
-    place = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), 256))
-    return builder.ptrtoint(place, _I64)
-
-
-@operation(types.intp, types.intp)
-def arrive(builder: Any, address: Any) -> Any:
-    """Add one to the counter atomically; return its value before."""
-    return builder.atomic_rmw(
-        "add", pointer(builder, address, _I64), ir.Constant(_I64, 1), "seq_cst"
-    )
-
-
-@operation(types.intp, types.intp)
-def look(builder: Any, address: Any) -> Any:
-    """Read the counter atomically."""
-    return builder.load_atomic(pointer(builder, address, _I64), "seq_cst", 8)
-
-
-@operation(types.void)
-def relax(builder: Any) -> None:
-    """Tell the core that this is a waiting loop."""
-    if path() != "generic":
-        call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
-
-
-@operation(types.void)
-def give_way(builder: Any) -> None:
-    """Let another thread of the machine run."""
-    if sys.platform == "win32":
-        call(builder, "SwitchToThread", _I32, [])
-    else:
-        call(builder, "sched_yield", _I32, [])
-
-
-@operation(I16X32, I8X32)
-def widen_u8(builder: Any, value: Any) -> Any:
-    """Unsigned bytes as 16-bit lanes."""
-    return builder.zext(value, I16X32.ir)
-
-
-@operation(I16X32, types.intp, types.intp)
-def load_rows_i16x32(builder: Any, address: Any, stride: Any) -> Any:
-    """Eight lanes from each of four rows, ``stride`` bytes apart."""
-    kind = Vector("i16", 8).ir
-    parts = []
-    for row in range(4):
-        at = builder.add(address, builder.mul(stride, ir.Constant(_I64, row)))
-        parts.append(builder.load(pointer(builder, at, kind), align=1))
-    low, high = (shuffle(builder, *parts[i : i + 2], list(range(16))) for i in (0, 2))
-    return shuffle(builder, low, high, list(range(32)))
-
-
-def _repeat(vector: Vector) -> Any:
-    """The first quarter of a vector from memory, four times over."""
-    part = Vector(vector.element, vector.lanes // 4)
-
-    @operation(vector, types.intp)
-    def load_repeated(builder: Any, address: Any) -> Any:
-        value = builder.load(pointer(builder, address, part.ir), align=1)
-        return shuffle(builder, value, value, [i % part.lanes for i in range(vector.lanes)])
-
-    return load_repeated
-
-
-repeat_i8x16, repeat_f32x4 = _repeat(I8X64), _repeat(F32X16)
-
-
-def _make_quarter(index: int) -> Any:
-    @operation(F32X16, F32X16)
-    def quarter(builder: Any, value: Any) -> Any:
-        zero = ir.Constant(F32X16.ir, None)
-        return shuffle(builder, value, zero, [4 * index + i if i < 4 else 16 for i in range(16)])
-
-    return quarter
-
-
-#: Lanes 4 i to 4 i + 3 moved to the front, zeros behind them.
-first_quarter, second_quarter, third_quarter, last_quarter = (_make_quarter(i) for i in range(4))
-
-
-@operation(types.void, types.intp, types.intp)
-def spread_points(builder: Any, source: Any, target: Any) -> None:
-    """Write 256 bytes so that byte 64 j + 2 c + h is byte 8 c + j + 4 h of the source."""
-    words = []
-    order = [8 * c + j for c in range(8) for j in (0, 4, 1, 5, 2, 6, 3, 7)]
-    for part in range(4):
-        at = builder.add(source, ir.Constant(_I64, 64 * part))
-        value = builder.load(pointer(builder, at, I8X64.ir), align=1)
-        words.append(builder.bitcast(shuffle(builder, value, value, order), I16X32.ir))
-    even, odd = list(range(0, 64, 2)), list(range(1, 64, 2))
-    a, b = (shuffle(builder, words[0], words[1], m) for m in (even, odd))
-    c, d = (shuffle(builder, words[2], words[3], m) for m in (even, odd))
-    planes = [shuffle(builder, *pair, m) for m in (even, odd) for pair in ((a, c), (b, d))]
-    for j, plane in enumerate(planes):
-        at = builder.add(target, ir.Constant(_I64, 64 * j))
-        builder.store(plane, pointer(builder, at, I16X32.ir), align=1)
-
-
-@operation(types.void, types.intp, I8X64, I8X64, I8X64, I8X64)
-def store_points(builder: Any, target: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> None:
-    """Undo `spread_points` on four planes: 256 bytes in their own order."""
-    words = [builder.bitcast(w, I16X32.ir) for w in (w0, w1, w2, w3)]
-    for part in range(4):
-        # Eight words of each plane: those of codes 8 part to 8 part + 7.
-        first, second = ([8 * part + i + 32 * k for i in range(8) for k in (0, 1)] for _ in "ab")
-        low = shuffle(builder, words[0], words[1], first)
-        high = shuffle(builder, words[2], words[3], second)
-        order = [i for c in range(8) for i in (2 * c, 2 * c + 1, 16 + 2 * c, 17 + 2 * c)]
-        joined = builder.bitcast(shuffle(builder, low, high, order), I8X64.ir)
-        bytes_ = [8 * c + j for c in range(8) for j in (0, 2, 4, 6, 1, 3, 5, 7)]
-        at = builder.add(target, ir.Constant(_I64, 64 * part))
-        value = shuffle(builder, joined, joined, bytes_)
-        builder.store(value, pointer(builder, at, I8X64.ir), align=1)
-
-
-@operation(F32X16, types.intp)
-def bytes_to_f32(builder: Any, address: Any) -> Any:
-    """16 unsigned bytes from memory as floats."""
-    kind = Vector("i8", 16).ir
-    value = builder.load(pointer(builder, address, kind), align=1)
-    return builder.uitofp(builder.zext(value, I32X16.ir), F32X16.ir)
-
-
-def _stride(step: int) -> Any:
-    @operation(I8X64, I8X64)
-    def take_strided(builder: Any, value: Any) -> Any:
-        order = [i for start in range(step) for i in range(start, 64, step)]
-        return shuffle(builder, value, value, order)
-
-    return take_strided
-
-
-#: Bytes 0, 2, 4, ... then 1, 3, 5, ...; and the same with steps of four.
-stride_2, stride_4 = _stride(2), _stride(4)
-
-
-def _unit(bits: int, whole: bool) -> Any:
-    """64 codes of ``bits`` bits from ``8 * bits`` bytes, of which ``count`` exist.
-
-    Fields of 2 and 4 bits come out strided (`stride_4`, `stride_2`), all others in order.
-    """
-    size = 8 * bits
-    stored = Vector("i8", size)
-
-    def fields(builder: Any, value: Any) -> Any:
-        if bits == 8:
-            return value
-        mask = constant(stored, [(1 << bits) - 1] * size)
-        if bits in (2, 4):
-            parts = [
-                builder.and_(builder.lshr(value, constant(stored, [s] * size)), mask)
-                for s in range(0, 8, bits)
-            ]
-            while len(parts) > 1:
-                lanes = 2 * parts[0].type.count
-                parts = [
-                    shuffle(builder, a, b, list(range(lanes)))
-                    for a, b in zip(parts[::2], parts[1::2], strict=True)
-                ]
-            return parts[0]
-        wide = Vector("i16", 64)
-        starts = [i * bits for i in range(64)]
-        low = shuffle(builder, value, value, [s // 8 for s in starts])
-        high = shuffle(builder, value, value, [min(s // 8 + 1, size - 1) for s in starts])
-        pair = builder.or_(
-            builder.zext(low, wide.ir),
-            builder.shl(builder.zext(high, wide.ir), constant(wide, [8] * 64)),
-        )
-        moved = builder.lshr(pair, constant(wide, [s % 8 for s in starts]))
-        kept = builder.and_(moved, constant(wide, [(1 << bits) - 1] * 64))
-        return builder.trunc(kept, I8X64.ir)
-
-    if whole:
-
-        @operation(I8X64, types.intp)
-        def unit(builder: Any, address: Any) -> Any:
-            return fields(builder, builder.load(pointer(builder, address, stored.ir), align=1))
-
-        return unit
-
-    @operation(I8X64, types.intp, types.intp)
-    def part_of_unit(builder: Any, address: Any, count: Any) -> Any:
-        name = f"llvm.masked.load.v{size}i8.p0"
-        place = pointer(builder, address, stored.ir)
-        mask = first_lanes(builder, count, size)
-        parts = [place, ir.Constant(_I32, 1), mask, ir.Constant(stored.ir, None)]
-        return fields(builder, call(builder, name, stored.ir, parts))
-
-    return part_of_unit
-
-
-UNITS = {bits: (_unit(bits, True), _unit(bits, False)) for bits in range(2, 9)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lrc.commands.base import Console, SubParsers, add_json, add_model, add_threads, add_verb
@@ -14,6 +13,9 @@ from lrc.report import human_size
 from lrc.resources import peak_rss_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lrc.generate import Decoder
 
 #: Tokens before the decoded ones, and before the first one.
@@ -79,16 +81,11 @@ def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     fresh(SHORT_PROMPT).advance(ids[:SHORT_PROMPT])
     first = time.perf_counter() - start
-    prefill = []
-    for _ in range(args.repeats):
-        decoder = fresh(args.prompt)
-        prefill.append(_seconds(lambda d=decoder: d.advance(ids[: args.prompt])))
+    prefill = [_seconds(fresh(args.prompt), ids[: args.prompt]) for _ in range(args.repeats)]
     decoder = fresh(SHORT_PROMPT + args.tokens)
     decoder.advance(ids[:SHORT_PROMPT])
-    steps = [
-        _seconds(lambda i=i: decoder.advance(ids[i : i + 1]))
-        for i in range(SHORT_PROMPT, SHORT_PROMPT + args.tokens)
-    ]
+    decoded = range(SHORT_PROMPT, SHORT_PROMPT + args.tokens)
+    steps = [_seconds(decoder, ids[i : i + 1]) for i in decoded]
     return {
         "model": str(args.model),
         "kind": loaded.source.kind,
@@ -103,9 +100,9 @@ def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(decoder: Decoder, ids: NDArray[np.integer]) -> float:
     start = time.perf_counter()
-    call()
+    decoder.advance(ids)
     return time.perf_counter() - start
 
 

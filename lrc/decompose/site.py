@@ -46,12 +46,12 @@ class SiteMetric:
         """Metric of Q when L will be solved again for R: H' (n, n) undamped, and its feedback.
 
         The complement is singular by construction, and zero at full rank, so for the feedback
-        its damping is raised to at least 1e-3 of its diagonal and 1e-9 of H's. Cost
+        its damping is raised to at least 1e-3 of its diagonal and 1e-6 of H's. Cost
         n^3/3 + 4 r n^2.
         """
         lowered = schur_complement(self.damped, R)
         share = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
-        lowered[np.diag_indices_from(lowered)] += share + 1e-9
+        lowered[np.diag_indices_from(lowered)] += share + 1e-6
         feedback = feedback_matrix(factor(lowered).cholesky, self.block_size)
         return schur_complement(self.H.astype(np.float64), R).astype(np.float32), feedback
 

@@ -130,18 +130,21 @@ def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[n
 
 
 def schur_complement(
-    H: NDArray[np.float64], R: NDArray[np.floating], *, floor: float = 1e-12
+    H: NDArray[np.float64], R: NDArray[np.floating], *, floor: float = 1e-8
 ) -> NDArray[np.float64]:
     """H - H R^T (R H R^T)^{-1} R H: the metric of what a later refit of L cannot absorb.
 
     For any B, ``tr(B H' B^T) = min_L tr((B - L R) H (B - L R)^T)``; H' is symmetric, positive
-    semidefinite and H' R^T = 0. H (n, n) float64, R (r, n). Cost 2 r n^2. Directions whose
-    share of R H R^T lies below ``floor`` are left out, so dependent rows of R, and rows that H
-    does not see, are no special case.
+    semidefinite and H' R^T = 0. H (n, n) float64, R (r, n). Cost 2 r n^2. Rows of R are brought
+    to equal energy in H, and combinations of less than ``floor`` times the largest energy are
+    left out: dependent rows, and rows that H does not see, are no special case.
 
     Source: variable projection; equals the "Hessian downdate" of CALDERA.
     """
     R64 = np.asarray(R, np.float64)
+    energy = np.einsum("ij,ij->i", R64 @ H, R64)
+    seen = energy > 0
+    R64 = R64[seen] / np.sqrt(energy[seen])[:, None]
     RH = R64 @ H
     gram = RH @ R64.T
     values, vectors = np.linalg.eigh(0.5 * (gram + gram.T))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
 from lrc.nn.engine_layout import Layout
+from lrc.nn.engine_pace import Pace
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
+from lrc.progress import Progress
 from lrc_kernels.cpu import activations, token
 from lrc_kernels.cpu.dot_e8p import build_tables
 from lrc_kernels.cpu.product import RANK
@@ -36,23 +39,49 @@ class Config(Protocol):
     """The constants of a Llama model that decoding needs."""
 
     @property
-    def hidden(self) -> int: ...
+    def hidden(self) -> int:
+        """Width of the residual stream."""
+        ...
+
     @property
-    def intermediate(self) -> int: ...
+    def intermediate(self) -> int:
+        """Width between gate and down."""
+        ...
+
     @property
-    def layers(self) -> int: ...
+    def layers(self) -> int:
+        """Number of blocks."""
+        ...
+
     @property
-    def heads(self) -> int: ...
+    def heads(self) -> int:
+        """Query heads."""
+        ...
+
     @property
-    def kv_heads(self) -> int: ...
+    def kv_heads(self) -> int:
+        """Key and value heads."""
+        ...
+
     @property
-    def head_dim(self) -> int: ...
+    def head_dim(self) -> int:
+        """Width of a head."""
+        ...
+
     @property
-    def vocab(self) -> int: ...
+    def vocab(self) -> int:
+        """Number of tokens."""
+        ...
+
     @property
-    def eps(self) -> float: ...
+    def eps(self) -> float:
+        """Added to mean squares."""
+        ...
+
     @property
-    def rope(self) -> Rope: ...
+    def rope(self) -> Rope:
+        """Rotary frequencies."""
+        ...
 
 
 class Block(Protocol):
@@ -81,7 +110,7 @@ class DecodeEngine:
     head : Linear
         (vocab, hidden).
     threads : int
-        Threads that share each token; more than the machine has cores only slows it.
+        Most threads that share a token; see `lrc.nn.engine_pace`.
     """
 
     def __init__(
@@ -109,7 +138,8 @@ class DecodeEngine:
         )
         self._tables = self._layout.address(build_tables())
         self._pool = ThreadPoolExecutor(threads - 1, "lrc-decode") if threads > 1 else None
-        self._meetings = 0
+        self._pace = Pace(threads)
+        self._arrived = 0
         self._cache: KVCache | None = None
         self._capacity = 0
         self._make_shared()
@@ -139,21 +169,25 @@ class DecodeEngine:
         self._attach(cache)
         self._start[...] = start
         cos, sin = rope_tables(self._config.rope, np.array([cache.length]))
-        target = (self._meetings + 1) * self._threads
+        threads = self._pace.choose()
         common = (
             self._mats, self._nums, self._norms, self._sizes, np.float32(self._config.eps),
             self._rooms, self._shared, self._caches, cos.ctypes.data, sin.ctypes.data,
-            cache.length, self._tables, target,
+            cache.length, self._tables, self._arrived + threads,
         )  # fmt: skip
+        run: Callable[..., None] = token.run_token
+        before = time.perf_counter()
         others = [
-            self._pool.submit(token.run_token, *common, i, self._threads, head)
-            for i in range(1, self._threads)
+            self._pool.submit(run, *common, i, threads, head)
+            for i in range(1, threads)
             if self._pool is not None
         ]
-        token.run_token(*common, 0, self._threads, head)
+        run(*common, 0, threads, head)
         for other in others:
             other.result()
-        self._meetings += token.MEETINGS * self._config.layers + 1
+        self._pace.note(threads, time.perf_counter() - before)
+        if threads > 1:
+            self._arrived += threads * (token.MEETINGS * self._config.layers + 1)
         cache.advance(1)
         return self._logits
 
@@ -234,6 +268,12 @@ def engine_for(
     return DecodeEngine(config, blocks, final_norm, head, threads) if packed and known else None
 
 
-def is_compiled() -> bool:
-    """Whether the engine's kernels are there already; compiling them takes seconds, once."""
-    return token.is_compiled()
+_announced = False
+
+
+def announce_compilation(progress: Progress) -> None:
+    """Note, once a process, that the kernels have to be compiled, if they have to be."""
+    global _announced
+    if not _announced and not token.is_compiled():
+        progress.note("compiling kernels for this machine; this happens once and takes seconds")
+    _announced = True

@@ -87,7 +87,7 @@ def test_any_root_gives_the_same_product(data):
     for root in roots(H):
         U, s, Vt = np.linalg.svd(A @ root, full_matrices=False)
         product = scipy.linalg.solve((root).T, ((U[:, :rank] * s[:rank]) @ Vt[:rank]).T).T
-        gap = (s[rank - 1] - (s[rank] if rank < len(s) else 0.0)) / s[0]
+        gap = (s[rank - 1] - (s[rank] if rank < len(s) else 0.0)) / max(s[0], 1e-300)
         if gap > 1e-3:  # else the optimum is not unique
             bound = factor_bound(len(H), F64, solve=True, cond=np.linalg.cond(H) ** 2) / gap**2
             scale = np.linalg.norm(A) * np.sqrt(np.linalg.cond(H))

@@ -34,17 +34,8 @@ from lrc_kernels.simd import (
     store_f32,
     store_i8x64,
 )
-from lrc_kernels.simd_math import (
-    absolute,
-    largest,
-    max_f32,
-    spread_points,
-    store_low_bytes,
-    stride_2,
-    stride_4,
-    sum_i32,
-    to_i32,
-)
+from lrc_kernels.simd_codes import spread_points, store_low_bytes, stride_2, stride_4
+from lrc_kernels.simd_math import absolute, largest, max_f32, sum_i32, to_i32
 
 #: Inputs that share a scale.
 GROUP = 64
@@ -74,7 +65,8 @@ def _top(x: int) -> np.float32:
     """Largest magnitude of 64 floats."""
     a, b = absolute(load_f32x16(x)), absolute(load_f32x16(x + 64))
     c, d = absolute(load_f32x16(x + 128)), absolute(load_f32x16(x + 192))
-    return max_f32(largest(largest(a, b), largest(c, d)))
+    top: np.float32 = max_f32(largest(largest(a, b), largest(c, d)))
+    return top
 
 
 @njit()
@@ -89,7 +81,8 @@ def _split(x: int, inverse: np.float32, high: int, low: int) -> int:
         store_low_bytes(high + 16 * i, h)
         store_low_bytes(low + 16 * i, whole - (h << seven))
         total = total + whole
-    return sum_i32(total)
+    whole_sum: int = sum_i32(total)
+    return whole_sum
 
 
 @njit()

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.dot_e8p import FIELDS, build_tables, field_weights, take_codes
+from lrc_kernels.cpu.dot_e8p import FIELDS, build_tables, field_weights, load_fields, take_codes
 from lrc_kernels.simd import (
     load_f32,
-    load_i16x32,
     load_u8,
     splat_f32x16,
     store_f32,
@@ -19,7 +18,8 @@ from lrc_kernels.simd import (
     store_i8x64,
     store_i16x32,
 )
-from lrc_kernels.simd_math import bytes_to_f32, point_bytes, scratch_256, store_points
+from lrc_kernels.simd_codes import bytes_to_f32, point_bytes, store_points
+from lrc_kernels.simd_threads import scratch_256
 
 F32 = NDArray[np.float32]
 
@@ -40,17 +40,14 @@ def _write(stored: int, count: int, scale: np.float32, out: int) -> None:
 @njit()
 def _decode(codes: int, rows: int, n: int, tables: int, scales: int, step: int, out: int) -> None:
     k = (n + 7) // 8
-    t0, t1 = load_i16x32(tables), load_i16x32(tables + 64)
-    t2, t3 = load_i16x32(tables + 128), load_i16x32(tables + 192)
-    t4, t5 = load_i16x32(tables + 256), load_i16x32(tables + 320)
-    t6, t7 = load_i16x32(tables + 384), load_i16x32(tables + 448)
+    t = load_fields(tables)
     stored, kept = scratch_256(), scratch_256()
     for i in range(rows):
         scale = load_f32(scales + step * i)
         for b in range((k + 31) // 32):
             c = take_codes(codes + 2 * k * i + 64 * b, k - 32 * b)
             if FIELDS:
-                w0, w1, w2, w3 = field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7)
+                w0, w1, w2, w3 = field_weights(c, t)
                 store_points(stored, w0, w1, w2, w3)
             else:
                 store_i16x32(kept, c)

@@ -11,6 +11,8 @@ looked up at once; a sign bit becomes a mask. The other paths read two tables of
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,24 +37,20 @@ from lrc_kernels.simd import (
     where_i8,
     where_i16,
 )
-from lrc_kernels.simd_math import (
-    dot_u8,
+from lrc_kernels.simd_codes import (
     first_quarter,
-    fold_fours,
     last_quarter,
     load_rows_i16x32,
     permute_i16,
     point_bytes,
-    popcount_i16,
     repeat_f32x4,
     repeat_i8x16,
-    scratch_256,
     second_quarter,
-    sum_f32,
     third_quarter,
-    to_f32,
     widen_u8,
 )
+from lrc_kernels.simd_math import dot_u8, fold_fours, popcount_i16, sum_f32, to_f32
+from lrc_kernels.simd_threads import scratch_256
 
 FIELDS = path() == "avx512vnni"
 
@@ -82,7 +80,7 @@ def build_tables() -> NDArray[np.uint8]:
 
 
 @njit(inline=True)
-def _dot_planes(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
+def _dot_planes(w0: Any, w1: Any, w2: Any, w3: Any, x: Any, low: Any) -> Any:
     """Spread weights times the pairs at ``x`` and ``low``, in lanes of 16 inputs."""
     zero = splat_i32x16(np.int32(0))
     d = dot_u8(dot_u8(zero, w0, load_i8x64(x)), w1, load_i8x64(x + 64))
@@ -93,7 +91,7 @@ def _dot_planes(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _dot_repeated(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
+def _dot_repeated(w0: Any, w1: Any, w2: Any, w3: Any, x: Any, low: Any) -> Any:
     """The same with the first quarter of each plane, four times over."""
     zero = splat_i32x16(np.int32(0))
     d = dot_u8(dot_u8(zero, w0, repeat_i8x16(x)), w1, repeat_i8x16(x + 64))
@@ -104,7 +102,7 @@ def _dot_repeated(w0, w1, w2, w3, x, low):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _dot_points(codes, rows, signs, x, low):  # type: ignore[no-untyped-def]
+def _dot_points(codes: Any, rows: Any, signs: Any, x: Any, low: Any) -> Any:
     """32 points from two tables times the pairs at ``x`` and ``low``, in lanes of 16 inputs."""
     zero = splat_i32x16(np.int32(0))
     w0, w1 = point_bytes(codes, rows, signs), point_bytes(codes + 16, rows, signs)
@@ -125,7 +123,22 @@ def _dot_points(codes, rows, signs, x, low):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+def load_fields(tables: Any) -> Any:
+    """The 256 rows as eight registers of 2-bit fields, to stay there."""
+    return (
+        load_i16x32(tables),
+        load_i16x32(tables + 64),
+        load_i16x32(tables + 128),
+        load_i16x32(tables + 192),
+        load_i16x32(tables + 256),
+        load_i16x32(tables + 320),
+        load_i16x32(tables + 384),
+        load_i16x32(tables + 448),
+    )
+
+
+@njit(inline=True)
+def field_weights(c: Any, t: Any) -> Any:
     """Bytes w of 32 codes, spread over four planes (AVX-512)."""
     four = splat_i16x32(np.int16(4))
     six = splat_i8x64(np.int8(6))
@@ -133,8 +146,8 @@ def field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped
     third = c & splat_i16x32(np.int16(0x4000))
     fields = where_i16(
         c & splat_i16x32(np.int16(-32768)),
-        where_i16(third, permute_i16(row, t6, t7), permute_i16(row, t4, t5)),
-        where_i16(third, permute_i16(row, t2, t3), permute_i16(row, t0, t1)),
+        where_i16(third, permute_i16(row, t[6], t[7]), permute_i16(row, t[4], t[5])),
+        where_i16(third, permute_i16(row, t[2], t[3]), permute_i16(row, t[0], t[1])),
     )
     low_bits = c & splat_i16x32(np.int16(0xFE))
     odd = popcount_i16((fields & splat_i16x32(np.int16(0x5555))) ^ low_bits)
@@ -155,19 +168,19 @@ def field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped
 
 
 @njit(inline=True)
-def _block_fields(c, x, low, repeated, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+def _block_fields(c: Any, x: Any, low: Any, repeated: Any, t: Any) -> Any:
     """Dot product of 32 codes with 256 activations, in lanes of two codes (AVX-512).
 
     ``repeated``: each 8 codes belong to another row and take the same 64 activations.
     """
-    w0, w1, w2, w3 = field_weights(c, t0, t1, t2, t3, t4, t5, t6, t7)
+    w0, w1, w2, w3 = field_weights(c, t)
     if repeated:
         return _dot_repeated(w0, w1, w2, w3, x, low)
     return _dot_planes(w0, w1, w2, w3, x, low)
 
 
 @njit(inline=True)
-def _block_points(c, x, low, tables):  # type: ignore[no-untyped-def]
+def _block_points(c: Any, x: Any, low: Any, tables: Any) -> Any:
     """The same by tables of points, with activations in their own order."""
     codes = scratch_256()
     store_i16x32(codes, c)
@@ -175,7 +188,7 @@ def _block_points(c, x, low, tables):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def take_codes(codes, left):  # type: ignore[no-untyped-def]
+def take_codes(codes: Any, left: Any) -> Any:
     """The next 32 codes, of which ``left`` exist."""
     if left >= 32:
         return load_i16x32(codes)
@@ -183,7 +196,7 @@ def take_codes(codes, left):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _blocks(codes, k, count, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+def _blocks(codes: Any, k: Any, count: Any, act: Any, width: Any, tables: Any, t: Any) -> Any:
     """Sum over the first ``count`` blocks of a row of k codes of ``w`` times x, in lanes."""
     total = splat_f32x16(np.float32(0))
     low = act + LOW * width
@@ -192,7 +205,7 @@ def _blocks(codes, k, count, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
         c = take_codes(codes + 64 * b, k - 32 * b)
         x = width + 256 * b
         if FIELDS:
-            d = _block_fields(c, act + x, low + x, False, t0, t1, t2, t3, t4, t5, t6, t7)
+            d = _block_fields(c, act + x, low + x, False, t)
         else:
             d = _block_points(c, act + x, low + x, tables)
         total = total + to_f32(d) * load_f32x16(scales + 64 * b)
@@ -200,15 +213,15 @@ def _blocks(codes, k, count, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
 
 
 @njit(inline=True)
-def _row(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+def _row(codes: Any, k: Any, act: Any, width: Any, tables: Any, t: Any) -> Any:
     """Sum over one row of (weight + 3.75) times x."""
     count = (k + 31) // 32
-    total = _blocks(codes, k, count, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+    total = _blocks(codes, k, count, act, width, tables, t)
     return np.float32(0.5) * sum_f32(total)
 
 
 @njit(inline=True)
-def _lookup(row, upper, third, table):  # type: ignore[no-untyped-def]
+def _lookup(row: Any, upper: Any, third: Any, table: Any) -> Any:
     """256 entries of 16 bits, 32 at once (AVX-512); ``upper``, ``third``: bits 7 and 6 of row."""
     return where_i16(
         upper,
@@ -226,7 +239,7 @@ def _lookup(row, upper, third, table):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _coarse_row(codes, k, act, width, tables):  # type: ignore[no-untyped-def]
+def _coarse_row(codes: Any, k: Any, act: Any, width: Any, tables: Any) -> Any:
     """Sum over one row of E81B codes of (weight + 2) times x."""
     total = splat_f32x16(np.float32(0))
     low = act + LOW * width
@@ -254,7 +267,7 @@ def _coarse_row(codes, k, act, width, tables):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _four_rows(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  # type: ignore[no-untyped-def]
+def _four_rows(codes: Any, k: Any, act: Any, width: Any, tables: Any, t: Any) -> Any:
     """Four times `_row`, where each row ends in eight codes: they are decoded together.
 
     The same operations in the same order as for a row alone, so the same bits.
@@ -264,12 +277,12 @@ def _four_rows(codes, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7):  #
     full = k // 32
     c = load_rows_i16x32(codes + 64 * full, 2 * k)
     x = width + 256 * full
-    d = _block_fields(c, act + x, low + x, True, t0, t1, t2, t3, t4, t5, t6, t7)
+    d = _block_fields(c, act + x, low + x, True, t)
     ends = to_f32(d) * repeat_f32x4(scales + 64 * full)
-    a = _blocks(codes, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
-    b = _blocks(codes + 2 * k, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
-    c4 = _blocks(codes + 4 * k, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
-    d4 = _blocks(codes + 6 * k, k, full, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+    a = _blocks(codes, k, full, act, width, tables, t)
+    b = _blocks(codes + 2 * k, k, full, act, width, tables, t)
+    c4 = _blocks(codes + 4 * k, k, full, act, width, tables, t)
+    d4 = _blocks(codes + 6 * k, k, full, act, width, tables, t)
     half = np.float32(0.5)
     return (
         half * sum_f32(a + first_quarter(ends)),
@@ -290,26 +303,19 @@ def e8p_rows(
     ones. ``scales`` f32, ``step`` bytes a row. ``x_sum`` is what ``quantize`` returned.
     """
     k = (n + 7) // 8
-    t0, t1 = load_i16x32(tables), load_i16x32(tables + 64)
-    t2, t3 = load_i16x32(tables + 128), load_i16x32(tables + 192)
-    t4, t5 = load_i16x32(tables + 256), load_i16x32(tables + 320)
-    t6, t7 = load_i16x32(tables + 384), load_i16x32(tables + 448)
+    t = load_fields(tables)
     shift = np.float32(3.75) * x_sum
     if FIELDS and stage == 2 and k % 32 == 8:
         while start + 4 <= stop:
-            four = _four_rows(
-                codes + 2 * k * start, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7
-            )
+            four = _four_rows(codes + 2 * k * start, k, act, width, tables, t)
             for j in range(4):
                 value = (four[j] - shift) * load_f32(scales + step * (start + j))
                 store_f32(y + 4 * (start + j), value)
             start += 4
     for i in range(start, stop):
-        value = (
-            _row(codes + 2 * k * i, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7) - shift
-        )
+        value = _row(codes + 2 * k * i, k, act, width, tables, t) - shift
         if stage == 4:
-            rest = _row(second + 2 * k * i, k, act, width, tables, t0, t1, t2, t3, t4, t5, t6, t7)
+            rest = _row(second + 2 * k * i, k, act, width, tables, t)
             value += inverse * (rest - shift)
         elif stage == 3:
             rest = _coarse_row(second + k * i, k, act, width, tables)

@@ -25,15 +25,9 @@ from lrc_kernels.simd import (
     store_f32x16,
     store_i8x64,
 )
-from lrc_kernels.simd_math import (
-    UNITS,
-    dot_u8,
-    half_to_f32,
-    lookup_16,
-    scratch_256,
-    sum_f32,
-    to_f32,
-)
+from lrc_kernels.simd_codes import UNITS, half_to_f32, lookup_16
+from lrc_kernels.simd_math import dot_u8, sum_f32, to_f32
+from lrc_kernels.simd_threads import scratch_256
 
 
 def _make_expand(bits: int) -> Any:
@@ -79,7 +73,7 @@ def _expand(bits: int, words: int, size: int, units: int, out: int) -> None:
 
 
 @njit(inline=True)
-def _dot(codes, entries, looked_up, x, low):  # type: ignore[no-untyped-def]
+def _dot(codes: Any, entries: Any, looked_up: Any, x: Any, low: Any) -> Any:
     """64 codes, or what the table says of them, times a group of pairs: 16 lanes."""
     values = load_i8x64(codes)
     if looked_up:
@@ -89,7 +83,9 @@ def _dot(codes, entries, looked_up, x, low):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def _by_row(codes, units, entries, looked_up, x, low, scales):  # type: ignore[no-untyped-def]
+def _by_row(
+    codes: Any, units: Any, entries: Any, looked_up: Any, x: Any, low: Any, scales: Any
+) -> Any:
     total = splat_f32x16(np.float32(0))
     for u in range(units):
         d = _dot(codes + 64 * u, entries, looked_up, x + 64 * u, low + 64 * u)
@@ -98,7 +94,7 @@ def _by_row(codes, units, entries, looked_up, x, low, scales):  # type: ignore[n
 
 
 @njit(inline=True)
-def _group_scales(halves, first, count, repeat, scratch):  # type: ignore[no-untyped-def]
+def _group_scales(halves: Any, first: Any, count: Any, repeat: Any, scratch: Any) -> Any:
     """Float16 scales of ``count`` groups of 64 from the one numbered ``first``."""
     if repeat == 1:
         return half_to_f32(first_i16x16(halves + 2 * first, count))
@@ -164,7 +160,8 @@ def _code(words: int, bits: int, k: int) -> int:
     pair = load_u8(words + at)
     if shift + bits > 8:
         pair |= load_u8(words + at + 1) << 8
-    return (pair >> shift) & ((1 << bits) - 1)
+    code: int = (pair >> shift) & ((1 << bits) - 1)
+    return code
 
 
 @njit()

@@ -18,7 +18,8 @@ def _loop(repeats: int, seed: int) -> int:
         a, b, c, d = dot_u8(a, u, x), dot_u8(b, u, x), dot_u8(c, u, x), dot_u8(d, u, x)
         e, f, g, h = dot_u8(e, u, x), dot_u8(f, u, x), dot_u8(g, u, x), dot_u8(h, u, x)
         u = u ^ x
-    return sum_i32((a + b) + (c + d)) + sum_i32((e + f) + (g + h))
+    total: int = sum_i32((a + b) + (c + d)) + sum_i32((e + f) + (g + h))
+    return total
 
 
 def dot_loop(repeats: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrc_kernels._jit import njit
-from lrc_kernels.simd_math import arrive, give_way, look, relax
+from lrc_kernels.simd_threads import arrive, give_way, look, relax
 
 #: Looks at the counter before the processor is offered to other threads.
 SPINS = 2000

@@ -70,9 +70,9 @@ def multiply(
         e8p_rows(mat[CODES], mat[SECOND], mat[BITS], num[INVERSE], n, act, width, x_sum, tables,
                  mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == LEVELS:
-        level_rows(mat[BITS], mat[CODES], mat[ROWS], n, mat[TABLE], num[UNIT], num[CENTRE], act, width, x_sum,
-                   mat[HALVES], mat[GROUPS], mat[REPEAT], mat[SCALES], mat[SCALE_STEP], work, y,
-                   start, stop)  # fmt: skip
+        level_rows(mat[BITS], mat[CODES], mat[ROWS], n, mat[TABLE], num[UNIT], num[CENTRE], act,
+                   width, x_sum, mat[HALVES], mat[GROUPS], mat[REPEAT], mat[SCALES],
+                   mat[SCALE_STEP], work, y, start, stop)  # fmt: skip
     elif kind == ANY_LEVELS:
         any_rows(mat[CODES], mat[BITS], mat[TABLE], n, mat[REPEAT], mat[GROUPS],
                  mat[SCALE_STEP], mat[SCALES], num[GAIN], z, y, start, stop)  # fmt: skip

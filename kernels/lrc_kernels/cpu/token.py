@@ -50,7 +50,7 @@ def _site(
     mats: I64, nums: F32, first: int, count: int, x: int, room: I64, width: int, tables: int,
     outs: I64, thread: int, threads: int,
 ) -> None:  # fmt: skip
-    """This thread's rows of ``count`` matrices that share the input x."""
+    """One thread's rows of ``count`` matrices that share the input x."""
     x_sum = np.float32(0)
     for i in range(count):
         k = first + i
@@ -66,7 +66,7 @@ def _attention(
     sizes: I64, room: I64, keys: int, values: int, position: int, mixed: int, thread: int,
     threads: int,
 ) -> None:  # fmt: skip
-    """This thread's heads of one layer; q, k, v are in the room, k and v go to the cache."""
+    """One thread's heads of one layer; q, k, v are in the room, k and v go to the cache."""
     heads, kv_heads, dim = sizes[HEADS], sizes[KV_HEADS], sizes[HEAD_DIM]
     scale = np.float32(1) / np.float32(math.sqrt(dim))
     group, stride = heads // kv_heads, 4 * dim * sizes[CAPACITY]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lrc_kernels._jit import njit
@@ -13,7 +15,8 @@ from lrc_kernels.simd import (
     store_f32,
     store_f32x16,
 )
-from lrc_kernels.simd_math import add_signed, flip_signs, hadamard_16
+from lrc_kernels.simd_codes import flip_signs
+from lrc_kernels.simd_math import add_signed, hadamard_16
 
 
 @njit(inline=True)
@@ -52,7 +55,7 @@ def _butterflies(x: int, n: int, length: int) -> None:
 
 
 @njit(inline=True)
-def _store_rows(out, inner, a, b, c, d):  # type: ignore[no-untyped-def]
+def _store_rows(out: Any, inner: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     store_f32x16(out, a)
     store_f32x16(out + 4 * inner, b)
     store_f32x16(out + 8 * inner, c)

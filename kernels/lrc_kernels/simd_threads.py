@@ -1,0 +1,58 @@
+"""What a kernel needs besides arithmetic: its stack, counters that threads share, waiting."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from lrc_kernels.simd import (
+    call,
+    operation,
+    path,
+    pointer,
+)
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+@operation(types.intp)
+def scratch_256(builder: Any) -> Any:
+    """Address of 256 bytes of this call's stack."""
+    place = cgutils.alloca_once(  # type: ignore[no-untyped-call]
+        builder, ir.ArrayType(ir.IntType(8), 256)
+    )
+    return builder.ptrtoint(place, _I64)
+
+
+@operation(types.intp, types.intp)
+def arrive(builder: Any, address: Any) -> Any:
+    """Add one to the counter atomically; return its value before."""
+    return builder.atomic_rmw(
+        "add", pointer(builder, address, _I64), ir.Constant(_I64, 1), "seq_cst"
+    )
+
+
+@operation(types.intp, types.intp)
+def look(builder: Any, address: Any) -> Any:
+    """Read the counter atomically."""
+    return builder.load_atomic(pointer(builder, address, _I64), "seq_cst", 8)
+
+
+@operation(types.void)
+def relax(builder: Any) -> None:
+    """Tell the core that this is a waiting loop."""
+    if path() != "generic":
+        call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+
+
+@operation(types.void)
+def give_way(builder: Any) -> None:
+    """Let another thread of the machine run."""
+    if sys.platform == "win32":
+        call(builder, "SwitchToThread", _I32, [])
+    else:
+        call(builder, "sched_yield", _I32, [])
