@@ -22,7 +22,7 @@ from lrc_kernels.backend import get_kernels
 F32 = NDArray[np.float32]
 
 #: Rows that are decoded at a time for several tokens.
-TILE_ROWS = 256
+TILE_ROWS = 512
 #: Tokens that are rotated at a time.
 ROTATED_ROWS = 64
 
