@@ -212,6 +212,18 @@ def _stride(step: int) -> Any:
     return take_strided
 
 
+def _unstride(step: int) -> Any:
+    @operation(I8X64, I8X64)
+    def put_back(builder: Any, value: Any) -> Any:
+        part = 64 // step
+        order = [part * (i % step) + i // step for i in range(64)]
+        return shuffle(builder, value, value, order)
+
+    return put_back
+
+
+#: The inverses of `stride_2` and `stride_4`.
+unstride_2, unstride_4 = _unstride(2), _unstride(4)
 #: Bytes 0, 2, 4, ... then 1, 3, 5, ...; and the same with steps of four.
 stride_2, stride_4 = _stride(2), _stride(4)
 

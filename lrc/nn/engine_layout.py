@@ -158,6 +158,10 @@ class Layout:
         if right.bits < 16:
             row[product.RIGHT_LEVELS] = self._shared("f32", levels("lloyd-max", right.bits))
             row[product.RIGHT_SCALES] = self.address(right.scales.astype(np.float32))
+        if _has_bytes("lloyd-max", left.bits):
+            row[product.LEFT_TABLE], numbers[product.LEFT_UNIT], _ = self._entries(
+                "lloyd-max", left.bits
+            )
         if _has_bytes("lloyd-max", right.bits):
             row[product.ORDERS] |= _order(right.bits)
             (

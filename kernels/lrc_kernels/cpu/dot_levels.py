@@ -17,6 +17,7 @@ from lrc_kernels.simd import (
     first_f32x16,
     first_i16x16,
     load_f32,
+    load_f32x16,
     load_i8x64,
     load_u8,
     splat_f32x16,
@@ -25,7 +26,14 @@ from lrc_kernels.simd import (
     store_f32x16,
     store_i8x64,
 )
-from lrc_kernels.simd_codes import UNITS, half_to_f32, lookup_16
+from lrc_kernels.simd_codes import (
+    UNITS,
+    bytes_to_f32,
+    half_to_f32,
+    lookup_16,
+    unstride_2,
+    unstride_4,
+)
 from lrc_kernels.simd_math import dot_u8, sum_f32, to_f32
 from lrc_kernels.simd_threads import scratch_256
 
@@ -198,24 +206,55 @@ def dense_rows(weights: int, n: int, x: int, y: int, start: int, stop: int) -> N
 
 @njit()
 def add_components(
-    words: int, bits: int, levels: int, scales: int, rank: int, length: int, t: int,
-    gain: np.float32, y: int, start: int, stop: int,
+    words: int, bits: int, levels: int, table: int, unit: np.float32, scales: int, rank: int,
+    length: int, t: int, gain: np.float32, work: int, y: int, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Add ``gain * sum_c t[c] * scales[c] * levels[words[c]]`` to y from start to stop.
 
+    ``table``: as in `level_rows`, around 128, or 0 where there is none; then ``levels`` f32.
     ``bits`` 32: the words are f32 values themselves, without levels or scales.
     """
-    if bits == 32:
-        for c in range(rank):
-            weight = gain * load_f32(t + 4 * c)
-            for i in range(start, stop):
-                value = load_f32(words + 4 * (length * c + i))
-                store_f32(y + 4 * i, load_f32(y + 4 * i) + weight * value)
-        return
     size = (length * bits + 7) // 8
     for c in range(rank):
-        weight = gain * load_f32(t + 4 * c) * load_f32(scales + 4 * c)
+        weight = gain * load_f32(t + 4 * c)
         row = words + size * c
+        if bits == 32:
+            for i in range(start, stop):
+                at = y + 4 * i
+                store_f32(at, load_f32(at) + weight * load_f32(row + 4 * i))
+            continue
+        weight *= load_f32(scales + 4 * c)
+        if table != 0 and start % 8 == 0:
+            _add_looked_up(row, size, bits, table, weight * unit, work, y, start, stop)
+            continue
         for i in range(start, stop):
             level = load_f32(levels + 4 * _code(row, bits, i))
             store_f32(y + 4 * i, load_f32(y + 4 * i) + weight * level)
+
+
+@njit()
+def _add_looked_up(
+    row: int, size: int, bits: int, table: int, weight: np.float32, work: int, y: int,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Add ``weight * (table[row] - 128)`` to y from start (a multiple of 8) to stop."""
+    entries = load_i8x64(table)
+    skipped = start * bits // 8
+    units = (stop - start + 63) // 64
+    _expand(bits, row + skipped, size - skipped, units, work)
+    centre, wide = splat_f32x16(np.float32(128)), splat_f32x16(weight)
+    for u in range(units):
+        codes = load_i8x64(work + 64 * u)
+        if bits == 4:
+            codes = unstride_2(codes)
+        elif bits == 2:
+            codes = unstride_4(codes)
+        store_i8x64(work + 64 * u, lookup_16(entries, codes))
+    whole = (stop - start) // 16 * 16
+    for i in range(0, whole, 16):
+        at = y + 4 * (start + i)
+        store_f32x16(at, load_f32x16(at) + wide * (bytes_to_f32(work + i) - centre))
+    for i in range(whole, stop - start):
+        at = y + 4 * (start + i)
+        value = weight * (np.float32(load_u8(work + i)) - np.float32(128))
+        store_f32(at, load_f32(at) + value)

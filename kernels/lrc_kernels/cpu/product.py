@@ -34,10 +34,12 @@ SIGNS_IN, SIGNS_OUT, BIAS, ORDERS, SHARED = 12, 13, 14, 15, 16
 BLOCK_IN, ORDER_IN, MATRIX_IN, BLOCK_OUT, ORDER_OUT, MATRIX_OUT = 17, 18, 19, 20, 21, 22
 RANK, LEFT, LEFT_BITS, LEFT_LEVELS, LEFT_SCALES = 23, 24, 25, 26, 27
 RIGHT, RIGHT_BITS, RIGHT_TABLE, RIGHT_LEVELS, RIGHT_SCALES = 28, 29, 30, 31, 32
-INTEGERS = 33
+LEFT_TABLE = 33
+INTEGERS = 34
 # Floats.
 INVERSE, UNIT, CENTRE, GAIN, SCALE_IN, SCALE_OUT, RIGHT_UNIT, RIGHT_CENTRE = 0, 1, 2, 3, 4, 5, 6, 7
-FLOATS = 8
+LEFT_UNIT = 8
+FLOATS = 9
 
 
 @njit()
@@ -92,8 +94,9 @@ def multiply(
         else:
             any_rows(mat[RIGHT], mat[RIGHT_BITS], mat[RIGHT_LEVELS], n, n, 1, 1,
                      mat[RIGHT_SCALES], np.float32(1), z, t, 0, rank)  # fmt: skip
-        add_components(mat[LEFT], mat[LEFT_BITS], mat[LEFT_LEVELS], mat[LEFT_SCALES], rank,
-                       mat[ROWS], t, num[GAIN], y, start, stop)  # fmt: skip
+        add_components(mat[LEFT], mat[LEFT_BITS], mat[LEFT_LEVELS], mat[LEFT_TABLE],
+                       num[LEFT_UNIT], mat[LEFT_SCALES], rank, mat[ROWS], t, num[GAIN], work, y,
+                       start, stop)  # fmt: skip
 
 
 @njit()
