@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lrc.calibrate.streams import Stream, site_moment, window_chunks
 from lrc.decompose.api import decompose_at_site, metric_for
 from lrc.decompose.base import Decomposition
+from lrc.decompose.site import SiteMetric
 from lrc.errors import FormatError, NumericalError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.matrix import PackedMatrix
@@ -139,16 +140,14 @@ def _block(
         del moment
         metric = metric_for(H, cross, job.spec.decompose, site=f"{prefix}{site.name}")
         del H, cross
-        for key in site.linears:
+        mix = job.spec.calibration.mix if streams.original else 0.0
+        at_once = min(job.threads, len(site.linears))
+        solve = _solver(job, prefix, metric, mix, at_once)
+        # Matrices of a site are independent: side by side where there are several, and one
+        # alone over its rows. Either way the result is that of one thread.
+        solved = ordered_map(solve, site.linears, at_once)
+        for key, found in zip(site.linears, solved, strict=True):
             name = f"{prefix}{key}.weight"
-            found = decompose_at_site(
-                job.source.linear(name, check_finite=True),
-                metric,
-                job.spec.decompose,
-                name=name,
-                mix=job.spec.calibration.mix if streams.original else 0.0,
-                threads=job.threads,
-            )
             tensors |= matrix_tensors(name, found.matrix)
             job.journal.records[name] = _record(found, file)
             if not job.original_only:
@@ -158,6 +157,22 @@ def _block(
         streams = _step(streams, student, dense, site_index, job.threads)
     _write(job, file, tensors)
     return streams
+
+
+def _solver(
+    job: Job, prefix: str, metric: SiteMetric, mix: float, at_once: int
+) -> Callable[[str], Decomposition]:
+    """The decomposition of one linear of a site, by its key."""
+    threads = 1 if at_once > 1 else job.threads
+
+    def solve(key: str) -> Decomposition:
+        name = f"{prefix}{key}.weight"
+        weight = job.source.linear(name, check_finite=True)
+        return decompose_at_site(
+            weight, metric, job.spec.decompose, name=name, mix=mix, threads=threads
+        )
+
+    return solve
 
 
 def _replay(job: Job, index: int, file: str, streams: Streams) -> Streams:

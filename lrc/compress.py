@@ -31,7 +31,7 @@ from lrc.models import load_model
 from lrc.progress import SILENT, Progress
 from lrc.resources import peak_rss_bytes
 from lrc.spec import CompressSpec
-from lrc.threads import blas_is_controlled, resolve_threads
+from lrc.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.tokens import Tokenizer
 
 
@@ -113,7 +113,7 @@ def compress(
         b"" if windows is None else np.ascontiguousarray(windows, np.int64).tobytes(),
         *(Path(name).read_bytes() for name in spec.calibration.files),
     )
-    with atomic_directory(out, fingerprint=job_name) as folder:
+    with atomic_directory(out, fingerprint=job_name) as folder, single_threaded_blas():
         journal = Journal.resume(folder)
         if journal.files:
             progress.note(f"continuing an interrupted run: {len(journal.files)} files are done")

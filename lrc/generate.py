@@ -24,7 +24,7 @@ ACTIVATIONS = ("i8", "f32")
 #: Tokens up to which stepping is faster than working through all of them at once.
 STEPPED = 12
 #: Sequences that `sample_batch` advances together; part of what decides its output.
-BATCH = 32
+BATCH = 16
 #: Tokens that every batch advances between two reports of progress.
 ROUND = 16
 #: Summands of the first level of the inverse cumulative distribution.

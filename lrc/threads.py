@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -75,17 +76,38 @@ def blas_is_controlled() -> bool:
     return bool(_blas_controls())
 
 
+class _Holders:
+    """How many callers want single-threaded BLAS now, and what to restore after the last."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.before: list[int] = []
+
+
+_HOLDERS = _Holders()
+
+
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Run BLAS on the calling thread only, for the duration of the block."""
-    before = [get() for get, _ in _blas_controls()]
-    for _, put in _blas_controls():
-        put(1)
+    """Run BLAS on the calling thread only, for the duration of the block.
+
+    The setting belongs to the process; callers may overlap, and the last one out restores it.
+    """
+    with _HOLDERS.lock:
+        if _HOLDERS.count == 0:
+            _HOLDERS.before = [get() for get, _ in _blas_controls()]
+            for _, put in _blas_controls():
+                put(1)
+        _HOLDERS.count += 1
     try:
         yield
     finally:
-        for (_, put), count in zip(_blas_controls(), before, strict=True):
-            put(count)
+        with _HOLDERS.lock:
+            _HOLDERS.count -= 1
+            if _HOLDERS.count == 0:
+                for (_, put), count in zip(_blas_controls(), _HOLDERS.before, strict=True):
+                    put(count)
 
 
 def ordered_map(fn: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -18,7 +18,7 @@ from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
 from lrc.quant import get_quantizer
 from lrc.spec import DecomposeSpec
-from lrc.threads import resolve_threads
+from lrc.threads import resolve_threads, single_threaded_blas
 from lrc_kernels.hadamard_order import hadamard_block
 
 DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
@@ -76,9 +76,10 @@ def decompose(
     moment = np.eye(n) if H is None else np.asarray(H, np.float64)
     if moment.shape != (n, n):
         raise SpecError(f"H has shape {moment.shape}; W {W.shape} needs ({n}, {n})")
-    metric = metric_for(moment, None, spec, site="matrix")
     weight = np.ascontiguousarray(W, np.float32)
-    return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
+    with single_threaded_blas():
+        metric = metric_for(moment, None, spec, site="matrix")
+        return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
 
 
 def metric_for(

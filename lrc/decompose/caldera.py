@@ -46,24 +46,25 @@ def caldera(problem: Problem) -> Solution:
     trace = Trace().then("Q", error)
     best = state = _State(rounded, scale, None, error)
     rank, note = _rank(problem, T - rounded.values)
-    for _ in range(spec.iterations if rank else 0):
+    pair = None
+    if rank:
+        pair = _fit(problem, T - rounded.values, rank, None)
+        state = _scored(problem, rounded, scale, pair, energy)
+        trace = trace.then("LR", state.error)
+        best = _better(best, state)
+    for _ in range(spec.iterations if pair else 0):
+        assert pair is not None
         previous = state.error
-        pair = _fit(problem, T - state.rounded.values, rank, state.pair)
-        product = pair.product()
-        error = problem.error(T - state.rounded.values - product, energy)
-        trace = trace.then("LR", error)
-        best = _better(best, _State(state.rounded, state.scale, pair, error))
         lowered, feedback = metric.downdated(pair.right.to_dense())
-        A = T - product
+        A = T - pair.product()
         scale = search_scale(problem, A, lowered, feedback)
-        rounded, scale = feedback_rounding(problem, A, lowered, feedback, scale)
+        rounded, scale = feedback_rounding(problem, A, lowered, feedback, scale, turns=1)
         trace = trace.then("Q", problem.error(A - rounded.values, energy))
         pair = _fit(problem, T - rounded.values, rank, pair)
-        error = problem.error(T - rounded.values - pair.product(), energy)
-        trace = trace.then("LR", error)
-        state = _State(rounded, scale, pair, error)
+        state = _scored(problem, rounded, scale, pair, energy)
+        trace = trace.then("LR", state.error)
         best = _better(best, state)
-        if previous - error < spec.tolerance * previous:
+        if previous - state.error < spec.tolerance * previous:
             break
     if best.pair is not None:
         best, trace = _settle(problem, best, best.pair, energy, trace)
@@ -86,6 +87,13 @@ def _settle(
     refit = _fit(problem, T - rounded.values, pair.right.rank, pair)
     error = problem.error(T - rounded.values - refit.product(), energy)
     return _better(best, _State(rounded, scale, refit, error)), trace.then("LR", error)
+
+
+def _scored(
+    problem: Problem, rounded: Rounded, scale: NDArray[np.float32], pair: Pair, energy: float
+) -> _State:
+    residual = problem.target - rounded.values - pair.product()
+    return _State(rounded, scale, pair, problem.error(residual, energy))
 
 
 def _better(a: _State, b: _State) -> _State:

@@ -72,10 +72,15 @@ def feedback_rounding(
     H: NDArray[np.float32],
     feedback: NDArray[np.float32],
     scale: NDArray[np.float32],
+    *,
+    turns: int | None = None,
 ) -> tuple[Rounded, NDArray[np.float32]]:
-    """LDLQ of A with ``feedback``, then polish under the undamped H; codes and final scales."""
+    """LDLQ of A with ``feedback``, then polish under the undamped H; codes and final scales.
+
+    ``turns`` bounds the turns of polish: Q that will be rounded again needs only a first one.
+    """
     rounded = ldlq(A, feedback, grid(problem, scale), threads=problem.threads)
-    return polished(problem, A, H, rounded, scale)
+    return polished(problem, A, H, rounded, scale, turns=turns)
 
 
 def polished(
@@ -84,12 +89,14 @@ def polished(
     H: NDArray[np.float32],
     rounded: Rounded,
     scale: NDArray[np.float32],
+    *,
+    turns: int | None = None,
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """Polish in turn with the closed-form gain of all scales together; no step raises the loss.
 
     Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less.
     """
-    for turn, dither in enumerate(_DITHERS if problem.spec.polish_sweeps else ()):
+    for turn, dither in enumerate(_DITHERS[:turns] if problem.spec.polish_sweeps else ()):
         rounded = polish(
             A,
             rounded,
