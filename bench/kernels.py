@@ -5,6 +5,12 @@
 Everything runs on one thread. A and B are timed in turn, and the ratio's median is what counts:
 on a shared machine the times themselves wander. Roofs, measured in the same run: reading a
 matrix that no cache holds (``sum`` of uint64), and int8 dot products on data in L1.
+
+Another path, compiled as for a processor that has no better one:
+
+    LRC_SIMD=avx2 NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= python bench/kernels.py
+
+(``avxvnni`` and ``alderlake``, ``generic`` and ``x86-64``.)
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import numpy as np
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.cpu import matvec_i8
 from lrc_kernels.cpu.dot_peak import dot_loop
+from lrc_kernels.simd_paths import path
 
 SHAPES = ((4096, 4096), (11008, 4096))
 #: Ratios to float32 that this project promises.
@@ -104,6 +111,7 @@ def run(seconds: float) -> list[dict[str, object]]:
                 {
                     "case": f"matvec {name} bits",
                     "shape": [m, n],
+                    "path": path(),
                     "weights_per_second": m * n / taken,
                     "over_float32": ratio,
                     "over_float32_quartiles": [low, high],

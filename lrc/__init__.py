@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from lrc.evaluate import Evaluation, perplexity, text_windows
     from lrc.formats.export_hf import export_hf
     from lrc.formats.gguf_import import import_gguf
-    from lrc.generate import Sampler, generate
+    from lrc.generate import generate
     from lrc.load import LoadedModel, load
+    from lrc.sampler import Sampler
     from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 
 __version__ = "0.1.0"
@@ -48,7 +49,7 @@ _HOME = {
     "LrcError": "lrc.errors",
     "NumericalError": "lrc.errors",
     "QuantSpec": "lrc.spec",
-    "Sampler": "lrc.generate",
+    "Sampler": "lrc.sampler",
     "SpecError": "lrc.errors",
     "UnsupportedModelError": "lrc.errors",
     "compress": "lrc.compress",

@@ -3,20 +3,13 @@
 :class:`Vector` is a Numba type held in a vector register. A kernel written with it reads like
 scalar code: ``acc = dot_u8(acc, weights, load_i8x64(address))``. Memory is named by integer
 addresses, so that arrays of a memory-mapped file can be listed in one table. Values never reach
-Python.
-
-Three paths give the same integers and, since every float operation has a fixed order, the same
-floats: ``"avx512vnni"``, ``"avx2"`` and ``"generic"`` (plain vector IR, lowered by LLVM for
-whatever the machine has). The environment variable ``LRC_SIMD`` forces one; kernels compiled
-under it are not cached.
+Python. For which instructions kernels are compiled is decided in :mod:`lrc_kernels.simd_paths`.
 """
 
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -25,12 +18,8 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-PATHS = ("avx512vnni", "avx2", "generic")
-_NEEDS = {
-    "avx512vnni": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
-    "avx2": ("avx2",),
-    "generic": (),
-}
+from lrc_kernels.simd_paths import path
+
 _ELEMENTS: dict[str, ir.Type] = {
     "i1": ir.IntType(1),
     "i8": ir.IntType(8),
@@ -39,36 +28,6 @@ _ELEMENTS: dict[str, ir.Type] = {
     "f32": ir.FloatType(),
 }
 _I32 = ir.IntType(32)
-#: Environment variable that forces a path.
-SWITCH = "LRC_SIMD"
-
-
-@cache
-def available_paths() -> tuple[str, ...]:
-    """Paths that this machine can run, fastest first."""
-    import llvmlite.binding
-
-    have = llvmlite.binding.get_host_cpu_features()
-    return tuple(p for p in PATHS if all(have.get(f, False) for f in _NEEDS[p]))
-
-
-@cache
-def path() -> str:
-    """The path that kernels are compiled for.
-
-    Raises
-    ------
-    ValueError
-        ``LRC_SIMD`` names a path that is unknown or that this machine cannot run.
-    """
-    asked = os.environ.get(SWITCH)
-    if not asked:
-        return available_paths()[0]
-    if asked not in available_paths():
-        raise ValueError(
-            f"{SWITCH}={asked} cannot run here; use one of {', '.join(available_paths())}"
-        )
-    return asked
 
 
 class Vector(types.Type):
@@ -205,7 +164,19 @@ def _make_first(vector: Vector) -> Any:
         place = pointer(builder, address, vector.ir)
         mask = first_lanes(builder, count, vector.lanes)
         parts = [place, ir.Constant(_I32, 1), mask, ir.Constant(vector.ir, None)]
-        return call(builder, name, vector.ir, parts)
+        if path() == "avx512vnni":
+            return call(builder, name, vector.ir, parts)
+        # Others mostly load lane by lane, which all lanes do not need.
+        every = builder.icmp_signed(">=", count, ir.Constant(count.type, vector.lanes))
+        with builder.if_else(every) as (then, otherwise):
+            with then:
+                whole, first = builder.load(place, align=1), builder.block
+            with otherwise:
+                some, second = call(builder, name, vector.ir, parts), builder.block
+        found = builder.phi(vector.ir)
+        found.add_incoming(whole, first)
+        found.add_incoming(some, second)
+        return found
 
     return load_first
 
@@ -236,6 +207,7 @@ def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
 
 load_i8x64, load_i16x32 = _make_load(I8X64), _make_load(I16X32)
 load_i32x16, load_f32x16 = _make_load(I32X16), _make_load(F32X16)
+load_i8x32 = _make_load(I8X32)
 first_i8x32, first_i16x32 = _make_first(I8X32), _make_first(I16X32)
 first_i8x64, first_i16x16 = _make_first(I8X64), _make_first(I16X16)
 first_f32x16 = _make_first(F32X16)
@@ -283,6 +255,7 @@ def _make_scalar_load(result: Any, stored: ir.Type) -> Any:
 
 load_u8, load_u16 = (_make_scalar_load(types.intp, ir.IntType(b)) for b in (8, 16))
 load_f32 = _make_scalar_load(types.float32, ir.FloatType())
+load_i16 = _make_scalar_load(types.int16, ir.IntType(16))
 
 
 def _make_scalar_store(kind: Any, stored: ir.Type) -> Any:

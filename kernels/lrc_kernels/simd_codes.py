@@ -22,11 +22,11 @@ from lrc_kernels.simd import (
     constant,
     first_lanes,
     operation,
-    path,
     pointer,
     shuffle,
     splat,
 )
+from lrc_kernels.simd_paths import path
 
 _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -62,7 +62,7 @@ def lookup_16(builder: Any, table: Any, index: Any) -> Any:
     """``table[index]`` a byte; ``table`` repeats its 16 entries four times, index below 16."""
     if path() == "avx512vnni":
         return call(builder, "llvm.x86.avx512.pshuf.b.512", I8X64.ir, [table, index])
-    if path() == "avx2":
+    if path() in ("avxvnni", "avx2"):
         half = I8X32.ir
 
         def part(b: Any, t: Any, i: Any) -> Any:

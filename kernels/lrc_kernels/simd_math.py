@@ -1,4 +1,4 @@
-"""Arithmetic on vector values: dot products, conversions, sums, exponentials.
+"""Arithmetic on vector values: conversions, sums, exponentials.
 
 Like :mod:`lrc_kernels.simd`: every path gives the same integers, and floats are added in a fixed
 order, never contracted.
@@ -13,15 +13,11 @@ from numba import types
 
 from lrc_kernels.simd import (
     F32X16,
-    I8X64,
-    I16X16,
     I16X32,
     I32X16,
-    Vector,
     call,
     constant,
     operation,
-    path,
     shuffle,
 )
 
@@ -32,59 +28,6 @@ _I32, _F32 = ir.IntType(32), ir.FloatType()
 def popcount_i16(builder: Any, value: Any) -> Any:
     """Bits set in each lane."""
     return call(builder, "llvm.ctpop.v32i16", I16X32.ir, [value])
-
-
-@operation(I32X16, I32X16, I8X64, I8X64)
-def dot_u8(builder: Any, total: Any, u: Any, x: Any) -> Any:
-    """``total`` + sums of four adjacent products, unsigned ``u`` times ``x`` in -127..127."""
-    if path() == "avx512vnni":
-        return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16.ir, [total, u, x])
-    if path() == "avx2":
-        return builder.add(total, _join(builder, u, x, _dot_avx2))
-    return builder.add(total, _dot_generic(builder, u, x))
-
-
-def _join(builder: Any, u: Any, x: Any, half: Any) -> Any:
-    """Work on the lower and the upper 32 bytes apart."""
-    ends = [list(range(32)), list(range(32, 64))]
-    low, high = (half(builder, shuffle(builder, u, u, e), shuffle(builder, x, x, e)) for e in ends)
-    return shuffle(builder, low, high, list(range(16)))
-
-
-def _dot_avx2(builder: Any, u: Any, x: Any) -> Any:
-    """Widen 32 bytes to 16 bits, add products in pairs (vpmaddwd), then the pairs."""
-    parts = []
-    for start in (0, 16):
-        ends = list(range(start, start + 16))
-        wide_u = builder.zext(shuffle(builder, u, u, ends), I16X16.ir)
-        wide_x = builder.sext(shuffle(builder, x, x, ends), I16X16.ir)
-        pairs = ir.VectorType(_I32, 8)
-        parts.append(call(builder, "llvm.x86.avx2.pmadd.wd", pairs, [wide_u, wide_x]))
-    even = shuffle(builder, parts[0], parts[1], list(range(0, 16, 2)))
-    odd = shuffle(builder, parts[0], parts[1], list(range(1, 16, 2)))
-    return builder.add(even, odd)
-
-
-def _dot_generic(builder: Any, u: Any, x: Any) -> Any:
-    """Widen to 16 bits, where every product fits, then add in pairs twice."""
-    wide = Vector("i16", 64).ir
-    product = builder.mul(builder.zext(u, wide), builder.sext(x, wide))
-    total = builder.sext(product, Vector("i32", 64).ir)
-    return _pairs(builder, _pairs(builder, total, 64), 32)
-
-
-def _pairs(builder: Any, value: Any, lanes: int) -> Any:
-    even = shuffle(builder, value, value, list(range(0, lanes, 2)))
-    return builder.add(even, shuffle(builder, value, value, list(range(1, lanes, 2))))
-
-
-@operation(I32X16, I32X16, I32X16, I32X16, I32X16)
-def fold_fours(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Sums of four adjacent lanes of the 64 lanes a, b, c, d."""
-    whole = list(range(32))
-    low, high = shuffle(builder, a, b, whole), shuffle(builder, c, d, whole)
-    total = shuffle(builder, low, high, list(range(64)))
-    return _pairs(builder, _pairs(builder, total, 64), 32)
 
 
 @operation(F32X16, I32X16)

@@ -12,9 +12,9 @@ from numba.core import cgutils
 from lrc_kernels.simd import (
     call,
     operation,
-    path,
     pointer,
 )
+from lrc_kernels.simd_paths import path
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import CalibrationError
-from lrc.generate import sample_batch
 from lrc.models.llama import LlamaModel
 from lrc.progress import Progress
+from lrc.self_text import sample_batch
 from lrc.spec import CalibrationSpec
 from lrc.tokens import Tokenizer, token_windows
 

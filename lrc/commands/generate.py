@@ -45,8 +45,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Generate; text appears as it is made, or one record at the end with ``--json``."""
     if args.max_tokens < 1:
         raise LrcError(f"--max-tokens {args.max_tokens} must be at least 1")
-    from lrc.generate import Sampler, generate
+    from lrc.generate import generate
     from lrc.load import load
+    from lrc.sampler import Sampler
 
     sampler = Sampler(temperature=args.temp, top_p=args.top_p, seed=args.seed)
     loaded = load(args.model)

@@ -19,7 +19,7 @@ from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
 from lrc.progress import Progress
 from lrc_kernels.cpu import activations, token
-from lrc_kernels.cpu.dot_e8p import build_tables
+from lrc_kernels.cpu.e8p_tables import build_tables
 from lrc_kernels.cpu.product import RANK
 
 F32 = NDArray[np.float32]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, levels
 from lrc.formats.matrix import Factor, PackedMatrix
+from lrc.nn.level_bytes import LevelBytes, level_bytes
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu import activations, product
@@ -91,8 +92,9 @@ class Layout:
                 numbers[product.INVERSE] = 1 / RESIDUAL_SCALE[matrix.codebook]
             return
         by_64 = matrix.group_size % 64 == 0 and matrix.scales.shape[0] == matrix.shape[0]
-        if (by_64 or matrix.scales.shape[1] == 1) and _has_bytes(matrix.codebook, matrix.bits):
-            self._levels(matrix, row, numbers)
+        known = level_bytes(matrix.codebook, matrix.bits)
+        if known is not None and (by_64 or matrix.scales.shape[1] == 1):
+            self._levels(matrix, known, row, numbers)
             return
         row[product.KIND] = product.ANY_LEVELS
         row[product.TABLE] = self._shared("f32", levels(matrix.codebook, matrix.bits))
@@ -101,12 +103,12 @@ class Layout:
         row[product.SCALES] = self.address(matrix.scales.astype(np.float32))
         row[product.SCALE_STEP] = int(matrix.scales.shape[0] > 1)
 
-    def _levels(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
+    def _levels(
+        self, matrix: PackedMatrix, known: LevelBytes, row: list[int], numbers: list[float]
+    ) -> None:
         row[product.KIND] = product.LEVELS
         row[product.ORDERS] = _order(matrix.bits)
-        row[product.TABLE], numbers[product.UNIT], numbers[product.CENTRE] = self._entries(
-            matrix.codebook, matrix.bits
-        )
+        row[product.TABLE], numbers[product.UNIT], numbers[product.CENTRE] = self._entries(known)
         if matrix.scales.shape[1] == 1:
             self._row_scales(matrix, row)
             return
@@ -115,15 +117,10 @@ class Layout:
         row[product.REPEAT] = matrix.group_size // 64
         row[product.SCALES] = self.address(np.array([matrix.gain], np.float32))
 
-    def _entries(self, codebook: str, bits: int) -> tuple[int, float, float]:
-        """Table of bytes (0: none needed), unit and centre of a scalar codebook."""
-        if codebook == "uniform":
-            return 0, 1.0, (2**bits - 1) / 2
-        values = levels(codebook, bits)
-        unit = float(values[-1]) / 127
-        entries = np.zeros(16, np.uint8)
-        entries[: len(values)] = np.rint(values / unit).astype(np.int64) + 128
-        return self._shared(f"bytes{bits}", np.tile(entries, 4)), unit, 128.0
+    def _entries(self, known: LevelBytes) -> tuple[int, float, float]:
+        """Address of a table of bytes (0: none needed), unit and centre."""
+        table = 0 if known.entries is None else self._shared("bytes", known.entries)
+        return table, known.unit, known.centre
 
     def _row_scales(self, matrix: PackedMatrix, row: list[int]) -> None:
         scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
@@ -158,17 +155,14 @@ class Layout:
         if right.bits < 16:
             row[product.RIGHT_LEVELS] = self._shared("f32", levels("lloyd-max", right.bits))
             row[product.RIGHT_SCALES] = self.address(right.scales.astype(np.float32))
-        if _has_bytes("lloyd-max", left.bits):
-            row[product.LEFT_TABLE], numbers[product.LEFT_UNIT], _ = self._entries(
-                "lloyd-max", left.bits
-            )
-        if _has_bytes("lloyd-max", right.bits):
+        known = level_bytes("lloyd-max", left.bits)
+        if known is not None:
+            row[product.LEFT_TABLE], numbers[product.LEFT_UNIT], _ = self._entries(known)
+        known = level_bytes("lloyd-max", right.bits)
+        if known is not None:
             row[product.ORDERS] |= _order(right.bits)
-            (
-                row[product.RIGHT_TABLE],
-                numbers[product.RIGHT_UNIT],
-                numbers[product.RIGHT_CENTRE],
-            ) = self._entries("lloyd-max", right.bits)
+            table, numbers[product.RIGHT_UNIT], numbers[product.RIGHT_CENTRE] = self._entries(known)
+            row[product.RIGHT_TABLE] = table
 
     def _words(self, factor: Factor) -> tuple[int, int]:
         """Address and bits of a factor; float16 entries become float32 (32)."""
@@ -182,11 +176,6 @@ class Layout:
         if key not in self._known:
             self._known[key] = self.address(table)
         return self._known[key]
-
-
-def _has_bytes(codebook: str, bits: int) -> bool:
-    """Whether the levels are exact multiples of a unit that fit a byte."""
-    return codebook == "uniform" or (codebook == "lloyd-max" and bits <= 4)
 
 
 def _order(bits: int) -> int:

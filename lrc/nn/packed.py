@@ -121,23 +121,13 @@ class PackedLinear:
         if self.matrix.codebook == "none":
             return y
 
+        from lrc.nn.decoded import decoded_rows
+
         def tile(rows: slice) -> None:
-            np.matmul(z, self._decoded(rows).T, out=y[:, rows])
+            np.matmul(z, decoded_rows(self.matrix, self._scales, rows).T, out=y[:, rows])
 
         each_tile(tile, chunks(m, TILE_ROWS))
         return y
-
-    def _decoded(self, rows: slice) -> F32:
-        """Rows of Q with scales and gain: f32 (count, n)."""
-        if self.matrix.codebook != "e8p":
-            return self.matrix.rows(rows)
-        from lrc_kernels.cpu.decode_rows import decode_rows_e8p
-
-        codes = np.ascontiguousarray(self.matrix.planes[0][rows])
-        out = np.empty((codes.shape[0], self.shape[1]), np.float32)
-        scales = self._scales[:, 0]
-        decode_rows_e8p(codes, scales[rows] if len(scales) > 1 else scales, self.shape[1], out)
-        return out
 
 
 def _rotated(x: F32, signs: NDArray[np.uint8] | None, *, back: bool) -> F32:

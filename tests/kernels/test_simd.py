@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.testing.tolerance import sum_bound
-from lrc_kernels import simd
+from lrc_kernels import simd_paths
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.cpu import matvec_i8
+from lrc_kernels.cpu.decode_levels import decode_rows_scalar
+from lrc_kernels.cpu.decode_rows import decode_rows_lattice
 
 REFERENCE = get_kernels("reference")
 sizes = {"m": st.integers(1, 6), "n": st.integers(1, 700), "seed": st.integers(3, 2**32)}
@@ -119,6 +122,7 @@ def test_nothing_is_read_past_the_end(tmp_path):
                 matvec_i8.matvec_uniform(mapped, bits, None, 0, act),
                 matvec_i8.matvec_uniform(words, bits, None, 0, act),
             )
+            decode_rows_scalar(mapped, bits, np.ones((1, 1), np.float32), 0, empty(m, n))
         codes, rest, x = lattice_case(m, n, 19, np.uint8)
         act = matvec_i8.quantize(x)
         np.testing.assert_array_equal(
@@ -127,6 +131,12 @@ def test_nothing_is_read_past_the_end(tmp_path):
             ),
             matvec_i8.matvec_lattice(codes, act, rest, 2.0),
         )
+        first, second = at_page_end(tmp_path, codes), at_page_end(tmp_path, rest)
+        decode_rows_lattice(first, np.ones(1, np.float32), n, empty(m, n), second)
+
+
+def empty(m, n):
+    return np.empty((m, n), np.float32)
 
 
 def at_page_end(folder, array):
@@ -157,43 +167,94 @@ def test_wrong_shapes_are_refused():
 def all_products():
     """Products of fixed cases, for comparing paths."""
     found = []
+    for sign in (1, -1):
+        largest = matvec_i8.quantize(np.full(256, sign * 3.0, np.float32))
+        for bits in range(2, 9):
+            words = np.full((2, 32 * bits), 255, np.uint8)
+            found.append(matvec_i8.matvec_uniform(words, bits, None, 0, largest))
     for m, n in SHAPES:
         for second in (None, np.uint8, np.uint16):
             codes, rest, x = lattice_case(m, n, m + n, second)
             found.append(matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x), rest, 2.04))
+            dense = empty(m, n)
+            decode_rows_lattice(codes, np.ones(1, np.float32), n, dense, rest, 2.04)
+            found.append(dense.reshape(-1))
         for bits in range(2, 9):
             for group in (0, 64, 128):
                 words, scales, x = uniform_case(m, n, bits, group, m + n)
                 act = matvec_i8.quantize(x)
                 found.append(matvec_i8.matvec_uniform(words, bits, scales, group, act))
+            dense = empty(m, n)
+            decode_rows_scalar(words, bits, np.ones((1, 1), np.float32), 0, dense)
+            found.append(dense.reshape(-1))
     return np.concatenate(found)
 
 
 _CHILD = """
+import re
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 import test_simd
-from lrc_kernels import simd
-assert simd.path() == sys.argv[3]
+from lrc_kernels import simd_paths
+from lrc_kernels.cpu import dot_e8p, dot_levels
+assert simd_paths.path() == sys.argv[3]
 np.save(sys.argv[1], test_simd.all_products())
+for kernel in (dot_e8p.e8p_rows, dot_levels.level_rows):
+    for code in kernel.inspect_llvm().values():
+        print(*re.findall(r"llvm\\.x86[\\w.]*", code))
 """
+#: Processors that have what a path needs and little more: LLVM may use nothing else for it.
+PROCESSORS = {"avxvnni": "alderlake", "avx2": "haswell", "generic": "generic"}
 
 
-@pytest.mark.parametrize("path", ["avx512vnni", "avx2", "generic"])
+@pytest.mark.parametrize("path", simd_paths.PATHS)
 def test_every_path_gives_the_same_bits(path, tmp_path):
-    if path not in simd.available_paths():
+    if path not in simd_paths.available_paths():
         pytest.skip(f"this machine has no {path}")
     out = tmp_path / "products.npy"
     folder = os.path.dirname(os.path.abspath(__file__))
-    subprocess.run(
+    forced = {simd_paths.SWITCH: path}
+    if path in PROCESSORS and platform.machine() in ("x86_64", "AMD64"):
+        forced |= {"NUMBA_CPU_NAME": PROCESSORS[path], "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run(
         [sys.executable, "-c", _CHILD, str(out), folder, path],
         check=True,
-        env={**os.environ, simd.SWITCH: path},
+        capture_output=True,
+        text=True,
+        env={**os.environ, **forced},
     )
     np.testing.assert_array_equal(np.load(out), all_products())
+    used = set(done.stdout.split())
+    assert not used if path == "generic" else used
+    if path != "avx512vnni":
+        assert not any(name.endswith("512") for name in used)
+    assert ("llvm.x86.avx2.pmadd.ub.sw" in used) == (path == "avx2")
 
 
 def test_the_generic_path_is_always_there():
-    assert simd.available_paths()[-1] == "generic"
-    assert simd.path() in simd.available_paths()
+    assert simd_paths.available_paths()[-1] == "generic"
+    assert simd_paths.path() in simd_paths.available_paths()
+
+
+def test_other_features_than_the_machines_need_the_generic_path():
+    code = "from lrc_kernels.simd_paths import path; print(path())"
+    environment = {k: v for k, v in os.environ.items() if k != simd_paths.SWITCH}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**environment, "NUMBA_CPU_NAME": "generic"},
+    )
+    assert done.stdout.split() == ["generic"]
+
+
+def test_largest_products_do_not_saturate():
+    """Full bytes times the largest activations, of either sign, in every path's order."""
+    for sign in (1, -1):
+        act = matvec_i8.quantize(np.full(192, sign * 3.0, np.float32))
+        for bits in range(2, 9):
+            words = np.full((3, 24 * bits), 255, np.uint8)
+            found = matvec_i8.matvec_uniform(words, bits, None, 0, act)
+            np.testing.assert_allclose(found, sign * 3 * 192 * (2**bits - 1) / 2, rtol=1e-6)

@@ -7,7 +7,9 @@ from hypothesis import given
 from tiny_llama import tiny_model
 
 from lrc.errors import SpecError
-from lrc.generate import BATCH, Sampler, _sample_rows, generate, sample_batch
+from lrc.generate import generate
+from lrc.sampler import Sampler
+from lrc.self_text import BATCH, _sample_rows, sample_batch
 
 MODEL = tiny_model(seed=19, num_key_value_heads=2)
 PROMPT = [1, 7, 30]

@@ -7,8 +7,9 @@ from tiny_llama import MemorySource, tiny_config, tiny_weights
 
 from lrc.evaluate import perplexity
 from lrc.formats.matrix import PackedMatrix
-from lrc.generate import Sampler, generate
+from lrc.generate import generate
 from lrc.models import load_model
+from lrc.sampler import Sampler
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 

@@ -6,8 +6,9 @@ from packed_cases import random_matrix
 from tiny_llama import MemorySource, tiny_config, tiny_weights
 
 from lrc.errors import SpecError
-from lrc.generate import STEPPED, Decoder, Sampler, generate
+from lrc.generate import STEPPED, Decoder, generate
 from lrc.models import load_model
+from lrc.sampler import Sampler
 
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 IDS = np.random.default_rng(31).integers(0, 48, (1, 20))

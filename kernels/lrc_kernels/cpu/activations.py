@@ -11,7 +11,8 @@ the same four of l, 4 N bytes later, then the scales:
 offset         type       meaning
 =============  =========  =====================================================================
 0              i8 (N,)    h, where ``s = max|x| / 16256`` of each group
-N              i8 (N,)    in blocks of 256, spread for lattice points (AVX-512; else as above)
+N              i8 (N,)    in blocks of 256, spread for lattice points: `spread_points` with
+                          AVX-512, else `spread_words`
 2 N            i8 (N,)    each group's entries 0, 2, 4, ... then 1, 3, 5, ...
 3 N            i8 (N,)    each group's entries 0, 4, 8, ... then 1, 5, ... and so on
 8 N            f32        s, four times a group
@@ -28,14 +29,15 @@ from lrc_kernels._jit import njit
 from lrc_kernels.simd import (
     load_f32x16,
     load_i8x64,
-    path,
     splat_f32x16,
     splat_i32x16,
     store_f32,
     store_i8x64,
 )
 from lrc_kernels.simd_codes import spread_points, store_low_bytes, stride_2, stride_4
+from lrc_kernels.simd_dot import spread_words
 from lrc_kernels.simd_math import absolute, largest, max_f32, sum_i32, to_i32
+from lrc_kernels.simd_paths import path
 
 #: Inputs that share a scale.
 GROUP = 64
@@ -47,7 +49,7 @@ LATTICE, BY_TWO, BY_FOUR = 1, 2, 4
 #: From h to l, in N.
 LOW = 4
 _LARGEST = np.float32(16256)
-_SPREAD = path() == "avx512vnni"
+_spread = spread_points if path() == "avx512vnni" else spread_words
 
 
 def padded(n: int) -> int:
@@ -93,8 +95,6 @@ def _reorder(plane: int, g: int, width: int, orders: int) -> None:
         store_i8x64(plane + 2 * width + 64 * g, stride_2(values))
     if orders & BY_FOUR:
         store_i8x64(plane + 3 * width + 64 * g, stride_4(values))
-    if orders & LATTICE and not _SPREAD:
-        store_i8x64(plane + width + 64 * g, values)
 
 
 @njit()
@@ -124,8 +124,8 @@ def quantize(x: int, n: int, width: int, act: int, orders: int) -> np.float32:
                 store_f32(scales - width // 4 + 16 * g + 4 * i, scale)
         _reorder(act, g, width, orders)
         _reorder(low, g, width, orders)
-    if _SPREAD and orders & LATTICE:
+    if orders & LATTICE:
         for b in range((n + 255) // 256):
-            spread_points(act + 256 * b, act + width + 256 * b)
-            spread_points(low + 256 * b, low + width + 256 * b)
+            _spread(act + 256 * b, act + width + 256 * b)
+            _spread(low + 256 * b, low + width + 256 * b)
     return total

@@ -13,6 +13,7 @@ import numpy as np
 
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.activations import LOW
+from lrc_kernels.cpu.expand import expand
 from lrc_kernels.simd import (
     first_f32x16,
     first_i16x16,
@@ -27,76 +28,39 @@ from lrc_kernels.simd import (
     store_i8x64,
 )
 from lrc_kernels.simd_codes import (
-    UNITS,
     bytes_to_f32,
     half_to_f32,
     lookup_16,
     unstride_2,
     unstride_4,
 )
-from lrc_kernels.simd_math import dot_u8, sum_f32, to_f32
+from lrc_kernels.simd_dot import dot_small, dot_u8
+from lrc_kernels.simd_math import sum_f32, to_f32
 from lrc_kernels.simd_threads import scratch_256
 
-
-def _make_expand(bits: int) -> Any:
-    """Codes of a row of ``size`` bytes as bytes, in whole 64s, to ``out``."""
-    unit, part_of_unit = UNITS[bits]
-    step = 8 * bits
-    plain_reads = bits in (2, 4, 8)
-
-    @njit()
-    def expand(words: int, size: int, units: int, out: int) -> None:
-        for u in range(units):
-            left = size - step * u
-            if plain_reads and left >= step:
-                codes = unit(words + step * u)
-            else:
-                codes = part_of_unit(words + step * u, min(left, step))
-            store_i8x64(out + 64 * u, codes)
-
-    return expand
-
-
-expand_2, expand_3, expand_4, expand_5 = (_make_expand(bits) for bits in (2, 3, 4, 5))
-expand_6, expand_7, expand_8 = (_make_expand(bits) for bits in (6, 7, 8))
-
-
-@njit()
-def _expand(bits: int, words: int, size: int, units: int, out: int) -> None:
-    """Fields of 2 and 4 bits come out strided within each 64, others in order."""
-    if bits == 2:
-        expand_2(words, size, units, out)
-    elif bits == 3:
-        expand_3(words, size, units, out)
-    elif bits == 4:
-        expand_4(words, size, units, out)
-    elif bits == 5:
-        expand_5(words, size, units, out)
-    elif bits == 6:
-        expand_6(words, size, units, out)
-    elif bits == 7:
-        expand_7(words, size, units, out)
-    else:
-        expand_8(words, size, units, out)
+# What is multiplied: codes below 128, codes of any byte, what a table says of a code.
+SMALL, ANY_BYTE, LOOKED_UP = 0, 1, 2
 
 
 @njit(inline=True)
-def _dot(codes: Any, entries: Any, looked_up: Any, x: Any, low: Any) -> Any:
+def _dot(codes: Any, entries: Any, kind: Any, x: Any, low: Any) -> Any:
     """64 codes, or what the table says of them, times a group of pairs: 16 lanes."""
-    values = load_i8x64(codes)
-    if looked_up:
+    values, zero = load_i8x64(codes), splat_i32x16(np.int32(0))
+    if kind == LOOKED_UP:
         values = lookup_16(entries, values)
-    high = dot_u8(splat_i32x16(np.int32(0)), values, load_i8x64(x)) << splat_i32x16(np.int32(7))
-    return to_f32(dot_u8(high, values, load_i8x64(low)))
+    if kind == SMALL:
+        high = dot_small(zero, values, load_i8x64(x))
+    else:
+        high = dot_u8(zero, values, load_i8x64(x))
+    # The low halves are at most 64.
+    return to_f32(dot_small(high << splat_i32x16(np.int32(7)), values, load_i8x64(low)))
 
 
 @njit(inline=True)
-def _by_row(
-    codes: Any, units: Any, entries: Any, looked_up: Any, x: Any, low: Any, scales: Any
-) -> Any:
+def _by_row(codes: Any, units: Any, entries: Any, kind: Any, x: Any, low: Any, scales: Any) -> Any:
     total = splat_f32x16(np.float32(0))
     for u in range(units):
-        d = _dot(codes + 64 * u, entries, looked_up, x + 64 * u, low + 64 * u)
+        d = _dot(codes + 64 * u, entries, kind, x + 64 * u, low + 64 * u)
         total = total + d * splat_f32x16(load_f32(scales + 4 * u))
     return sum_f32(total)
 
@@ -131,18 +95,21 @@ def level_rows(
     x_sums = x_scales + width // 16
     x, low = act + order * width, low + order * width
     entries = load_i8x64(table if table != 0 else act)
+    kind = LOOKED_UP if table != 0 else (SMALL if bits < 8 else ANY_BYTE)
     scratch = scratch_256()
     shift = x_sum
     for i in range(start, stop):
         codes = words + size * i
         if bits < 8 or codes + 64 * units > words + size * m:
-            _expand(bits, codes, size, units, work)
+            expand(bits, codes, size, units, work)
             codes = work
         if groups == 0:
-            if table != 0:
-                total = _by_row(codes, units, entries, True, x, low, x_scales)
+            if kind == LOOKED_UP:
+                total = _by_row(codes, units, entries, LOOKED_UP, x, low, x_scales)
+            elif kind == SMALL:
+                total = _by_row(codes, units, entries, SMALL, x, low, x_scales)
             else:
-                total = _by_row(codes, units, entries, False, x, low, x_scales)
+                total = _by_row(codes, units, entries, ANY_BYTE, x, low, x_scales)
         else:
             row_total, row_shift = splat_f32x16(np.float32(0)), splat_f32x16(np.float32(0))
             for first in range(0, units, 16):
@@ -153,7 +120,7 @@ def level_rows(
                 store_f32x16(scratch, w)
                 for j in range(count):
                     at = 64 * (first + j)
-                    d = _dot(codes + at, entries, table != 0, x + at, low + at)
+                    d = _dot(codes + at, entries, kind, x + at, low + at)
                     row_total = row_total + d * splat_f32x16(load_f32(scratch + 4 * j))
             total, shift = sum_f32(row_total), sum_f32(row_shift)
         value = unit * (total - centre * shift)
@@ -241,7 +208,7 @@ def _add_looked_up(
     entries = load_i8x64(table)
     skipped = start * bits // 8
     units = (stop - start + 63) // 64
-    _expand(bits, row + skipped, size - skipped, units, work)
+    expand(bits, row + skipped, size - skipped, units, work)
     centre, wide = splat_f32x16(np.float32(128)), splat_f32x16(weight)
     for u in range(units):
         codes = load_i8x64(work + 64 * u)

@@ -6,18 +6,22 @@ import numpy as np
 
 from lrc_kernels._jit import njit
 from lrc_kernels.simd import splat_i8x64, splat_i32x16
-from lrc_kernels.simd_math import dot_u8, sum_i32
+from lrc_kernels.simd_dot import dot_small
+from lrc_kernels.simd_math import sum_i32
 
 
 @njit()
 def _loop(repeats: int, seed: int) -> int:
-    u, x = splat_i8x64(np.int8(seed)), splat_i8x64(np.int8(3))
+    # Eight different factors: equal products would be computed only once.
+    u, v, w = splat_i8x64(np.int8(seed)), splat_i8x64(np.int8(3)), splat_i8x64(np.int8(seed + 1))
+    x, y, z = v ^ w, v + w, v + v
+    p, q, r = y + v, y + w, z + w
     zero = splat_i32x16(np.int32(0))
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     for _ in range(repeats):
-        a, b, c, d = dot_u8(a, u, x), dot_u8(b, u, x), dot_u8(c, u, x), dot_u8(d, u, x)
-        e, f, g, h = dot_u8(e, u, x), dot_u8(f, u, x), dot_u8(g, u, x), dot_u8(h, u, x)
-        u = u ^ x
+        a, b, c, d = dot_small(a, u, v), dot_small(b, u, w), dot_small(c, u, x), dot_small(d, u, y)
+        e, f, g, h = dot_small(e, u, z), dot_small(f, u, p), dot_small(g, u, q), dot_small(h, u, r)
+        u = u ^ v
     total: int = sum_i32((a + b) + (c + d)) + sum_i32((e + f) + (g + h))
     return total
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels.cpu import activations, dot_e8p, dot_levels
+from lrc_kernels.cpu import activations, dot_e8p, dot_levels, e8p_tables
 from lrc_kernels.cpu.activations import GROUP, LOW
 
 F32 = NDArray[np.float32]
@@ -41,7 +41,7 @@ class Activations(NamedTuple):
 @cache
 def tables() -> U8:
     """Lattice tables of the path in use."""
-    return dot_e8p.build_tables()
+    return e8p_tables.build_tables()
 
 
 def quantize(x: F32) -> Activations:

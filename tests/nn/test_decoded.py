@@ -1,0 +1,44 @@
+"""Tiles of decoded rows are the rows of the packed matrix, for every codebook."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packed_cases import random_matrix
+
+from lrc.formats.codec import LATTICE
+from lrc.formats.matrix import PackedMatrix
+from lrc.nn.decoded import decoded_rows
+from lrc.nn.packed import PackedLinear
+from lrc.quant import QUANTIZERS
+
+
+@pytest.mark.parametrize("codebook", sorted(QUANTIZERS), ids=str)
+@given(
+    m=st.integers(1, 9),
+    n=st.integers(1, 300),
+    group=st.sampled_from([0, 16, 64]),
+    row_scales=st.booleans(),
+    data=st.data(),
+)
+def test_rows_are_those_of_the_matrix(codebook, m, n, group, row_scales, data):
+    grouped = 0 if codebook[0] in LATTICE else group
+    matrix = random_matrix((m, n), codebook, group_size=grouped, row_scales=row_scales, rank=0)
+    start = data.draw(st.integers(0, m - 1))
+    rows = slice(start, data.draw(st.integers(start + 1, m)))
+    scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
+    found = decoded_rows(matrix, scales, rows)
+    np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7, atol=4e-6)
+
+
+@pytest.mark.parametrize(
+    "codebook", [("e8p", 2), ("e8p-rvq3", 3), ("uniform", 4), ("lloyd-max", 8)]
+)
+def test_several_tokens_do_not_take_the_slow_way(codebook, monkeypatch):
+    layer = PackedLinear(random_matrix((12, 24), codebook))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded by the plain kernels")
+
+    monkeypatch.setattr(PackedMatrix, "rows", refuse)
+    layer(np.ones((3, 24), np.float32))
