@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from lrc.threads import ordered_map
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SHELL = "shell.safetensors"
+#: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
+_SIDE_BY_SIDE = 1 << 22
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -141,7 +144,7 @@ def _block(
         metric = metric_for(H, cross, job.spec.decompose, site=f"{prefix}{site.name}")
         del H, cross
         mix = job.spec.calibration.mix if streams.original else 0.0
-        at_once = min(job.threads, len(site.linears))
+        at_once = _at_once(job, prefix, site.linears)
         solve = _solver(job, prefix, metric, mix, at_once)
         # Matrices of a site are independent: side by side where there are several, and one
         # alone over its rows. Either way the result is that of one thread.
@@ -157,6 +160,12 @@ def _block(
         streams = _step(streams, student, dense, site_index, job.threads)
     _write(job, file, tensors)
     return streams
+
+
+def _at_once(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
+    """How many matrices of a site to solve side by side: one where each is large."""
+    sizes = [math.prod(job.source.shape(f"{prefix}{key}.weight")) for key in keys]
+    return min(job.threads, len(keys)) if max(sizes) <= _SIDE_BY_SIDE else 1
 
 
 def _solver(

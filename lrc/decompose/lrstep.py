@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from lrc.formats.matrix import Factor
 from lrc.linalg.lowrank import (
-    output_gram,
     rank_constrained_regression,
     solve_left,
     solve_right,
-    top_eigenvectors,
+    top_output_eigenvectors,
 )
+from lrc.linalg.norms import proxy_loss
 from lrc.quant.factors import quantize_factor
 
 
@@ -102,10 +102,10 @@ def rank_curve(
     E: NDArray[np.float32], H: NDArray[np.float32], most: int, *, seed: int
 ) -> NDArray[np.float64]:
     """Loss left after the best rank-r correction of E, r = 0 ... most: float64 (most + 1,)."""
-    gram = output_gram(E, H)
-    energies, _ = top_eigenvectors(gram, most, seed)
+    energies, _ = top_output_eigenvectors(E, H, most, seed)
+    total = proxy_loss(E, H)
     captured = np.concatenate(([0.0], np.cumsum(np.maximum(energies, 0.0))))
-    return np.maximum(float(np.trace(gram)) - captured, 0.0)
+    return np.maximum(total - captured, 0.0)
 
 
 def choose_rank(

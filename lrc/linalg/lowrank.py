@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from lrc.errors import SpecError
 _DIRECT_SIZE = 256
 _OVERSAMPLE = 16
 _PASSES = 6
+_CHUNK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,38 @@ def top_eigenvectors(
             S, subset_by_index=(n - rank, n - 1), check_finite=False
         )
         return values[::-1], vectors[:, ::-1]
+    return _subspace_iteration(lambda V: S @ V, n, rank, seed)
+
+
+def top_output_eigenvectors(
+    A: NDArray[np.floating], H: NDArray[np.floating], rank: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Largest ``rank`` eigenpairs of A H A^T, without forming it where m is large.
+
+    Products are in the dtype of A; a pass costs (4 m n + 2 n^2)(rank + 16).
+    """
+    m = len(A)
+    if m <= _DIRECT_SIZE or rank + _OVERSAMPLE >= m // 2:
+        return top_eigenvectors(output_gram(A, H), rank, seed)
+    metric = H.astype(A.dtype, copy=False)
+
+    def apply(V: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(A @ (metric @ (A.T @ V.astype(A.dtype))), np.float64)
+
+    return _subspace_iteration(apply, m, rank, seed)
+
+
+def _subspace_iteration(
+    apply: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int, rank: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Block subspace iteration for the symmetric operator ``apply`` of size n."""
     basis = np.random.default_rng(seed).standard_normal((n, rank + _OVERSAMPLE))
     for _ in range(_PASSES):
-        basis, _ = np.linalg.qr(S @ basis)
-    values, inner = np.linalg.eigh(basis.T @ S @ basis)
+        basis, _ = np.linalg.qr(apply(basis))
+    inner = basis.T @ apply(basis)
+    values, vectors = np.linalg.eigh(0.5 * (inner + inner.T))
     order = np.argsort(values)[::-1][:rank]
-    return values[order], basis @ inner[:, order]
+    return values[order], basis @ vectors[:, order]
 
 
 def rank_constrained_regression(
@@ -87,8 +115,9 @@ def rank_constrained_regression(
         raise SpecError(f"rank={rank} of a {m} x {n} matrix must lie in [0, {min(m, n)}]")
     if rank == 0:
         return LowRank(np.zeros((m, 0)), np.zeros((0, n)), np.zeros(0))
-    energies, U = top_eigenvectors(output_gram(A, H), rank, seed)
-    return LowRank(U, U.T @ A, np.maximum(energies, 0.0))
+    energies, U = top_output_eigenvectors(A, H, rank, seed)
+    R = _transposed_times(U, A)
+    return LowRank(U, R, np.maximum(energies, 0.0))
 
 
 def solve_left(
@@ -99,13 +128,27 @@ def solve_left(
     Dependent rows of R get the minimum-norm solution.
     """
     HRt = np.asarray(H @ R.T, np.float64)
-    return _right_solve(np.asarray(A, np.float64) @ HRt, np.asarray(R, np.float64) @ HRt)
+    AHRt = np.concatenate([np.asarray(A[rows], np.float64) @ HRt for rows in _row_chunks(A)])
+    return _right_solve(AHRt, np.asarray(R, np.float64) @ HRt)
 
 
 def solve_right(A: NDArray[np.floating], L: NDArray[np.floating]) -> NDArray[np.float64]:
     """argmin_R of the same loss for positive definite H: (L^T L)^{-1} L^T A; H drops out."""
     L64 = np.asarray(L, np.float64)
-    return _right_solve((L64.T @ np.asarray(A, np.float64)).T, L64.T @ L64).T
+    return _right_solve(_transposed_times(L64, A).T, L64.T @ L64).T
+
+
+def _row_chunks(A: NDArray[np.floating]) -> list[slice]:
+    """Rows worked on together, so that no float64 copy of all of a large A is made."""
+    return [slice(i, i + _CHUNK_ROWS) for i in range(0, len(A), _CHUNK_ROWS)]
+
+
+def _transposed_times(B: NDArray[np.float64], A: NDArray[np.floating]) -> NDArray[np.float64]:
+    """B^T A in float64, (r, n), for B (m, r) and A (m, n)."""
+    total = np.zeros((B.shape[1], A.shape[1]))
+    for rows in _row_chunks(A):
+        total += B[rows].T @ np.asarray(A[rows], np.float64)
+    return total
 
 
 def _right_solve(B: NDArray[np.float64], gram: NDArray[np.float64]) -> NDArray[np.float64]:
