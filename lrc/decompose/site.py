@@ -49,11 +49,13 @@ class SiteMetric:
         its damping is raised to at least 1e-3 of its diagonal and 1e-6 of H's. Cost
         n^3/3 + 4 r n^2.
         """
+        undamped = schur_complement(self.H.astype(np.float64), R).astype(np.float32)
         lowered = schur_complement(self.damped, R)
         share = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
         lowered[np.diag_indices_from(lowered)] += share + 1e-6
-        feedback = feedback_matrix(factor(lowered).cholesky, self.block_size)
-        return schur_complement(self.H.astype(np.float64), R).astype(np.float32), feedback
+        cholesky = factor(lowered).cholesky
+        del lowered  # at n = 11008 each of these is a gigabyte
+        return undamped, feedback_matrix(cholesky, self.block_size)
 
 
 def site_metric(

@@ -150,5 +150,7 @@ def schur_complement(
     values, vectors = np.linalg.eigh(0.5 * (gram + gram.T))
     keep = values > floor * values.max(initial=0.0)
     half = (vectors[:, keep] / np.sqrt(values[keep])).T @ RH
-    result: NDArray[np.float64] = H - half.T @ half
-    return 0.5 * (result + result.T)
+    # The product of a matrix with itself is exactly symmetric, as H is.
+    result: NDArray[np.float64] = half.T @ half
+    np.subtract(H, result, out=result)
+    return result
