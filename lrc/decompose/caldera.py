@@ -34,7 +34,8 @@ def caldera(problem: Problem) -> Solution:
     Notes
     -----
     Law: the error returned is the least of the trace's complete rounds, and no worse than that
-    of Q alone. Cost a round: n^3/3 + about (6 + 2 sweeps) m n^2.
+    of Q alone. Cost a round: n^3/3 + about (12 + 2 sweeps) m n^2; Q's first
+    rounding, polished in full, costs as much as about three rounds.
     Source: Saha et al., CALDERA, arXiv 2405.18886.
     """
     spec, metric, T = problem.spec, problem.metric, problem.target

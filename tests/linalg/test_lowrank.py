@@ -16,6 +16,7 @@ from lrc.linalg.lowrank import (
     solve_left,
     solve_right,
     top_eigenvectors,
+    top_output_eigenvectors,
 )
 from lrc.testing.laws import quadratic_loss
 from lrc.testing.strategies import (
@@ -208,6 +209,22 @@ def test_subspace_iteration_finds_what_the_direct_method_finds(data):
     captured = np.einsum("ij,ij->", vectors, S @ vectors)
     np.testing.assert_allclose(captured, found.sum(), rtol=1e-10)
     np.testing.assert_allclose(found, direct, rtol=1e-6)
+
+
+@given(seed=seeds())
+def test_a_large_matrix_needs_no_gram_for_the_same_eigenvectors(seed):
+    m, n, rank = 90, 40, 5
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((m, n)) * 0.7 ** np.arange(n)
+    z = rng.standard_normal((3 * n, n)) * np.linspace(0.5, 2.0, n)
+    H = z.T @ z / len(z)
+    direct, U = top_output_eigenvectors(A, H, rank, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowrank, "_DIRECT_SIZE", 50)
+        patch.setattr(lowrank, "output_gram", None)  # the point is not to form it
+        found, V = top_output_eigenvectors(A, H, rank, 5)
+    np.testing.assert_allclose(found, direct, rtol=1e-6)
+    np.testing.assert_allclose(V @ (V.T @ U), U, atol=1e-5)
 
 
 def test_output_gram_is_symmetric_and_keeps_the_precision_it_is_given():
