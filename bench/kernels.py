@@ -27,10 +27,11 @@ from lrc_kernels.backend import get_kernels
 from lrc_kernels.cpu import matvec_i8
 from lrc_kernels.cpu.dot_peak import dot_loop
 from lrc_kernels.simd_paths import path
+from lrc_kernels.trellis_code import tile_rows
 
 SHAPES = ((4096, 4096), (11008, 4096))
 #: Ratios to float32 that this project promises.
-PROMISED = {"e8p 2": 3.3, "e8p 4": 1.8, "uniform 4": 2.5, "uniform 8": 2.5}
+PROMISED = {"e8p 2": 3.3, "e8p 4": 1.8, "uniform 4": 2.5, "uniform 8": 2.5, "trellis12 2": 1.7}
 
 
 def kernels(m: int, n: int, x: np.ndarray) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
@@ -59,6 +60,14 @@ def kernels(m: int, n: int, x: np.ndarray) -> dict[str, tuple[float, Callable[[]
             return matvec_i8.matvec_uniform(words, bits, scales, 64, act, out=out)
 
         found[f"uniform {bits}"] = words.nbytes + scales.nbytes, call
+    rows = tile_rows(m)
+    for bits in (2, 3, 4):
+        tiles = rng.integers(0, 1 << 16, (m // rows, n * rows // 16 * bits), dtype=np.uint16)
+
+        def product(bits=bits, tiles=tiles):
+            return matvec_i8.matvec_trellis(tiles, bits, 12, rows, act, out=out)
+
+        found[f"trellis12 {bits}"] = tiles.nbytes, product
     return found
 
 
@@ -69,6 +78,10 @@ def check(m: int, n: int) -> None:
     codes = np.random.default_rng(12).integers(0, 1 << 16, (8, n // 8), dtype=np.uint16)
     fast = matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x))
     np.testing.assert_allclose(fast, plain.matvec_e8p(codes, x), atol=1e-3 * np.sqrt(n))
+    tiles = codes.reshape(1, -1).repeat(2, axis=1)
+    fast = matvec_i8.matvec_trellis(tiles, 2, 12, 16, matvec_i8.quantize(x))
+    expected = plain.matvec_trellis(tiles, 2, 12, 16, x)
+    np.testing.assert_allclose(fast, expected, atol=1e-3 * np.sqrt(n))
 
 
 def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.calibrate.streams import Stream, site_moment, window_chunks
-from lrc.decompose.api import decompose_at_site, metric_for
+from lrc.decompose.api import decompose_at_site, fitted_columns, least_block, metric_for
 from lrc.decompose.base import Decomposition
 from lrc.decompose.site import SiteMetric
 from lrc.errors import FormatError, NumericalError
@@ -141,11 +141,19 @@ def _block(
         cross = moment.cross() if streams.original else None
         H = moment.matrix()
         del moment
-        metric = metric_for(H, cross, job.spec.decompose, site=f"{prefix}{site.name}")
+        metric = metric_for(
+            H,
+            cross,
+            job.spec.decompose,
+            site=f"{prefix}{site.name}",
+            block_size=_least_block(job, prefix, site.linears),
+        )
         del H, cross
         mix = job.spec.calibration.mix if streams.original else 0.0
         at_once = _at_once(job, prefix, site.linears)
-        solve = _solver(job, prefix, metric, mix, at_once)
+        fitted = _fitted(job, prefix, site.linears, metric, mix)
+        metric = metric.without_target()
+        solve = _solver(job, prefix, metric, fitted, at_once)
         # Matrices of a site are independent: side by side where there are several, and one
         # alone over its rows. Either way the result is that of one thread.
         solved = ordered_map(solve, site.linears, at_once)
@@ -153,13 +161,20 @@ def _block(
             name = f"{prefix}{key}.weight"
             tensors |= matrix_tensors(name, found.matrix)
             job.journal.records[name] = _record(found, file)
+            if f"{prefix}{key}" in job.spec.matrices:
+                job.journal.records[name]["reason"] = job.spec.matrices[f"{prefix}{key}"].reason
             if not job.original_only:
                 student = student.with_linears({key: _decoded(found.matrix, dense, key)})
             advance()
-        del metric
+        del metric, fitted, solve
         streams = _step(streams, student, dense, site_index, job.threads)
     _write(job, file, tensors)
     return streams
+
+
+def _least_block(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
+    rows = [job.source.shape(f"{prefix}{key}.weight")[0] for key in keys]
+    return least_block([job.spec.for_matrix(f"{prefix}{key}").quant for key in keys], rows)
 
 
 def _at_once(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
@@ -168,8 +183,24 @@ def _at_once(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
     return min(job.threads, len(keys)) if max(sizes) <= _SIDE_BY_SIDE else 1
 
 
+def _fitted(
+    job: Job, prefix: str, keys: tuple[str, ...], metric: SiteMetric, mix: float
+) -> dict[str, NDArray[np.float32] | None]:
+    """What each linear of a site is fitted to; then the metric's target can be let go."""
+
+    def one(key: str) -> NDArray[np.float32] | None:
+        weight = job.source.linear(f"{prefix}{key}.weight", check_finite=True)
+        return fitted_columns(weight, metric, mix)
+
+    return dict(zip(keys, ordered_map(one, keys, job.threads), strict=True))
+
+
 def _solver(
-    job: Job, prefix: str, metric: SiteMetric, mix: float, at_once: int
+    job: Job,
+    prefix: str,
+    metric: SiteMetric,
+    fitted: dict[str, NDArray[np.float32] | None],
+    at_once: int,
 ) -> Callable[[str], Decomposition]:
     """The decomposition of one linear of a site, by its key."""
     threads = 1 if at_once > 1 else job.threads
@@ -177,8 +208,9 @@ def _solver(
     def solve(key: str) -> Decomposition:
         name = f"{prefix}{key}.weight"
         weight = job.source.linear(name, check_finite=True)
+        spec = job.spec.for_matrix(f"{prefix}{key}")
         return decompose_at_site(
-            weight, metric, job.spec.decompose, name=name, mix=mix, threads=threads
+            weight, metric, spec, name=name, fitted=fitted[key], threads=threads
         )
 
     return solve

@@ -13,6 +13,8 @@ STREAMS = ("mixed", "original")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
 CODEBOOKS_BY_BITS = {2: "e8p", 3: "e8p-rvq3", 4: "e8p-rvq4"}
 FIXED_BITS = {"e8p": 2, "e8p-rvq3": 3, "e8p-rvq4": 4}
+#: Bitshift trellises by the bits of a state, at 2 to 4 bits a weight.
+TRELLISES = tuple(f"trellis{state_bits}" for state_bits in range(8, 17))
 
 
 def _require(condition: bool, message: str) -> None:
@@ -42,6 +44,8 @@ class _Record:
             if name in nested and isinstance(value, dict)
             else tuple(value)
             if isinstance(value, list)
+            else {key: MatrixSpec.from_dict(record) for key, record in value.items()}
+            if name == "matrices" and isinstance(value, dict)
             else value
             for name, value in values.items()
         }
@@ -73,7 +77,7 @@ class QuantSpec(_Record):
     group_size: int = 0
 
     def __post_init__(self) -> None:
-        known = (*FIXED_BITS, "uniform", "lloyd-max")
+        known = (*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max")
         _require(
             self.codebook in known,
             f"codebook {self.codebook!r} is unknown; use one of {', '.join(known)}",
@@ -83,16 +87,25 @@ class QuantSpec(_Record):
             fixed is None or self.bits == fixed,
             f"codebook {self.codebook} has {fixed} bits, not {self.bits}",
         )
-        _require(2 <= self.bits <= 8, f"bits={self.bits} is out of range; use 2 to 8")
+        most = 4 if self.codebook in TRELLISES else 8
+        _require(
+            2 <= self.bits <= most,
+            f"bits={self.bits} is out of range for codebook {self.codebook}; use 2 to {most}",
+        )
         _require(self.group_size >= 0, f"group_size={self.group_size} must be 0 or positive")
         _require(
-            fixed is None or self.group_size == 0,
+            (fixed is None and self.codebook not in TRELLISES) or self.group_size == 0,
             f"codebook {self.codebook} has one scale a matrix; leave group_size at 0",
         )
 
     @classmethod
     def for_bits(cls, bits: int) -> Self:
         """The default codebook of a width: lattice for 2 to 4 bits, scalar above."""
+        return cls.lattice(bits)
+
+    @classmethod
+    def lattice(cls, bits: int) -> Self:
+        """The lattice of 2 to 4 bits, which fits any shape; a scalar codebook above."""
         if bits in CODEBOOKS_BY_BITS:
             return cls(codebook=CODEBOOKS_BY_BITS[bits], bits=bits)
         return cls(codebook="lloyd-max", bits=bits, group_size=0)
@@ -157,6 +170,15 @@ class DecomposeSpec(_Record):
 
 
 @dataclass(frozen=True)
+class MatrixSpec(_Record):
+    """What one matrix gets instead of the common codebook and rank, and why."""
+
+    quant: QuantSpec = field(default_factory=QuantSpec)
+    low_rank: LowRankSpec = field(default_factory=LowRankSpec)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class CalibrationSpec(_Record):
     """Which activations are seen.
 
@@ -183,16 +205,64 @@ class CalibrationSpec(_Record):
 
 @dataclass(frozen=True)
 class CompressSpec(_Record):
-    """Everything that decides the bytes of a compressed model."""
+    """Everything that decides the bytes of a compressed model.
+
+    ``matrices`` names those that differ from ``decompose``, without ``.weight``.
+    """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
     embed_bits: int = 8
     head_bits: int = 8
+    matrices: dict[str, MatrixSpec] = field(default_factory=dict, hash=False)
+
+    def for_matrix(self, name: str) -> DecomposeSpec:
+        """How the matrix ``name`` ("model.layers.0.mlp.up_proj") is decomposed."""
+        own = self.matrices.get(name)
+        if own is None:
+            return self.decompose
+        return dataclasses.replace(self.decompose, quant=own.quant, low_rank=own.low_rank)
 
     def __post_init__(self) -> None:
         for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
             _require(4 <= bits <= 8 or bits == 16, f"{name}={bits} must be 4 to 8, or 16")
+
+
+@dataclass(frozen=True)
+class AllocationSpec(_Record):
+    """A budget to spend over all matrices, and the effort that goes into spending it well.
+
+    Exactly one of ``bits_per_weight`` (stored bits of the linear layers over their weights) and
+    ``file_bytes`` (every byte of the weight files; embedding and head are chosen too) is given,
+    the other is 0. ``survey_windows`` calibration windows give the second moments of the survey;
+    KL is taken on the first ``heldout_tokens`` tokens of ``heldout_windows`` others.
+    ``passes`` bounds the runs of those tokens through the whole model that sensitivities may
+    cost: with fewer, matrices are measured in larger groups. ``generations`` of ``offspring``
+    changed allocations each are then tried end to end.
+    """
+
+    bits_per_weight: float = 0.0
+    file_bytes: int = 0
+    survey_windows: int = 16
+    heldout_windows: int = 4
+    heldout_tokens: int = 256
+    passes: int = 80
+    generations: int = 0
+    offspring: int = 6
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.bits_per_weight > 0) != (self.file_bytes > 0),
+            f"bits_per_weight={self.bits_per_weight} and file_bytes={self.file_bytes}: "
+            "give exactly one of them, more than 0",
+        )
+        _require(self.bits_per_weight < 64, f"bits_per_weight={self.bits_per_weight} is too large")
+        for name, least in (
+            *(("survey_windows", 1), ("heldout_windows", 1), ("heldout_tokens", 2)),
+            *(("passes", 1), ("generations", 0), ("offspring", 1)),
+        ):
+            value = getattr(self, name)
+            _require(value >= least, f"{name}={value} must be at least {least}")
 
 
 _NESTED: dict[str, type[Any]] = {

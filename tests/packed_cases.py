@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from lrc.formats.codec import TRELLIS, plane_layout
 from lrc.formats.matrix import Factor, PackedMatrix
 from lrc.quant import QUANTIZERS
 
 #: Codebook, bits: all lattice codebooks, a few scalar ones, and no Q at all.
 CODEBOOKS = [("e8p", 2), ("e8p-rvq3", 3), ("e8p-rvq4", 4), ("uniform", 4), ("lloyd-max", 3),
              ("lloyd-max", 8), ("none", 0)]  # fmt: skip
+#: Trellises: matrices with rows in multiples of 16 only, and any words are codes.
+TRELLISES = [("trellis8", 2), ("trellis12", 3), ("trellis16", 4)]
 
 
 def random_factor(rank: int, length: int, bits: int, rng: np.random.Generator) -> Factor:
@@ -37,7 +40,10 @@ def random_matrix(
     m, n = shape
     rng = np.random.default_rng(seed)
     planes = ()
-    if codebook[0] != "none":
+    if codebook[0] in TRELLIS:
+        ((_, size),) = plane_layout(*codebook, m, n)
+        planes = (rng.integers(0, 1 << 16, size).astype(np.uint16),)
+    elif codebook[0] != "none":
         quantizer = QUANTIZERS[codebook]()
         padded = -(-n // quantizer.block_size) * quantizer.block_size
         W = rng.standard_normal((m, padded)).astype(np.float32)

@@ -12,6 +12,7 @@ class _Toy:
     id: str = "toy"
     bits: int = 32
     block_size: int = 1
+    block_rows: int = 1
     input_scale: float = 1.0
 
     def decode(self, codes):

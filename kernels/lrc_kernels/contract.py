@@ -42,6 +42,13 @@ class KernelSet(NamedTuple):
     matvec_e8p_rvq3, matvec_e8p_rvq4
         ``(codes u16 (m, k), residual u8|u16 (m, k), residual_scale, x) -> f32 (m,)``: the same
         with a second stage that is added divided by ``residual_scale``.
+    decode_trellis
+        ``(words u16 (a, ceil(n * rows / 256) * 16 * bits), bits, state_bits, rows, n) ->
+        f32 (a * rows, n)``: bands of tiles of ``rows`` rows, see
+        :mod:`lrc_kernels.trellis_code`.
+    matvec_trellis
+        ``(words, bits, state_bits, rows, x f32 (n,)) -> f32 (a * rows,)``: the same values
+        times ``x``.
     matvec_levels
         ``(words u8 (m, nbytes), bits, levels f32, scales f32 (1|m, 1|groups), group_size,
         x f32 (n,)) -> f32 (m,)``: packed scalar codes; ``group_size`` 0 means the whole row.
@@ -58,4 +65,6 @@ class KernelSet(NamedTuple):
     matvec_e8p: Callable[[U16, F32], F32]
     matvec_e8p_rvq3: Callable[[U16, U8, float, F32], F32]
     matvec_e8p_rvq4: Callable[[U16, U16, float, F32], F32]
+    decode_trellis: Callable[[U16, int, int, int, int], F32]
+    matvec_trellis: Callable[[U16, int, int, int, F32], F32]
     matvec_levels: Callable[[U8, int, F32, F32, int, F32], F32]

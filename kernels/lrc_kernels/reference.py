@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels import lattice_tables as tables
+from lrc_kernels import trellis_code
 from lrc_kernels.contract import F32, U8, U16, KernelSet
 
 _CHUNK = 256
@@ -103,6 +104,21 @@ def matvec_e8p_rvq4(codes: U16, residual: U16, residual_scale: float, x: F32) ->
     return (_points_times(codes, tables.e8p_points(), x) + rest).astype(np.float32)
 
 
+def decode_trellis(words: U16, bits: int, state_bits: int, rows: int, n: int) -> F32:
+    """Values of the states: f32 (bands * rows, n)."""
+    tiles = words.reshape(-1, trellis_code.SEGMENTS * bits)
+    states = trellis_code.unpack_states(tiles, bits, state_bits)
+    values = trellis_code.state_values(state_bits)[states]
+    by_band = values.reshape(words.shape[0], -1, trellis_code.TILE)
+    return np.ascontiguousarray(trellis_code.tiles_to_rows(by_band, rows)[:, :n], np.float32)
+
+
+def matvec_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) -> F32:
+    """Return the decoded matrix times ``x``: f32 (bands * rows,)."""
+    dense = decode_trellis(words, bits, state_bits, rows, x.shape[0]).astype(np.float64)
+    return (dense @ x.astype(np.float64)).astype(np.float32)
+
+
 def matvec_levels(words: U8, bits: int, levels: F32, scales: F32, group_size: int, x: F32) -> F32:
     """Return the decoded, scaled matrix times ``x``: f32 (m,)."""
     n = x.shape[0]
@@ -123,5 +139,7 @@ KERNELS = KernelSet(
     matvec_e8p=matvec_e8p,
     matvec_e8p_rvq3=matvec_e8p_rvq3,
     matvec_e8p_rvq4=matvec_e8p_rvq4,
+    decode_trellis=decode_trellis,
+    matvec_trellis=matvec_trellis,
     matvec_levels=matvec_levels,
 )

@@ -131,6 +131,7 @@ def operation(result: Any, *params: Any) -> Callable[[Emit], Any]:
             3: lambda typingctx, a, b, c: made,
             4: lambda typingctx, a, b, c, d: made,
             5: lambda typingctx, a, b, c, d, e: made,
+            6: lambda typingctx, a, b, c, d, e, f: made,
         }
         form = forms[len(params)]
         form.__name__, form.__doc__ = emit.__name__, emit.__doc__

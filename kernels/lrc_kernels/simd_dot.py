@@ -35,7 +35,7 @@ def _half(builder: Any, value: Any, upper: bool) -> Any:
     return shuffle(builder, value, value, [i + lanes * upper for i in range(lanes)])
 
 
-def _halves(builder: Any, name: str, result: Vector, values: list[Any]) -> Any:
+def halves(builder: Any, name: str, result: Vector, values: list[Any]) -> Any:
     """Call an intrinsic on the lower and on the upper halves of 512-bit values."""
     low, high = (
         call(builder, name, result.ir, [_half(builder, v, upper) for v in values])
@@ -58,7 +58,7 @@ def _pairs(builder: Any, value: Any) -> Any:
 def _words(builder: Any, u: Any, x: Any) -> Any:
     """Sums of two adjacent products, which fit 16 bits: 32 lanes."""
     if path() == "avx2":
-        return _halves(builder, "llvm.x86.avx2.pmadd.ub.sw", I16X16, [u, x])
+        return halves(builder, "llvm.x86.avx2.pmadd.ub.sw", I16X16, [u, x])
     products = (
         builder.mul(builder.zext(a, I16X32.ir), builder.sext(b, I16X32.ir))
         for a, b in zip(_even_odd(builder, u), _even_odd(builder, x), strict=True)
@@ -69,7 +69,7 @@ def _words(builder: Any, u: Any, x: Any) -> Any:
 def _lanes(builder: Any, words: Any) -> Any:
     """Sums of two adjacent 16-bit lanes: 16 lanes of 32 bits."""
     if path() == "avx2":
-        return _halves(
+        return halves(
             builder, "llvm.x86.avx2.pmadd.wd", _I32X8, [words, constant(I16X32, [1] * 32)]
         )
     even, odd = _even_odd(builder, words)
@@ -81,7 +81,7 @@ def _with_vnni(builder: Any, total: Any, u: Any, x: Any) -> Any:
     if path() == "avx512vnni":
         return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16.ir, [total, u, x])
     if path() == "avxvnni":
-        return _halves(builder, "llvm.x86.avx512.vpdpbusd.256", _I32X8, [total, u, x])
+        return halves(builder, "llvm.x86.avx512.vpdpbusd.256", _I32X8, [total, u, x])
     return None
 
 

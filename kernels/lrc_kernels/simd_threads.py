@@ -19,13 +19,20 @@ from lrc_kernels.simd_paths import path
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-@operation(types.intp)
-def scratch_256(builder: Any) -> Any:
-    """Address of 256 bytes of this call's stack."""
-    place = cgutils.alloca_once(  # type: ignore[no-untyped-call]
-        builder, ir.ArrayType(ir.IntType(8), 256)
-    )
-    return builder.ptrtoint(place, _I64)
+def _make_scratch(size: int) -> Any:
+    @operation(types.intp)
+    def scratch(builder: Any) -> Any:
+        place = cgutils.alloca_once(  # type: ignore[no-untyped-call]
+            builder, ir.ArrayType(ir.IntType(8), size)
+        )
+        place.align = 64
+        return builder.ptrtoint(place, _I64)
+
+    return scratch
+
+
+#: Addresses of so many bytes of this call's stack.
+scratch_256, scratch_1k = _make_scratch(256), _make_scratch(1024)
 
 
 @operation(types.intp, types.intp)

@@ -14,6 +14,7 @@ from lrc.spec import (
     RECIPES,
     ROTATIONS,
     STREAMS,
+    TRELLISES,
     CompressSpec,
     QuantSpec,
 )
@@ -41,7 +42,11 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         "--bits", type=int, help=f"bits a weight of Q (default: {solve.quant.bits})"
     )
     matrix.add_argument(
-        "--codebook", choices=(*FIXED_BITS, "uniform", "lloyd-max"), help="how Q is coded"
+        "--codebook",
+        choices=(*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max"),
+        metavar="NAME",
+        help=f"how Q is coded: {', '.join(FIXED_BITS)}, {TRELLISES[0]} to {TRELLISES[-1]}, "
+        "uniform or lloyd-max",
     )
     matrix.add_argument(
         "--group-size", type=int, help="weights that share a scale, 0 for a row (scalar codebooks)"
@@ -165,5 +170,5 @@ def _quant(
     if bits is None:
         bits = FIXED_BITS.get(codebook, base.bits)
     if group_size is None:
-        group_size = 0 if codebook in FIXED_BITS else base.group_size
+        group_size = 0 if codebook in (*FIXED_BITS, *TRELLISES) else base.group_size
     return QuantSpec(codebook=codebook, bits=bits, group_size=group_size)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from lrc.formats.matrix import PackedMatrix
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
 from lrc.quant import get_quantizer
-from lrc.spec import DecomposeSpec
+from lrc.spec import TRELLISES, DecomposeSpec, QuantSpec
 from lrc.threads import resolve_threads, single_threaded_blas
 from lrc_kernels.hadamard_order import hadamard_block
 
@@ -73,28 +74,51 @@ def decompose(
     if W.ndim != 2 or 0 in W.shape:
         raise SpecError(f"W has shape {W.shape}; expected a matrix (m, n) with m, n >= 1")
     n = W.shape[1]
-    moment = np.eye(n) if H is None else np.asarray(H, np.float64)
+    moment = np.eye(n) if H is None else np.array(H, np.float64)
     if moment.shape != (n, n):
         raise SpecError(f"H has shape {moment.shape}; W {W.shape} needs ({n}, {n})")
     weight = np.ascontiguousarray(W, np.float32)
     with single_threaded_blas():
-        metric = metric_for(moment, None, spec, site="matrix")
+        block_size = least_block((spec.quant,), W.shape[:1])
+        metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
         return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
 
 
 def metric_for(
-    H: NDArray[np.float64], cross: NDArray[np.float64] | None, spec: DecomposeSpec, *, site: str
+    work: NDArray[np.float64],
+    work_cross: NDArray[np.float64] | None,
+    spec: DecomposeSpec,
+    *,
+    site: str,
+    block_size: int,
 ) -> SiteMetric:
-    """The shared metric of a site, with signs drawn from the seed and the site's name."""
-    uses_codes = spec.recipe != "low-rank"
+    """The shared metric of a site, with signs drawn from the seed and the site's name.
+
+    ``work`` is H and ``work_cross`` E[x z^T]; both are overwritten.
+    """
     return site_metric(
-        H,
-        cross,
+        work,
+        work_cross,
         rotation=spec.rotation,
         damping=spec.damping,
-        block_size=get_quantizer(spec.quant).block_size if uses_codes else 8,
+        block_size=block_size,
         seed=derive_seed(spec.seed, site, "in"),
     )
+
+
+def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
+    """Columns that all of a site's quantizers can be fed back by: the least block size."""
+    return min(
+        get_quantizer(_fitting(q, m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
+    )
+
+
+def _fitting(quant: QuantSpec, rows: int) -> tuple[QuantSpec, tuple[str, ...]]:
+    """``quant``, or the lattice of its bits and a note where a trellis does not fit the rows."""
+    if quant.codebook not in TRELLISES or rows % 16 == 0:
+        return quant, ()
+    other = QuantSpec.lattice(quant.bits)
+    return other, (f"{rows} rows are no multiple of 16: {other.codebook} for {quant.codebook}",)
 
 
 def decompose_at_site(
@@ -103,29 +127,41 @@ def decompose_at_site(
     spec: DecomposeSpec,
     *,
     name: str,
-    mix: float = 0.0,
+    fitted: NDArray[np.float32] | None = None,
     threads: int | None = None,
 ) -> Decomposition:
-    """Decompose W (m, n) under a metric that other matrices share; ``mix`` as in calibration.
+    """Decompose W (m, n) under a metric that other matrices share.
 
-    ``name`` fixes the output signs together with the seed.
+    ``fitted`` is what to fit instead of W, from :func:`fitted_columns`. ``name`` fixes the
+    output signs together with the seed.
     """
     if not np.isfinite(W).all():
         raise NumericalError(f"{name}: weights of shape {W.shape} are not all finite")
     m, _ = W.shape
+    quant, notes = _fitting(spec.quant, m)
+    spec = dataclasses.replace(spec, quant=quant)
     signs_out = None
     columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
-    fitted = metric.target(columns, mix)
     if metric.signs is not None:
         signs_out = random_signs(m, derive_seed(spec.seed, name, "out"))
     original = _rotate_rows(columns, signs_out)
-    target = _rotate_rows(fitted, signs_out) if fitted is not columns else original
+    target = original if fitted is None else _rotate_rows(fitted, signs_out)
     gain = float(np.float32(rms(target)))
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
     solution = DECOMPOSERS[spec.recipe](problem)
+    solution = dataclasses.replace(solution, notes=(*notes, *solution.notes))
     packed = _pack(solution, W.shape, metric, spec, gain, signs_out)
     return _measured(packed, solution, problem, original, divisor)
+
+
+def fitted_columns(
+    W: NDArray[np.float32], metric: SiteMetric, mix: float
+) -> NDArray[np.float32] | None:
+    """The regression target of W with its columns rotated, or None: W itself is fitted."""
+    if metric.cross is None or mix == 0.0:
+        return None
+    return metric.target(rotate_columns(W, metric.signs).astype(np.float32, copy=False), mix)
 
 
 def derive_seed(seed: int, *names: str) -> int:
@@ -154,7 +190,7 @@ def _pack(
         codebook=quant.codebook if has_codes else "none",
         bits=quant.bits if has_codes else 0,
         group_size=quant.group_size if has_codes else 0,
-        planes=get_quantizer(quant).pack(solution.codes) if solution.codes is not None else (),
+        planes=get_quantizer(quant, shape[0]).pack(solution.codes) if solution.codes else (),
         scales=scale.astype(np.float16),
         gain=gain,
         rotation=spec.rotation,

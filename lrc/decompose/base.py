@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lrc.decompose.site import SiteMetric
 from lrc.formats.matrix import Factor, PackedMatrix
 from lrc.linalg.norms import proxy_loss
-from lrc.quant.base import Codes
+from lrc.quant import get_quantizer
+from lrc.quant.base import Codes, Quantizer
 from lrc.spec import DecomposeSpec
 
 
@@ -38,6 +39,11 @@ class Problem:
     metric: SiteMetric
     spec: DecomposeSpec
     threads: int = 1
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """The codebook of Q, in the tiles that its rows allow."""
+        return get_quantizer(self.spec.quant, len(self.target))
 
     @property
     def energy(self) -> float:

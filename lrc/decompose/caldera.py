@@ -41,8 +41,11 @@ def caldera(problem: Problem) -> Solution:
     spec, metric, T = problem.spec, problem.metric, problem.target
     energy = problem.energy
     H = metric.H
-    scale = search_scale(problem, T, H, metric.feedback)
-    rounded, scale = feedback_rounding(problem, T, H, metric.feedback, scale)
+    block_size = problem.quantizer.block_size
+    feedback = metric.feedback_for(block_size)
+    scale = search_scale(problem, T, H, feedback)
+    rounded, scale = feedback_rounding(problem, T, H, feedback, scale)
+    del feedback
     error = problem.error(T - rounded.values, energy)
     trace = Trace().then("Q", error)
     best = state = _State(rounded, scale, None, error)
@@ -56,7 +59,7 @@ def caldera(problem: Problem) -> Solution:
     for _ in range(spec.iterations if pair else 0):
         assert pair is not None
         previous = state.error
-        lowered, feedback = metric.downdated(pair.right.to_dense())
+        lowered, feedback = metric.downdated(pair.right.to_dense(), block_size)
         A = T - pair.product()
         scale = search_scale(problem, A, lowered, feedback)
         rounded, scale = feedback_rounding(problem, A, lowered, feedback, scale, turns=1)

@@ -17,7 +17,8 @@ def round_to_nearest(problem: Problem) -> Solution:
 
 def ldlq_only(problem: Problem) -> Solution:
     """Q by LDLQ with scale search and polish, no low rank. Cost about (3 + 2 sweeps) m n^2."""
-    T, H, feedback = problem.target, problem.metric.H, problem.metric.feedback
+    T, H = problem.target, problem.metric.H
+    feedback = problem.metric.feedback_for(problem.quantizer.block_size)
     scale = search_scale(problem, T, H, feedback)
     rounded, scale = feedback_rounding(problem, T, H, feedback, scale)
     error = problem.error(T - rounded.values, problem.energy)

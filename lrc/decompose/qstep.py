@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from lrc.decompose.base import Problem
 from lrc.linalg.norms import proxy_loss
-from lrc.quant import get_quantizer
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 
@@ -16,6 +15,8 @@ _MULTIPLES = (0.88, 0.92, 0.96, 1.0)
 _SAMPLE_ROWS = 64
 #: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
+#: A trellis finds the best path of a whole tile: plain turns are all that pays.
+_TRELLIS_TURNS = 2
 #: Turns after which the scales still move enough to be fitted again.
 _REFITS = 3
 
@@ -26,7 +27,7 @@ def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32
     One scale a matrix when it is rotated and the codebook has no groups, since every row then
     looks alike; one a row or a group otherwise.
     """
-    quantizer = get_quantizer(problem.spec.quant)
+    quantizer = problem.quantizer
     if problem.spec.quant.group_size or problem.metric.signs is None:
         return group_scales(A, quantizer, problem.spec.quant.group_size)
     return matrix_scale(A, quantizer)
@@ -35,7 +36,7 @@ def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32
 def grid(problem: Problem, scale: NDArray[np.float32]) -> Grid:
     """The rounding grid of the problem with these stored scales."""
     wide = spread(scale, problem.spec.quant.group_size, problem.target.shape[1])
-    return Grid(get_quantizer(problem.spec.quant), wide)
+    return Grid(problem.quantizer, wide)
 
 
 def nearest(problem: Problem) -> tuple[Rounded, NDArray[np.float32]]:
@@ -52,10 +53,11 @@ def search_scale(
 ) -> NDArray[np.float32]:
     """Stored scales of A times the multiple with the least loss on a sample of rows.
 
-    Cost: four roundings of at most 64 rows.
+    Cost: four roundings of at most 64 rows, or of one band of tiles.
     """
     rule = stored_scale(problem, A)
-    rows = np.unique(np.linspace(0, len(A) - 1, min(_SAMPLE_ROWS, len(A))).astype(int))
+    count = min(max(_SAMPLE_ROWS, problem.quantizer.block_rows), len(A))
+    rows = np.unique(np.linspace(0, len(A) - 1, count).astype(int))
     sample = np.ascontiguousarray(A[rows])
     losses = []
     for multiple in _MULTIPLES:
@@ -96,7 +98,8 @@ def polished(
 
     Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less.
     """
-    for turn, dither in enumerate(_DITHERS[:turns] if problem.spec.polish_sweeps else ()):
+    dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TRELLIS_TURNS]
+    for turn, dither in enumerate(dithers[:turns] if problem.spec.polish_sweeps else ()):
         rounded = polish(
             A,
             rounded,

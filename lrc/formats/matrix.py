@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError
-from lrc.formats.codec import LATTICE, check_planes, decode_planes, levels
+from lrc.formats.codec import SCALAR, band_rows, check_planes, decode_planes, levels
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.rotate import hadamard_transform
 
@@ -159,26 +159,42 @@ class PackedMatrix:
             f"scales have shape {self.scales.shape}, expected (1 or {m}, {groups})",
         )  # fmt: skip
         _require(
-            self.codebook not in LATTICE or groups == 1,
+            self.codebook in (*SCALAR, "none") or groups == 1,
             f"codebook {self.codebook} has no groups; group_size={self.group_size}",
         )
 
     def rows(self, index: slice | NDArray[np.integer]) -> F32:
         """Rows of Q with scales and gain, in the rotated basis: f32 (count, n).
 
-        Only those rows are decoded.
+        Only those rows are decoded, or the bands of a trellis that hold them.
         """
         m, n = self.shape
         if self.codebook == "none":
             count = len(range(*index.indices(m))) if isinstance(index, slice) else len(index)
             return np.zeros((count, n), np.float32)
-        planes = [np.ascontiguousarray(plane[index]) for plane in self.planes]
-        values = decode_planes(self.codebook, self.bits, planes, n)
+        values = self._values(index)
         scales = self.scales[index] if self.scales.shape[0] > 1 else self.scales
         wide = scales.astype(np.float32) * np.float32(self.gain)
         if wide.shape[1] > 1:
             wide = np.repeat(wide, self.group_size, axis=1)[:, :n]
         values *= wide
+        return values
+
+    def _values(self, index: slice | NDArray[np.integer]) -> F32:
+        """Rows without scales: f32 (count, n)."""
+        m, n = self.shape
+        band = band_rows(self.codebook, m)
+        if band == 1:
+            planes = [np.ascontiguousarray(plane[index]) for plane in self.planes]
+            return decode_planes(self.codebook, self.bits, planes, n)
+        ids = np.arange(m)[index]
+        values = np.empty((len(ids), n), np.float32)
+        held = ids // band
+        for b in np.unique(held):
+            planes = [plane[b : b + 1] for plane in self.planes]
+            wanted = held == b
+            decoded = decode_planes(self.codebook, self.bits, planes, n, band)
+            values[wanted] = decoded[ids[wanted] % band]
         return values
 
     def quantized(self) -> F32:

@@ -73,7 +73,7 @@ def factor(H: NDArray[np.float64]) -> Factored:
             matrix = H.copy()
             matrix[np.diag_indices_from(matrix)] += ridge * share
         try:
-            lower = scipy.linalg.cholesky(matrix, lower=True)
+            lower = scipy.linalg.cholesky(matrix.T, lower=True)
         except np.linalg.LinAlgError:
             ridge = max(ridge * _GROWTH, _FIRST_RETRY)
             continue
@@ -111,22 +111,48 @@ def block_ldl(cholesky: NDArray[np.float64], block_size: int) -> BlockLDL:
     for i in range(count):
         a, b = i * block_size, min((i + 1) * block_size, n)
         corner = cholesky[a:b, a:b]
-        # C[a:, blk] corner^{-1}, solved transposed: corner^T y = C^T.
-        unit[a:, a:b] = scipy.linalg.solve_triangular(
-            corner, cholesky[a:, a:b].T, lower=True, trans="T", check_finite=False
-        ).T
+        unit[b:, a:b] = _times_inverse(cholesky[b:, a:b], corner)
         unit[a:b, a:b] = np.eye(b - a)
         diagonal[i, : b - a, : b - a] = corner @ corner.T
     return BlockLDL(unit, diagonal, block_size)
 
 
+def _times_inverse(
+    below: NDArray[np.floating], corner: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """``below @ corner^{-1}`` for a lower triangular corner, solved transposed."""
+    solved: NDArray[np.floating] = scipy.linalg.solve_triangular(
+        corner, below.T, lower=True, trans="T", check_finite=False
+    ).T
+    return solved
+
+
 def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[np.float32]:
     """Strictly block-lower part of the unit factor, float32 (n, n): the feedback of LDLQ."""
-    unit = block_ldl(cholesky, block_size).unit
-    n = len(unit)
+    n = len(cholesky)
+    feedback = np.zeros((n, n), np.float32)
     for a in range(0, n, block_size):
-        unit[a : a + block_size, a : a + block_size] = 0.0
-    return unit.astype(np.float32)
+        z = min(a + block_size, n)
+        feedback[z:, a:z] = _times_inverse(cholesky[z:, a:z], cholesky[a:z, a:z])
+    return feedback
+
+
+def coarser_feedback(
+    feedback: NDArray[np.float32], block_size: int, wanted: int
+) -> NDArray[np.float32]:
+    """Feedback of ``wanted`` columns at a time from that of ``block_size``, which divides it.
+
+    Law: that of the block LDL with the larger block. Cost n^2 ``wanted``.
+    """
+    if wanted == block_size:
+        return feedback
+    n = len(feedback)
+    result = np.zeros_like(feedback)
+    for a in range(0, n, wanted):
+        z = min(a + wanted, n)
+        corner = feedback[a:z, a:z] + np.eye(z - a, dtype=np.float32)
+        result[z:, a:z] = _times_inverse(feedback[z:, a:z], corner)
+    return result
 
 
 def schur_complement(

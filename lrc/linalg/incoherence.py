@@ -10,7 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.threads import chunks
 from lrc_kernels.rotate import hadamard_transform
+
+#: Rows and columns of a large square matrix that are moved together.
+_BLOCK = 512
 
 
 def random_signs(n: int, seed: int) -> NDArray[np.float32]:
@@ -48,7 +52,36 @@ def rotate_moment(H: NDArray[np.float64], signs: NDArray[np.float32] | None) -> 
     """M S H S M^T, symmetric float64 (n, n)."""
     if signs is None:
         return H
-    half = rotate_columns(H, signs)
-    full = rotate_columns(np.ascontiguousarray(half.T), signs)
-    symmetric: NDArray[np.float64] = 0.5 * (full + full.T)
-    return symmetric
+    work = H.copy()
+    rotate_both(work, signs)
+    symmetrise(work)
+    return work
+
+
+def rotate_both(work: NDArray[np.float64], signs: NDArray[np.float32] | None) -> None:
+    """M S X S M^T in place for X = ``work`` (n, n): a gigabyte less at n = 11008."""
+    if signs is None:
+        return
+    for _ in range(2):
+        for rows in chunks(len(work), _BLOCK):
+            work[rows] = rotate_columns(work[rows], signs)
+        _transpose(work)
+
+
+def _transpose(work: NDArray[np.float64]) -> None:
+    parts = chunks(len(work), _BLOCK)
+    for i, rows in enumerate(parts):
+        for columns in parts[: i + 1]:
+            upper = work[columns, rows].copy()
+            work[columns, rows] = work[rows, columns].T
+            work[rows, columns] = upper.T
+
+
+def symmetrise(work: NDArray[np.float64]) -> None:
+    """Replace X = ``work`` (n, n) by (X + X^T) / 2, block by block."""
+    parts = chunks(len(work), _BLOCK)
+    for i, rows in enumerate(parts):
+        for columns in parts[: i + 1]:
+            mean = 0.5 * (work[rows, columns] + work[columns, rows].T)
+            work[rows, columns] = mean
+            work[columns, rows] = mean.T

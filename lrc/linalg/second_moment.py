@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import CalibrationError, SpecError
+from lrc.linalg.incoherence import symmetrise
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ class SecondMoment:
         """
         self._require_rows()
         H = self._second / self.rows
-        H += H.T.copy()
-        H *= 0.5
+        symmetrise(H)
         return H
 
     def cross(self) -> NDArray[np.float64]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, levels
+from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows, levels
 from lrc.formats.matrix import PackedMatrix
 from lrc.nn.level_bytes import level_bytes
 from lrc_kernels.cpu.decode_levels import decode_rows_scalar
 from lrc_kernels.cpu.decode_rows import decode_rows_lattice
+from lrc_kernels.cpu.trellis import decode_rows_trellis
 
 F32 = NDArray[np.float32]
 
@@ -28,6 +29,8 @@ def decoded_rows(matrix: PackedMatrix, scales: F32, rows: slice) -> F32:
     rows
         Of step 1.
     """
+    if matrix.codebook in TRELLIS:
+        return _decoded_bands(matrix, scales[:, 0], rows)
     planes = [np.ascontiguousarray(plane[rows]) for plane in matrix.planes]
     out = np.empty((planes[0].shape[0], matrix.shape[1]), np.float32)
     own = scales[rows] if scales.shape[0] > 1 else scales
@@ -43,3 +46,16 @@ def decoded_rows(matrix: PackedMatrix, scales: F32, rows: slice) -> F32:
     else:
         decode_rows_scalar(planes[0], matrix.bits, own, matrix.group_size, out, **known._asdict())
     return out
+
+
+def _decoded_bands(matrix: PackedMatrix, scales: F32, rows: slice) -> F32:
+    """The same of a trellis: whole bands are decoded, and cut where ``rows`` begin or end."""
+    m, n = matrix.shape
+    band = band_rows(matrix.codebook, m)
+    start, stop, _ = rows.indices(m)
+    first, last = start // band, -(-stop // band)
+    words = np.ascontiguousarray(matrix.planes[0][first:last])
+    own = scales[band * first : band * last] if len(scales) > 1 else scales
+    out = np.empty((band * (last - first), n), np.float32)
+    decode_rows_trellis(words, matrix.bits, STATE_BITS[matrix.codebook], own, out, band)
+    return out[start - band * first : stop - band * first]

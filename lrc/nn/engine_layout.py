@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, levels
+from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows, levels
 from lrc.formats.matrix import Factor, PackedMatrix
 from lrc.nn.level_bytes import LevelBytes, level_bytes
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu import activations, product
+from lrc_kernels.cpu.dot_trellis import FACTOR
 from lrc_kernels.hadamard_order import hadamard_block
 from lrc_kernels.rotate import signs_matrix
 
@@ -90,6 +91,14 @@ class Layout:
             if len(matrix.planes) > 1:
                 row[product.SECOND] = self.address(matrix.planes[1])
                 numbers[product.INVERSE] = 1 / RESIDUAL_SCALE[matrix.codebook]
+            return
+        if matrix.codebook in TRELLIS:
+            row[product.KIND] = product.TRELLIS
+            row[product.ORDERS] = activations.TWICE
+            row[product.SECOND] = STATE_BITS[matrix.codebook]
+            row[product.TABLE] = int(FACTOR)
+            row[product.REPEAT] = band_rows(matrix.codebook, matrix.shape[0])
+            self._row_scales(matrix, row)
             return
         by_64 = matrix.group_size % 64 == 0 and matrix.scales.shape[0] == matrix.shape[0]
         known = level_bytes(matrix.codebook, matrix.bits)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError
-from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, levels
+from lrc.formats.codec import RESIDUAL_SCALE, SCALAR, STATE_BITS, TRELLIS, band_rows, levels
 from lrc.formats.matrix import PackedMatrix
 from lrc.nn.linear import Linear
 from lrc.nn.tiles import each_tile
@@ -98,13 +98,18 @@ class PackedLinear:
         m, n = self.shape
         if matrix.codebook == "none":
             return np.zeros(m, np.float32)
-        if matrix.codebook not in LATTICE:
+        if matrix.codebook in SCALAR:
             table = levels(matrix.codebook, matrix.bits)
             return kernels.matvec_levels(
                 matrix.planes[0], matrix.bits, table, self._scales, matrix.group_size, x
             )
-        x = np.pad(x, (0, -n % 8))
         first, *rest = matrix.planes
+        if matrix.codebook in TRELLIS:
+            state_bits, band = STATE_BITS[matrix.codebook], band_rows(matrix.codebook, m)
+            y = kernels.matvec_trellis(first, matrix.bits, state_bits, band, x)
+            y *= self._scales[:, 0]
+            return y
+        x = np.pad(x, (0, -n % 8))
         if matrix.codebook == "e8p":
             y = kernels.matvec_e8p(first, x)
         elif matrix.codebook == "e8p-rvq3":

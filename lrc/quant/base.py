@@ -22,6 +22,8 @@ class Quantizer(Protocol):
         Stored bits a weight, scales not counted.
     block_size
         Columns coded together: 8 for lattices, 1 for scalar codebooks.
+    block_rows
+        Rows coded together: 1, but for trellises.
     input_scale
         Factor that brings unit-RMS Gaussian input to the codebook's best range.
     """
@@ -42,12 +44,17 @@ class Quantizer(Protocol):
         ...
 
     @property
+    def block_rows(self) -> int:
+        """Rows coded together."""
+        ...
+
+    @property
     def input_scale(self) -> float:
         """Factor applied to unit-RMS input."""
         ...
 
     def encode(self, Z: F32) -> Codes:
-        """Nearest codewords of ``Z`` f32 (rows, k * block_size): unpacked codes (rows, k) each."""
+        """Nearest codewords of ``Z`` f32 (rows, k * block_size): unpacked codes (rows, k, ...)."""
         ...
 
     def decode(self, codes: Codes) -> F32:

@@ -34,6 +34,7 @@ class E8P:
     id: str = "e8p"
     bits: int = 2
     block_size: int = 8
+    block_rows: int = 1
     input_scale: float = 1.03
 
     def encode(self, Z: F32) -> Codes:
@@ -62,6 +63,7 @@ class _Residual:
     bits: int
     input_scale: float
     block_size: int = 8
+    block_rows: int = 1
 
     def encode(self, Z: F32) -> Codes:
         """Codes of both stages: (u16 (rows, k), u8|u16 (rows, k))."""

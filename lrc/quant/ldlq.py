@@ -18,6 +18,8 @@ from lrc.threads import chunks, ordered_map
 
 PANEL_COLUMNS = 128
 _CHUNK_ROWS = 256
+#: A trellis codes many rows together: larger chunks keep its calls long.
+_CHUNK_BANDS = 512
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def ldlq(
     Law: with eta = (W - Q) U (unit diagonal included), tr((W-Q) H (W-Q)^T) = tr(eta D eta^T)
     for any rounding. Cost m n^2 plus the rounding.
     """
-    return _over_rows(lambda rows: _ldlq_rows(W[rows], feedback, grid.rows(rows)), W, threads)
+    return _over_rows(lambda rows: _ldlq_rows(W[rows], feedback, grid.rows(rows)), W, grid, threads)
 
 
 def _ldlq_rows(W: NDArray[np.float32], feedback: NDArray[np.float32], grid: Grid) -> Rounded:
@@ -145,7 +147,7 @@ def polish(
         noise = _Dither(dither, np.random.default_rng((seed, rows.start)))
         return _polish_rows(W[rows], part, H, grid.rows(rows), sweeps, noise)
 
-    return _over_rows(work, W, threads)
+    return _over_rows(work, W, grid, threads)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _polish_rows(
     dither: _Dither,
 ) -> Rounded:
     n = W.shape[1]
-    b = grid.quantizer.block_size
+    b, together = grid.quantizer.block_size, grid.quantizer.block_rows
     values = begin.values.copy()
     codes = tuple(c.copy() for c in begin.codes)
     error = W - values
@@ -185,7 +187,7 @@ def _polish_rows(
                 block, rounded = grid.round(wanted, slice(a, z))
                 delta = rounded - values[:, a:z]
                 gain = np.einsum("ij,ij->i", delta @ H[a:z, a:z] - 2.0 * g, delta)
-                take = gain < 0
+                take = np.repeat(gain.reshape(-1, together).sum(axis=1) < 0, together)
                 if not take.any():
                     continue
                 moved += int(take.sum())
@@ -205,8 +207,11 @@ def _panels(n: int, block_size: int) -> list[tuple[int, int]]:
     return [(s.start, s.stop) for s in chunks(n, width)]
 
 
-def _over_rows(work: Callable[[slice], Rounded], W: NDArray[np.float32], threads: int) -> Rounded:
-    parts = list(ordered_map(work, chunks(len(W), _CHUNK_ROWS), threads))
+def _over_rows(
+    work: Callable[[slice], Rounded], W: NDArray[np.float32], grid: Grid, threads: int
+) -> Rounded:
+    size = _CHUNK_ROWS if grid.quantizer.block_rows == 1 else _CHUNK_BANDS
+    parts = list(ordered_map(work, chunks(len(W), size), threads))
     codes = tuple(np.concatenate(planes) for planes in zip(*(p.codes for p in parts), strict=True))
     return Rounded(codes, np.concatenate([p.values for p in parts]))
 

@@ -19,6 +19,7 @@ _BEST_STEP = {2: 0.99569, 3: 0.58602, 4: 0.33520, 5: 0.18814, 6: 0.10406, 7: 0.0
 class _Scalar:
     bits: int
     block_size: int = 1
+    block_rows: int = 1
     id: str = ""
 
     def encode(self, Z: F32) -> Codes:

@@ -54,7 +54,7 @@ def group_scales(
 
 def _reach(quantizer: Quantizer) -> float:
     """Largest coordinate of the codeword nearest to a far point on the diagonal."""
-    far = np.full((1, quantizer.block_size), 1e3, np.float32)
+    far = np.full((quantizer.block_rows, quantizer.block_size), 1e3, np.float32)
     return float(np.abs(quantizer.decode(quantizer.encode(far))).max())
 
 

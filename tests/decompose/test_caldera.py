@@ -8,7 +8,7 @@ from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.decompose.api import decompose, decompose_at_site, metric_for
+from lrc.decompose.api import decompose, decompose_at_site, fitted_columns, metric_for
 from lrc.decompose.site import SiteMetric
 from lrc.formats.packed import matrix_tensors
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
@@ -84,7 +84,7 @@ def test_rounding_q_in_the_metric_of_what_l_cannot_absorb_pays(monkeypatch):
     """Measured on such problems: 8 to 22 % less error than rounding Q under H itself."""
     cases = [realistic(32, 48, seed, strength=3.0) for seed in (7435, 7437, 7439)]
     ours = sum(run(W, H, 8).relative_error for W, H in cases)
-    monkeypatch.setattr(SiteMetric, "downdated", lambda self, R: (self.H, self.feedback))
+    monkeypatch.setattr(SiteMetric, "downdated", lambda self, R, b: (self.H, self.feedback))
     assert ours < 0.95 * sum(run(W, H, 8).relative_error for W, H in cases)
 
 
@@ -144,13 +144,16 @@ def test_a_regression_target_is_fitted_and_both_errors_reported():
     z = x + 0.4 * rng.standard_normal((200, 24)) @ np.diag(np.geomspace(2, 0.3, 24))
     H, C = z.T @ z / 200, x.T @ z / 200
     spec = DecomposeSpec(low_rank=LowRankSpec(2), iterations=1, polish_sweeps=2, damping=1e-4)
-    metric = metric_for(H, C, spec, site="s")
+    metric = metric_for(H.copy(), C.copy(), spec, site="s", block_size=8)
 
     def loss(found):
         return np.square(x @ W.T - z @ found.to_dense().T).sum()
 
     plain, mixed, full = (
-        decompose_at_site(W, metric, spec, name="w", mix=mix, threads=1) for mix in (0.0, 0.4, 1.0)
+        decompose_at_site(
+            W, metric, spec, name="w", fitted=fitted_columns(W, metric, mix), threads=1
+        )
+        for mix in (0.0, 0.4, 1.0)
     )
     assert loss(full) < loss(mixed) < loss(plain)
     assert plain.weight_error == pytest.approx(plain.relative_error, rel=1e-6)

@@ -19,7 +19,10 @@ from lrc.testing.strategies import problems
 
 F32 = np.float32
 every = pytest.mark.parametrize("recipe", DECOMPOSERS)
-CODEBOOKS = [("e8p", 2), ("e8p-rvq3", 3), ("uniform", 3), ("lloyd-max", 2), ("lloyd-max", 5)]
+CODEBOOKS = [
+    ("e8p", 2), ("e8p-rvq3", 3), ("trellis8", 2),
+    ("uniform", 3), ("lloyd-max", 2), ("lloyd-max", 5),
+]  # fmt: skip
 
 
 def spec_for(recipe, **changes):
@@ -36,7 +39,7 @@ def spec_for(recipe, **changes):
 @st.composite
 def specs(draw, recipe):
     codebook, bits = draw(st.sampled_from(CODEBOOKS))
-    group_size = 0 if codebook.startswith("e8p") else draw(st.sampled_from([0, 5]))
+    group_size = 0 if codebook.startswith(("e8p", "trellis")) else draw(st.sampled_from([0, 5]))
     return spec_for(
         recipe,
         quant=QuantSpec(codebook, bits, group_size),

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from lrc.errors import FormatError
-from lrc.formats.codec import decode_planes, levels, plane_layout
+from lrc.formats.codec import TRELLIS, band_rows, decode_planes, levels, plane_layout
+from lrc_kernels.backend import get_kernels
+from lrc_kernels.trellis_code import tile_rows
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "codebooks.json"
 every_width = pytest.mark.parametrize("bits", range(2, 9))
@@ -80,10 +82,13 @@ def test_unknown_tables_are_refused(codebook, bits):
         levels(codebook, bits)
 
 
-@pytest.mark.parametrize(("codebook", "bits"), [("e8p", 3), ("vq", 2), ("uniform", 1), ("none", 2)])
+UNKNOWN = [("e8p", 3), ("vq", 2), ("uniform", 1), ("none", 2), ("trellis12", 5), ("trellis7", 2)]
+
+
+@pytest.mark.parametrize(("codebook", "bits"), UNKNOWN)
 def test_unknown_layouts_are_refused(codebook, bits):
     with pytest.raises(FormatError, match="no codebook"):
-        plane_layout(codebook, bits, 4, 8)
+        plane_layout(codebook, bits, 16, 8)
 
 
 def test_planes_of_the_wrong_shape_or_dtype_are_refused():
@@ -93,3 +98,36 @@ def test_planes_of_the_wrong_shape_or_dtype_are_refused():
         decode_planes("e8p", 2, [np.zeros((3, 2), np.int16)], 16)
     with pytest.raises(FormatError, match="nothing to decode"):
         decode_planes("none", 0, [], 16)
+
+
+@pytest.mark.parametrize(("m", "rows"), [(16, 16), (48, 16), (192, 64), (576, 64), (4096, 256)])
+@pytest.mark.parametrize("n", [1, 7, 130])
+def test_a_trellis_has_bands_of_tiles(m, rows, n):
+    for codebook in TRELLIS:
+        for bits in (2, 3, 4):
+            ((dtype, shape),) = plane_layout(codebook, bits, m, n)
+            assert dtype == np.uint16
+            assert shape == (m // rows, -(-n * rows // 256) * 16 * bits)
+    assert band_rows("trellis8", m) == rows == tile_rows(m)
+    assert band_rows("e8p", m) == 1
+
+
+def test_a_trellis_needs_rows_by_16():
+    with pytest.raises(FormatError, match="multiples of 16, not 24"):
+        plane_layout("trellis12", 2, 24, 8)
+
+
+@pytest.mark.parametrize(
+    ("codebook", "bits"), [("trellis8", 2), ("trellis12", 3), ("trellis16", 4)]
+)
+def test_bands_of_a_trellis_decode_by_themselves(codebook, bits):
+    m, n = 192, 21
+    ((_, shape),) = plane_layout(codebook, bits, m, n)
+    words = np.random.default_rng(bits).integers(0, 1 << 16, shape).astype(np.uint16)
+    whole = decode_planes(codebook, bits, [words], n, 64)
+    state_bits = int(codebook.removeprefix("trellis"))
+    expected = get_kernels("reference").decode_trellis(words, bits, state_bits, 64, n)
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(decode_planes(codebook, bits, [words[1:]], n, 64), whole[64:])
+    with pytest.raises(FormatError, match="must be"):
+        decode_planes(codebook, bits, [words[:, 1:]], n, 64)

@@ -6,10 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from packed_cases import CODEBOOKS, random_factor, random_matrix
+from hypothesis import given
+from hypothesis import strategies as st
+from packed_cases import CODEBOOKS, TRELLISES, random_factor, random_matrix
 
 from lrc.errors import FormatError
-from lrc.formats.codec import decode_planes, levels
+from lrc.formats.codec import band_rows, decode_planes, levels
 from lrc.formats.matrix import Factor, unpack_signs
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 from lrc_kernels.backend import get_kernels
@@ -88,6 +90,30 @@ def test_rows_are_rows_of_quantized(codebook, row_scales):
     assert matrix.rows(slice(3, 3)).shape == (0, 24)
 
 
+@pytest.mark.parametrize("codebook", TRELLISES, ids=str)
+@given(
+    m=st.sampled_from([16, 48, 192, 576]),
+    n=st.integers(1, 40),
+    row_scales=st.booleans(),
+    data=st.data(),
+)
+def test_rows_of_a_trellis_are_rows_of_quantized(codebook, m, n, row_scales, data):
+    matrix = random_matrix((m, n), codebook, row_scales=row_scales, rank=0)
+    whole = matrix.quantized()
+    values = decode_planes(*codebook, matrix.planes, n, band_rows(codebook[0], m))
+    expected = values.astype(np.float64) * matrix.scales.astype(np.float64) * matrix.gain
+    np.testing.assert_allclose(whole, expected, rtol=4e-7)
+    rows = slice(*sorted(data.draw(st.tuples(st.integers(0, m), st.integers(0, m)))))
+    np.testing.assert_array_equal(matrix.rows(rows), whole[rows])
+    ids = np.array(data.draw(st.lists(st.integers(0, m - 1), max_size=9)), np.int64)
+    np.testing.assert_array_equal(matrix.rows(ids), whole[ids])
+
+
+def test_a_trellis_counts_the_pad_of_its_last_tiles():
+    matrix = random_matrix((192, 6), ("trellis12", 3), rank=0, rotation="none", row_scales=False)
+    assert matrix.stored_bits == 3 * 192 * 8 + 16 + 32
+
+
 @pytest.mark.parametrize("factor_bits", [4, 16])
 @pytest.mark.parametrize("shape", [(12, 20), (9, 40), (64, 7)])
 def test_dense_form_follows_the_rotation_convention(shape, factor_bits):
@@ -145,6 +171,13 @@ CORRUPTIONS = {
     "other rank": {"right": random_factor(3, 19, 4, np.random.default_rng(6))},
     "lattice groups": {"group_size": 8, "scales": np.ones((5, 3), np.float16)},
 }
+
+
+def test_a_trellis_has_no_groups():
+    matrix = random_matrix((32, 24), ("trellis12", 2))
+    change = {"group_size": 8, "scales": np.ones((32, 3), np.float16)}
+    with pytest.raises(FormatError, match="no groups"):
+        dataclasses.replace(matrix, **change)
 
 
 @pytest.mark.parametrize("change", CORRUPTIONS.values(), ids=CORRUPTIONS.keys())

@@ -18,10 +18,13 @@ from lrc_kernels.backend import get_kernels
 from lrc_kernels.cpu import matvec_i8
 from lrc_kernels.cpu.decode_levels import decode_rows_scalar
 from lrc_kernels.cpu.decode_rows import decode_rows_lattice
+from lrc_kernels.cpu.trellis import decode_trellis, matvec_trellis
+from lrc_kernels.trellis_code import TILE, tile_rows
 
 REFERENCE = get_kernels("reference")
 sizes = {"m": st.integers(1, 6), "n": st.integers(1, 700), "seed": st.integers(3, 2**32)}
 SHAPES = [(1, 1), (3, 8), (5, 63), (4, 64), (9, 72), (2, 200), (7, 256), (11, 576), (3, 1000)]
+TRELLIS_SHAPES = [(16, 1), (48, 70), (32, 131), (192, 65), (128, 40), (512, 100)]
 
 
 def random_codes(rng, shape, dtype):
@@ -40,6 +43,13 @@ def uniform_case(m, n, bits, group, seed):
     words = REFERENCE.pack_bits(rng.integers(0, 2**bits, (m, n)).astype(np.uint8), bits)
     scales = rng.uniform(0.01, 2, (m, -(-n // group))).astype(np.float16) if group else None
     return words, scales, rng.standard_normal(n).astype(np.float32)
+
+
+def trellis_case(m, n, bits, seed):
+    rng = np.random.default_rng(seed)
+    rows = tile_rows(m)
+    words = random_codes(rng, (m // rows, -(-n * rows // TILE) * 16 * bits), np.uint16)
+    return words, rows, rng.standard_normal(n).astype(np.float32)
 
 
 def rounded(x):
@@ -133,6 +143,14 @@ def test_nothing_is_read_past_the_end(tmp_path):
         )
         first, second = at_page_end(tmp_path, codes), at_page_end(tmp_path, rest)
         decode_rows_lattice(first, np.ones(1, np.float32), n, empty(m, n), second)
+    for m, n in TRELLIS_SHAPES:
+        words, rows, x = trellis_case(m, n, 3, 18)
+        act = matvec_i8.quantize(x)
+        found = matvec_i8.matvec_trellis(at_page_end(tmp_path, words), 3, 16, rows, act)
+        expected = matvec_i8.matvec_trellis(words, 3, 16, rows, act)
+        np.testing.assert_array_equal(found, expected)
+        decode_trellis(at_page_end(tmp_path, words), 3, 16, rows, n)
+        matvec_trellis(at_page_end(tmp_path, words), 3, 16, rows, x)
 
 
 def empty(m, n):
@@ -187,6 +205,12 @@ def all_products():
             dense = empty(m, n)
             decode_rows_scalar(words, bits, np.ones((1, 1), np.float32), 0, dense)
             found.append(dense.reshape(-1))
+    for m, n in TRELLIS_SHAPES:
+        for bits, state_bits in ((2, 8), (3, 12), (4, 16)):
+            words, rows, x = trellis_case(m, n, bits, m + n)
+            code = words, bits, state_bits, rows
+            found.append(matvec_i8.matvec_trellis(*code, matvec_i8.quantize(x)))
+            found += [matvec_trellis(*code, x), decode_trellis(*code, n).reshape(-1)]
     return np.concatenate(found)
 
 
@@ -197,12 +221,12 @@ import numpy as np
 sys.path.insert(0, sys.argv[2])
 import test_simd
 from lrc_kernels import simd_paths
-from lrc_kernels.cpu import dot_e8p, dot_levels
+from lrc_kernels.cpu import dot_e8p, dot_levels, dot_trellis
 assert simd_paths.path() == sys.argv[3]
 np.save(sys.argv[1], test_simd.all_products())
-for kernel in (dot_e8p.e8p_rows, dot_levels.level_rows):
+for kernel in (dot_e8p.e8p_rows, dot_levels.level_rows, dot_trellis.trellis_rows):
     for code in kernel.inspect_llvm().values():
-        print(*re.findall(r"llvm\\.x86[\\w.]*", code))
+        print(kernel.__name__, *re.findall(r"llvm\\.x86[\\w.]*", code))
 """
 #: Processors that have what a path needs and little more: LLVM may use nothing else for it.
 PROCESSORS = {"avxvnni": "alderlake", "avx2": "haswell", "generic": "generic"}
@@ -225,11 +249,14 @@ def test_every_path_gives_the_same_bits(path, tmp_path):
         env={**os.environ, **forced},
     )
     np.testing.assert_array_equal(np.load(out), all_products())
-    used = set(done.stdout.split())
-    assert not used if path == "generic" else used
-    if path != "avx512vnni":
-        assert not any(name.endswith("512") for name in used)
-    assert ("llvm.x86.avx2.pmadd.ub.sw" in used) == (path == "avx2")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for kernel in ("e8p_rows", "level_rows", "trellis_rows"):
+        used = {name for line in lines if line[0] == kernel for name in line[1:]}
+        assert not used if path == "generic" else used
+        if path != "avx512vnni":
+            assert not any(name.endswith("512") for name in used)
+        by_words = ("avx2", "avxvnni") if kernel == "trellis_rows" else ("avx2",)
+        assert ("llvm.x86.avx2.pmadd.ub.sw" in used) == (path in by_words)
 
 
 def test_the_generic_path_is_always_there():

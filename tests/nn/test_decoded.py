@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packed_cases import random_matrix
+from packed_cases import TRELLISES, random_matrix
 
 from lrc.formats.codec import LATTICE
 from lrc.formats.matrix import PackedMatrix
@@ -31,11 +31,28 @@ def test_rows_are_those_of_the_matrix(codebook, m, n, group, row_scales, data):
     np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7, atol=4e-6)
 
 
+@pytest.mark.parametrize("codebook", TRELLISES, ids=str)
+@given(
+    m=st.sampled_from([16, 48, 192, 576]),
+    n=st.integers(1, 90),
+    row_scales=st.booleans(),
+    data=st.data(),
+)
+def test_rows_of_a_trellis_are_those_of_the_matrix(codebook, m, n, row_scales, data):
+    matrix = random_matrix((m, n), codebook, row_scales=row_scales, rank=0)
+    start = data.draw(st.integers(0, m - 1))
+    rows = slice(start, data.draw(st.integers(start + 1, m)))
+    scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
+    found = decoded_rows(matrix, scales, rows)
+    np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7)
+
+
 @pytest.mark.parametrize(
-    "codebook", [("e8p", 2), ("e8p-rvq3", 3), ("uniform", 4), ("lloyd-max", 8)]
+    "codebook",
+    [("e8p", 2), ("e8p-rvq3", 3), ("uniform", 4), ("lloyd-max", 8), ("trellis12", 2)],
 )
 def test_several_tokens_do_not_take_the_slow_way(codebook, monkeypatch):
-    layer = PackedLinear(random_matrix((12, 24), codebook))
+    layer = PackedLinear(random_matrix((16, 24), codebook))
 
     def refuse(*_: object) -> None:
         raise AssertionError("decoded by the plain kernels")

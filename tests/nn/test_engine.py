@@ -55,6 +55,12 @@ CASES = [
     ({}, {"codebook": ("lloyd-max", 3), "group_size": 64}),
     ({}, {"codebook": ("lloyd-max", 8)}),
     ({}, {"codebook": ("none", 0), "rank": 4}),
+    ({"intermediate_size": 64}, {"codebook": ("trellis12", 2)}),
+    ({"hidden_size": 96, "intermediate_size": 272}, {"codebook": ("trellis8", 3), "rank": 0}),
+    (
+        {"hidden_size": 576, "intermediate_size": 304},
+        {"codebook": ("trellis16", 4), "row_scales": False},
+    ),
 ]
 
 
@@ -85,8 +91,10 @@ def test_tables(table):
     assert_close(steps(model, 1), expected)
 
 
-def test_any_number_of_threads_gives_the_same_bits():
-    model = packed({"hidden_size": 96, "num_key_value_heads": 2})
+@pytest.mark.parametrize("codebook", [("e8p", 2), ("trellis12", 2)], ids=str)
+def test_any_number_of_threads_gives_the_same_bits(codebook):
+    changes = {"hidden_size": 96, "intermediate_size": 112, "num_key_value_heads": 2}
+    model = packed(changes, codebook=codebook)
     one = steps(model, 1)
     for threads in (2, 3, 5):
         np.testing.assert_array_equal(steps(model, threads), one)

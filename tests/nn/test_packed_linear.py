@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packed_cases import CODEBOOKS, random_matrix
+from packed_cases import CODEBOOKS, TRELLISES, random_matrix
 
 from lrc.errors import FormatError
 from lrc.nn import packed
@@ -53,6 +53,19 @@ def test_any_shape(codebook, m, n, rank, count, row_scales):
     assert_product(PackedLinear(matrix), tokens((count, n)))
 
 
+@pytest.mark.parametrize("codebook", TRELLISES, ids=str)
+@given(
+    m=st.sampled_from([16, 48, 192, 576]),
+    n=st.integers(1, 40),
+    rank=st.sampled_from([0, 3]),
+    count=st.sampled_from([1, 2]),
+    row_scales=st.booleans(),
+)
+def test_any_shape_of_a_trellis(codebook, m, n, rank, count, row_scales):
+    matrix = random_matrix((m, n), codebook, rank=rank, row_scales=row_scales)
+    assert_product(PackedLinear(matrix), tokens((count, n)))
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_groups(count):
     matrix = random_matrix((10, 37), ("lloyd-max", 3), group_size=16)
@@ -83,8 +96,9 @@ def test_tiles_cover_all_rows():
     assert_product(layer, tokens((2, 16)))
 
 
-def test_decode_builds_nothing_dense(monkeypatch):
-    layer = PackedLinear(random_matrix((12, 24)))
+@pytest.mark.parametrize("codebook", [("e8p", 2), ("trellis12", 2)], ids=str)
+def test_decode_builds_nothing_dense(codebook, monkeypatch):
+    layer = PackedLinear(random_matrix((16, 24), codebook))
 
     def refuse(*_: object) -> None:
         raise AssertionError("decoded rows for a single token")
@@ -116,8 +130,9 @@ def test_make_linear_takes_a_packed_matrix():
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_embedding_rows(rank):
-    matrix = random_matrix((30, 24), ("lloyd-max", 8), rotation="none", rank=rank, group_size=8)
+@pytest.mark.parametrize(("codebook", "group"), [(("lloyd-max", 8), 8), (("trellis12", 4), 0)])
+def test_embedding_rows(codebook, group, rank):
+    matrix = random_matrix((48, 24), codebook, rotation="none", rank=rank, group_size=group)
     ids = np.array([[3, 29], [0, 3]])
     rows = PackedEmbedding(matrix).rows(ids)
     assert rows.shape == (2, 2, 24)

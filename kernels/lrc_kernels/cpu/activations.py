@@ -18,6 +18,7 @@ N              i8 (N,)    in blocks of 256, spread for lattice points: `spread_p
 8 N            f32        s, four times a group
 8.25 N         f32        s, once a group
 8.3125 N       f32        s times the group's sum of 128 h + l
+9 N            i16 (2 N)  128 h + l, each twice
 =============  =========  =====================================================================
 """
 
@@ -33,18 +34,20 @@ from lrc_kernels.simd import (
     splat_i32x16,
     store_f32,
     store_i8x64,
+    store_i32x16,
 )
 from lrc_kernels.simd_codes import spread_points, store_low_bytes, stride_2, stride_4
 from lrc_kernels.simd_dot import spread_words
 from lrc_kernels.simd_math import absolute, largest, max_f32, sum_i32, to_i32
 from lrc_kernels.simd_paths import path
+from lrc_kernels.simd_tiles import pair_words
 
 #: Inputs that share a scale.
 GROUP = 64
 #: Inputs are padded to a multiple of this.
 BLOCK = 256
 #: Bits of ``orders``: which forms beyond the plain one are wanted.
-LATTICE, BY_TWO, BY_FOUR = 1, 2, 4
+LATTICE, BY_TWO, BY_FOUR, TWICE = 1, 2, 4, 8
 
 #: From h to l, in N.
 LOW = 4
@@ -59,7 +62,19 @@ def padded(n: int) -> int:
 
 def size(n: int) -> int:
     """Bytes of the buffer for ``n`` inputs."""
-    return padded(n) * 9
+    return padded(n) * 13
+
+
+@njit(inline=True)
+def group_scales(act: int, width: int) -> int:
+    """Address of the f32 scales, one a group."""
+    return act + 2 * LOW * width + width // 4
+
+
+@njit(inline=True)
+def twice(act: int, width: int) -> int:
+    """Address of the inputs as two equal 16-bit numbers each."""
+    return act + 9 * width
 
 
 @njit(inline=True)
@@ -72,8 +87,11 @@ def _top(x: int) -> np.float32:
 
 
 @njit()
-def _split(x: int, inverse: np.float32, high: int, low: int) -> int:
-    """Write the pairs of 64 floats times ``inverse``; return their sum as integers."""
+def _split(x: int, inverse: np.float32, high: int, low: int, both: int) -> int:
+    """Write the pairs of 64 floats times ``inverse``; return their sum as integers.
+
+    ``both``: where to write them in one piece, twice; 0 for nowhere.
+    """
     scale, part = splat_f32x16(inverse), splat_f32x16(np.float32(1 / 128))
     seven = splat_i32x16(np.int32(7))
     total = splat_i32x16(np.int32(0))
@@ -83,6 +101,8 @@ def _split(x: int, inverse: np.float32, high: int, low: int) -> int:
         store_low_bytes(high + 16 * i, h)
         store_low_bytes(low + 16 * i, whole - (h << seven))
         total = total + whole
+        if both != 0:
+            store_i32x16(both + 64 * i, pair_words(whole))
     whole_sum: int = sum_i32(total)
     return whole_sum
 
@@ -105,18 +125,19 @@ def quantize(x: int, n: int, width: int, act: int, orders: int) -> np.float32:
     """
     total = np.float32(0)
     low = act + LOW * width
-    scales = act + 2 * LOW * width + width // 4
+    scales = group_scales(act, width)
     for g in range((n + 255) // 256 * 4):
         scale, weighted = np.float32(0), np.float32(0)
         at = act + 64 * g
+        both = twice(act, width) + 256 * g if orders & TWICE else 0
         if 64 * g < n:
             top = _top(x + 256 * g)
             scale = top / _LARGEST
             inverse = _LARGEST / top if scale > 0 else np.float32(0)
-            weighted = scale * np.float32(_split(x + 256 * g, inverse, at, low + 64 * g))
+            weighted = scale * np.float32(_split(x + 256 * g, inverse, at, low + 64 * g, both))
             total += weighted
         else:
-            _split(x, np.float32(0), at, low + 64 * g)
+            _split(x, np.float32(0), at, low + 64 * g, both)
         store_f32(scales + 4 * g, scale)
         store_f32(scales + width // 16 + 4 * g, weighted)
         if orders & LATTICE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrc_kernels.contract import KernelSet
-from lrc_kernels.cpu import e81b, hadamard, lattice, matvec, scalar
+from lrc_kernels.cpu import e81b, hadamard, lattice, matvec, scalar, trellis
 
 KERNELS = KernelSet(
     fwht=hadamard.fwht,
@@ -17,5 +17,7 @@ KERNELS = KernelSet(
     matvec_e8p=matvec.matvec_e8p,
     matvec_e8p_rvq3=matvec.matvec_e8p_rvq3,
     matvec_e8p_rvq4=matvec.matvec_e8p_rvq4,
+    decode_trellis=trellis.decode_trellis,
+    matvec_trellis=trellis.matvec_trellis,
     matvec_levels=matvec.matvec_levels,
 )

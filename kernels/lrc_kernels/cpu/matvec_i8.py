@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels.cpu import activations, dot_e8p, dot_levels, e8p_tables
+from lrc_kernels.cpu import activations, dot_e8p, dot_levels, dot_trellis, e8p_tables
 from lrc_kernels.cpu.activations import GROUP, LOW
 
 F32 = NDArray[np.float32]
@@ -51,7 +51,7 @@ def quantize(x: F32) -> Activations:
     buffer = np.zeros(activations.size(n), np.uint8)
     room = np.zeros(width, np.float32)
     room[:n] = x
-    every = activations.LATTICE | activations.BY_TWO | activations.BY_FOUR
+    every = activations.LATTICE | activations.BY_TWO | activations.BY_FOUR | activations.TWICE
     total = activations.quantize(room.ctypes.data, n, width, buffer.ctypes.data, every)
     return Activations(n, width, buffer, np.float32(total))
 
@@ -103,5 +103,22 @@ def matvec_uniform(
         bits, words.ctypes.data, m, x.n, 0, np.float32(1), np.float32((2**bits - 1) / 2),
         x.buffer.ctypes.data, x.width, x.total, address, groups, max(1, group_size // 64),
         one.ctypes.data, 0, work.ctypes.data, y.ctypes.data, 0, m,
+    )  # fmt: skip
+    return y
+
+
+def matvec_trellis(
+    words: NDArray[np.uint16], bits: int, state_bits: int, rows: int, x: Activations,
+    out: F32 | None = None,
+) -> F32:  # fmt: skip
+    """Bands of tiles u16 (a, ceil(n * rows / 256) * 16 * bits) times x: f32 (a * rows,)."""
+    dot_trellis.check_words(words, bits, state_bits, rows, x.n)
+    words = np.ascontiguousarray(words)
+    m = len(words) * rows
+    y = np.empty(m, np.float32) if out is None else out
+    one = np.ones(1, np.float32)
+    dot_trellis.trellis_rows(
+        words.ctypes.data, bits, state_bits, dot_trellis.FACTOR, rows, x.n,
+        x.buffer.ctypes.data, x.width, one.ctypes.data, 0, y.ctypes.data, 0, m,
     )  # fmt: skip
     return y

@@ -18,16 +18,18 @@ from lrc_kernels.cpu.dot_levels import (
     dense_rows,
     level_rows,
 )
+from lrc_kernels.cpu.dot_trellis import trellis_rows
 from lrc_kernels.cpu.turn import apply_signs, turn
 from lrc_kernels.simd import load_f32, store_f32
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
-# Kinds of Q: absent; E8P codes; scalar codes by 64; any scalar codes; dense f32.
-NONE, LATTICE, LEVELS, ANY_LEVELS, DENSE = 0, 1, 2, 3, 4
+# Kinds of Q: absent; E8P codes; scalar codes by 64; any scalar codes; dense f32; trellis tiles.
+NONE, LATTICE, LEVELS, ANY_LEVELS, DENSE, TRELLIS = 0, 1, 2, 3, 4, 5
 
-# Integers: shape, codes (BITS is the stage of a lattice code), scales, rotations, factors.
+# Integers: shape, codes (BITS is the stage of a lattice code; a trellis has its state bits in
+# SECOND, the code's multiplier in TABLE, the rows of a tile in REPEAT), scales, rotations, factors.
 KIND, ROWS, COLUMNS, CODES, SECOND, BITS, TABLE = 0, 1, 2, 3, 4, 5, 6
 HALVES, GROUPS, REPEAT, SCALES, SCALE_STEP = 7, 8, 9, 10, 11
 SIGNS_IN, SIGNS_OUT, BIAS, ORDERS, SHARED = 12, 13, 14, 15, 16
@@ -61,6 +63,19 @@ def prepare(
 
 
 @njit()
+def share(mats: I64, k: int, up: int, thread: int, threads: int) -> tuple[int, int]:
+    """Rows of matrix k that a thread multiplies: whole bands of a trellis, else whole 16s.
+
+    Where they do not divide evenly the first threads get more with ``up`` 1, the last with 0.
+    """
+    rows = mats[k, ROWS]
+    unit = mats[k, REPEAT] if mats[k, KIND] == TRELLIS else 16
+    parts, more = (rows + unit - 1) // unit, up * (threads - 1)
+    start = unit * ((parts * thread + more) // threads)
+    return start, min(rows, unit * ((parts * (thread + 1) + more) // threads))
+
+
+@njit()
 def multiply(
     mats: I64, nums: F32, k: int, z: int, act: int, width: int, x_sum: np.float32, tables: int,
     work: int, t: int, y: int, start: int, stop: int,
@@ -78,6 +93,9 @@ def multiply(
     elif kind == ANY_LEVELS:
         any_rows(mat[CODES], mat[BITS], mat[TABLE], n, mat[REPEAT], mat[GROUPS],
                  mat[SCALE_STEP], mat[SCALES], num[GAIN], z, y, start, stop)  # fmt: skip
+    elif kind == TRELLIS:
+        trellis_rows(mat[CODES], mat[BITS], mat[SECOND], np.int32(mat[TABLE]), mat[REPEAT], n, act,
+                     width, mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == DENSE:
         dense_rows(mat[CODES], n, z, y, start, stop)
     else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels._jit import kept_on_disk, njit, source_stamp
 from lrc_kernels.cpu.meet import meet
-from lrc_kernels.cpu.product import ROWS, SHARED, finish, multiply, prepare
+from lrc_kernels.cpu.product import SHARED, finish, multiply, prepare, share
 from lrc_kernels.cpu.token_parts import add_to, attend, gate_by_silu, normalise, rotate_pairs
 from lrc_kernels.simd import load_f32, store_f32
 
@@ -37,14 +37,6 @@ PER_LAYER = 7
 MEETINGS = 5
 
 
-@njit(inline=True)
-def _share(rows: int, thread: int, threads: int) -> tuple[int, int]:
-    """Rows of one thread, in whole 16s."""
-    parts = (rows + 15) // 16
-    start = 16 * (parts * thread // threads)
-    return start, min(rows, 16 * (parts * (thread + 1) // threads))
-
-
 @njit()
 def _site(
     mats: I64, nums: F32, first: int, count: int, x: int, room: I64, width: int, tables: int,
@@ -56,9 +48,10 @@ def _site(
         k = first + i
         if mats[k, SHARED] == 0:
             x_sum = prepare(mats, nums, k, x, room[Z], width, room[ACT], room[WORK])
-        start, stop = _share(mats[k, ROWS], thread, threads)
-        multiply(mats, nums, k, room[Z], room[ACT], width, x_sum, tables, room[WORK], room[T],
-                 outs[i], start, stop)  # fmt: skip
+        start, stop = share(mats, k, i % 2, thread, threads)
+        if start < stop:
+            multiply(mats, nums, k, room[Z], room[ACT], width, x_sum, tables, room[WORK], room[T],
+                     outs[i], start, stop)  # fmt: skip
 
 
 @njit()
