@@ -16,7 +16,7 @@ _SAMPLE_ROWS = 64
 #: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
 #: A trellis finds the best path of a whole tile: plain turns are all that pays.
-_TRELLIS_TURNS = 2
+_TRELLIS_TURNS = 1
 #: Turns after which the scales still move enough to be fitted again.
 _REFITS = 3
 
@@ -53,11 +53,13 @@ def search_scale(
 ) -> NDArray[np.float32]:
     """Stored scales of A times the multiple with the least loss on a sample of rows.
 
-    Cost: four roundings of at most 64 rows, or of one band of tiles.
+    Trellises keep the rule: their range was set under feedback, and rounding them takes long.
+    Cost: four roundings of at most 64 rows.
     """
     rule = stored_scale(problem, A)
-    count = min(max(_SAMPLE_ROWS, problem.quantizer.block_rows), len(A))
-    rows = np.unique(np.linspace(0, len(A) - 1, count).astype(int))
+    if problem.quantizer.block_rows > 1:
+        return rule
+    rows = np.unique(np.linspace(0, len(A) - 1, min(_SAMPLE_ROWS, len(A))).astype(int))
     sample = np.ascontiguousarray(A[rows])
     losses = []
     for multiple in _MULTIPLES:

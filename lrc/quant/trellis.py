@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrc.errors import SpecError
 from lrc.quant.base import F32, Codes
 from lrc_kernels.trellis_code import (
     TILE,
@@ -22,8 +23,8 @@ from lrc_kernels.trellis_code import (
     unpack_states,
 )
 
-#: What brings unit-RMS input to the best range of the code, by bits.
-_INPUT_SCALE = {2: 1.107, 3: 1.06, 4: 1.06}
+#: What brings unit-RMS input to the best range of the code under feedback, by bits.
+_INPUT_SCALE = {2: 1.107, 3: 1.04, 4: 1.03}
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,13 @@ class Trellis:
 
 
 def trellis_for(codebook: str, bits: int, rows: int) -> Trellis:
-    """The trellis ``codebook`` ("trellis12") in the tiles of a matrix of ``rows`` rows."""
+    """The trellis ``codebook`` ("trellis12") in the tiles of a matrix of ``rows`` rows.
+
+    Raises
+    ------
+    SpecError
+        If 16 does not divide ``rows``.
+    """
+    if tile_rows(rows) == 0:
+        raise SpecError(f"{codebook} needs a multiple of 16 rows, not {rows}; use a lattice")
     return Trellis(bits, int(codebook.removeprefix("trellis")), tile_rows(rows))

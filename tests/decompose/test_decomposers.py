@@ -220,11 +220,13 @@ def test_low_rank_alone_needs_a_rank(rank):
 
 
 def test_what_a_shape_cannot_take_is_noted():
-    found = decompose(np.ones((5, 13), F32), None, spec_for("ldlq"))
+    lattice = spec_for("ldlq", quant=QuantSpec("e8p"))
+    found = decompose(np.ones((5, 13), F32), None, lattice)
     assert "output side 5 is rotated in blocks of 1" in found.notes
     assert "input side 13 is rotated in blocks of 1" in found.notes
     assert "13 columns padded to 16 for the lattice" in found.notes
-    assert decompose(np.ones((8, 16), F32), None, spec_for("ldlq")).notes == ()
+    assert decompose(np.ones((8, 16), F32), None, lattice).notes == ()
+    assert decompose(np.ones((16, 16), F32), None, spec_for("ldlq")).notes == ()
 
 
 def test_derived_seeds_depend_on_every_part():

@@ -32,7 +32,7 @@ SPECS = st.builds(
     DecomposeSpec,
     quant=st.sampled_from(
         [
-            QuantSpec(),
+            QuantSpec("e8p"),
             QuantSpec("e8p-rvq3", 3),
             QuantSpec("uniform", 3, 5),
             QuantSpec("lloyd-max", 2),

@@ -1,5 +1,8 @@
 """Tiles of decoded rows are the rows of the packed matrix, for every codebook."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +14,21 @@ from lrc.formats.matrix import PackedMatrix
 from lrc.nn.decoded import decoded_rows
 from lrc.nn.packed import PackedLinear
 from lrc.quant import QUANTIZERS
+
+
+def test_the_first_use_may_come_from_two_threads():
+    """In a process of its own, since tables are built once: rows must not depend on who built."""
+    code = (
+        "import numpy as np, threading\n"
+        "from lrc_kernels.cpu import decode_rows as d\n"
+        "codes = np.random.default_rng(7).integers(0, 1 << 16, (64, 512), dtype=np.uint16)\n"
+        "one, outs = np.ones(1, np.float32), [np.empty((64, 4096), np.float32) for _ in 'abcd']\n"
+        "def work(out): d.decode_rows_lattice(codes, one, 4096, out)\n"
+        "threads = [threading.Thread(target=work, args=(out,)) for out in outs]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert all(np.array_equal(outs[0], out) for out in outs)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("codebook", sorted(QUANTIZERS), ids=str)

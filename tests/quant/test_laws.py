@@ -154,7 +154,7 @@ def test_all_zero_and_huge_rows_are_encoded(key):
 
 
 def test_unknown_codebook_is_refused():
-    spec = QuantSpec()
+    spec = QuantSpec("e8p")
     object.__setattr__(spec, "bits", 5)
     with pytest.raises(SpecError, match="'e8p' of 5 bits"):
         get_quantizer(spec)

@@ -154,7 +154,9 @@ def decode_rows_lattice(
             raise ValueError(f"second stage is {second.dtype} {second.shape}, not {codes.shape}")
         stage, address = (3 if second.dtype == np.uint8 else 4), second.ctypes.data
     scales = np.ascontiguousarray(scales)
+    # Two threads may both build the table the first time: each holds on to its own.
+    tables = _tables()
     _decode(
         codes.ctypes.data, address, stage, np.float32(1 / residual_scale), rows, n,
-        _tables().ctypes.data, scales.ctypes.data, 4 if len(scales) > 1 else 0, out.ctypes.data,
+        tables.ctypes.data, scales.ctypes.data, 4 if len(scales) > 1 else 0, out.ctypes.data,
     )  # fmt: skip

@@ -72,10 +72,10 @@ def matvec_lattice(
             raise ValueError(f"second stage is {second.dtype} {second.shape}, not {codes.shape}")
         stage, address = (3 if second.dtype == np.uint8 else 4), second.ctypes.data
     y = np.empty(m, np.float32) if out is None else out
-    one = np.ones(1, np.float32)
+    one, points = np.ones(1, np.float32), tables()
     dot_e8p.e8p_rows(
         codes.ctypes.data, address, stage, np.float32(1 / residual_scale), x.n,
-        x.buffer.ctypes.data, x.width, x.total, tables().ctypes.data, one.ctypes.data, 0,
+        x.buffer.ctypes.data, x.width, x.total, points.ctypes.data, one.ctypes.data, 0,
         y.ctypes.data, 0, m,
     )  # fmt: skip
     return y
