@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -121,6 +121,16 @@ def run(cases: list[Case], seconds: float, out: Path | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a", encoding="utf-8") as stream:
         _write(cases, seconds, stream)
+
+
+def append(records: Iterable[dict[str, Any]], out: Path | None) -> None:
+    """Write more records where :func:`run` wrote."""
+    for record in records:
+        if out is None:
+            print(json.dumps(record), flush=True)
+        else:
+            with out.open("a", encoding="utf-8") as stream:
+                print(json.dumps(record), file=stream)
 
 
 def _write(cases: list[Case], seconds: float, stream: TextIO) -> None:

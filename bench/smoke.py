@@ -3,13 +3,15 @@
     python bench/smoke.py [--seconds 0.5] [--out bench/results/smoke.jsonl]
 
 Each answer is compared with the plain NumPy kernels before it is timed. Nothing is asserted
-about speed; compare ratios on one machine, never times across machines.
+about speed; compare ratios on one machine, never times across machines. At last the scripts
+that measure quality run once, on a tiny model and a small matrix.
 """
 
 from __future__ import annotations
 
 import harness  # first: it pins the threads
 import numpy as np
+import smoke_scripts
 
 import lrc
 from lrc_kernels.backend import get_kernels
@@ -25,6 +27,7 @@ def cases() -> list[harness.Case]:
     x = rng.standard_normal(COLUMNS).astype(np.float32)
     dense = rng.standard_normal((ROWS, COLUMNS)).astype(np.float32)
     codes = rng.integers(0, 1 << 16, (ROWS, COLUMNS // 8)).astype(np.uint16)
+    tiles = codes.reshape(1, -1)
     small = dense[:64, :128]
     weights = float(ROWS * COLUMNS)
 
@@ -66,6 +69,20 @@ def cases() -> list[harness.Case]:
             "weight",
         ),
         harness.Case(
+            "matvec_trellis",
+            lambda: fast.matvec_trellis(tiles, 2, 12, ROWS, x),
+            close(plain.matvec_trellis(tiles, 2, 12, ROWS, x)),
+            weights,
+            "weight",
+        ),
+        harness.Case(
+            "decode_trellis",
+            lambda: fast.decode_trellis(tiles, 2, 12, ROWS, COLUMNS),
+            close(plain.decode_trellis(tiles, 2, 12, ROWS, COLUMNS)),
+            weights,
+            "weight",
+        ),
+        harness.Case(
             "decompose_64x128",
             lambda: lrc.decompose(small),
             lambda got: (
@@ -84,3 +101,4 @@ def cases() -> list[harness.Case]:
 if __name__ == "__main__":
     given = harness.options(__doc__)
     harness.run(cases(), given.seconds, given.out)
+    harness.append(smoke_scripts.records(), given.out)

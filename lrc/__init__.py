@@ -1,8 +1,8 @@
 """Compress large language models to 2-4 bits a weight on a CPU, and run them.
 
 Each matrix becomes ``W ~ Q + L R``: Q coarse, L and R of low rank. The verbs are
-:func:`compress`, :func:`load`, :func:`generate`, :func:`perplexity` and, for one matrix alone,
-:func:`decompose`; their parameters are the records of :mod:`lrc.spec`.
+:func:`compress`, :func:`load`, :func:`generate`, :func:`perplexity`, :func:`compare` and, for
+one matrix alone, :func:`decompose`; their parameters are the records of :mod:`lrc.spec`.
 
 Importing this package is cheap: each verb is imported when it is first used.
 """
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrc.allocate import allocate
     from lrc.compress import CompressReport, compress
     from lrc.decompose import Decomposition, decompose
     from lrc.errors import (
@@ -25,19 +26,30 @@ if TYPE_CHECKING:
         SpecError,
         UnsupportedModelError,
     )
-    from lrc.evaluate import Evaluation, perplexity, text_windows
+    from lrc.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
     from lrc.formats.export_hf import export_hf
     from lrc.formats.gguf_import import import_gguf
     from lrc.generate import generate
     from lrc.load import LoadedModel, load
+    from lrc.presets import preset
     from lrc.sampler import Sampler
-    from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
+    from lrc.spec import (
+        AllocationSpec,
+        CalibrationSpec,
+        CompressSpec,
+        DecomposeSpec,
+        LowRankSpec,
+        MatrixSpec,
+        QuantSpec,
+    )
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AllocationSpec": "lrc.spec",
     "CalibrationError": "lrc.errors",
     "CalibrationSpec": "lrc.spec",
+    "Comparison": "lrc.evaluate",
     "CompressReport": "lrc.compress",
     "CompressSpec": "lrc.spec",
     "DecomposeSpec": "lrc.spec",
@@ -47,11 +59,14 @@ _HOME = {
     "LoadedModel": "lrc.load",
     "LowRankSpec": "lrc.spec",
     "LrcError": "lrc.errors",
+    "MatrixSpec": "lrc.spec",
     "NumericalError": "lrc.errors",
     "QuantSpec": "lrc.spec",
     "Sampler": "lrc.sampler",
     "SpecError": "lrc.errors",
     "UnsupportedModelError": "lrc.errors",
+    "allocate": "lrc.allocate",
+    "compare": "lrc.evaluate",
     "compress": "lrc.compress",
     "decompose": "lrc.decompose",
     "export_hf": "lrc.formats.export_hf",
@@ -59,12 +74,15 @@ _HOME = {
     "import_gguf": "lrc.formats.gguf_import",
     "load": "lrc.load",
     "perplexity": "lrc.evaluate",
+    "preset": "lrc.presets",
     "text_windows": "lrc.evaluate",
 }
 
 __all__ = [
+    "AllocationSpec",
     "CalibrationError",
     "CalibrationSpec",
+    "Comparison",
     "CompressReport",
     "CompressSpec",
     "DecomposeSpec",
@@ -74,12 +92,15 @@ __all__ = [
     "LoadedModel",
     "LowRankSpec",
     "LrcError",
+    "MatrixSpec",
     "NumericalError",
     "QuantSpec",
     "Sampler",
     "SpecError",
     "UnsupportedModelError",
     "__version__",
+    "allocate",
+    "compare",
     "compress",
     "decompose",
     "export_hf",
@@ -87,6 +108,7 @@ __all__ = [
     "import_gguf",
     "load",
     "perplexity",
+    "preset",
     "text_windows",
 ]
 

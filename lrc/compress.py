@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -14,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc import __version__
+from lrc.allocate.api import allocate_in, forget
+from lrc.allocate.budget import check_budget
+from lrc.allocate.options import check_allocatable
 from lrc.blockwise import Job, run_blocks
 from lrc.calibrate.corpus import calibration_windows
-from lrc.errors import CalibrationError, FormatError
+from lrc.errors import CalibrationError, FormatError, SpecError
 from lrc.formats.atomic import atomic_directory, atomic_write_json, check_output
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.packed import (
@@ -28,18 +32,24 @@ from lrc.formats.packed import (
 )
 from lrc.journal import Journal, fingerprint, load_windows, save_windows
 from lrc.models import load_model
+from lrc.models.llama import LlamaModel
 from lrc.progress import SILENT, Progress
 from lrc.resources import peak_rss_bytes
-from lrc.spec import CompressSpec
+from lrc.spec import AllocationSpec, CompressSpec
 from lrc.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
 class CompressReport:
-    """What was written and how well it fits; ``matrices`` are the records of ``lrc.json``."""
+    """What was written and how well it fits; ``matrices`` are the records of ``lrc.json``.
+
+    ``spec`` holds what an allocation chose, and ``allocation`` its summary; None without one.
+    """
 
     path: Path
+    spec: CompressSpec
+    allocation: dict[str, Any] | None
     matrices: dict[str, dict[str, Any]]
     bits_per_weight_linear: float
     bits_per_weight_file: float
@@ -55,6 +65,7 @@ def compress(
     out: str | Path,
     spec: CompressSpec | None = None,
     *,
+    allocation: AllocationSpec | None = None,
     threads: int | None = None,
     progress: Progress = SILENT,
     windows: NDArray[np.integer] | None = None,
@@ -73,6 +84,9 @@ def compress(
         Must not exist; appears complete or not at all. An interrupted run leaves
         ``out.partial``, and the same call continues there.
     spec : CompressSpec, optional
+    allocation : AllocationSpec, optional
+        A budget: codebook, bits and rank of every matrix that the spec does not name are chosen
+        for it first.
     threads : int, optional
         All processors by default; never changes a byte.
     progress : Progress, optional
@@ -101,6 +115,10 @@ def compress(
     if not isinstance(checkpoint, Checkpoint):
         raise FormatError(f"{source} is compressed already; give the original model")
     model = load_model(checkpoint)
+    _check_names(model, spec)
+    if allocation is not None:
+        check_allocatable(spec.decompose)
+        check_budget(checkpoint, spec, allocation)
     check_output(out)
     tokenizer = Tokenizer.open(checkpoint.path)
     for name in spec.calibration.files:
@@ -109,6 +127,7 @@ def compress(
     job_name = fingerprint(
         checkpoint.digest(),
         json.dumps(spec.to_dict()),
+        json.dumps(allocation.to_dict() if allocation else None),
         __version__,
         b"" if windows is None else np.ascontiguousarray(windows, np.int64).tobytes(),
         *(Path(name).read_bytes() for name in spec.calibration.files),
@@ -122,15 +141,41 @@ def compress(
         if windows is None:
             windows = _windows(job, tokenizer, progress)
         _note_conditions(job, windows)
+        summary = None
+        if allocation is not None:
+            chosen = allocate_in(
+                folder, model, spec, allocation, windows, threads=count, progress=progress
+            )
+            job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
         run_blocks(job, windows, progress)
         for path in checkpoint.other_files():
             shutil.copyfile(path, folder / path.name)
-        atomic_write_json(folder / MANIFEST, _manifest(job, windows))
+        atomic_write_json(folder / MANIFEST, _manifest(job, windows, summary))
         _check_tokenizer(tokenizer, folder)
         journal.finish(folder)
+        forget(folder)
     for warning in journal.warnings:
         progress.note(warning)
-    return _report(out, journal, time.perf_counter() - began)
+    return _report(out, job, summary, time.perf_counter() - began)
+
+
+def _check_names(model: LlamaModel, spec: CompressSpec) -> None:
+    """Refuse parameters for matrices that the model does not have.
+
+    Raises
+    ------
+    SpecError
+        Naming them.
+    """
+    keys = [key for site in model.sites for key in site.linears]
+    known = {f"model.layers.{i}.{key}" for i in range(model.config.layers) for key in keys}
+    unknown = sorted(set(spec.matrices) - known)
+    if unknown:
+        raise SpecError(
+            f"the model has no matrix {', '.join(unknown)}; names look like "
+            f"model.layers.0.{keys[0]}, with layers 0 to {model.config.layers - 1} and "
+            f"{', '.join(keys)}"
+        )
 
 
 def _windows(job: Job, tokenizer: Tokenizer, progress: Progress) -> NDArray[np.integer]:
@@ -184,7 +229,9 @@ def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         raise FormatError(f"{folder}: eos, bos or chat template differ from the source's")
 
 
-def _manifest(job: Job, windows: NDArray[np.integer]) -> dict[str, Any]:
+def _manifest(
+    job: Job, windows: NDArray[np.integer], allocation: dict[str, Any] | None
+) -> dict[str, Any]:
     source, journal = job.source, job.journal
     if journal.dropped:
         journal.warnings.append(f"{journal.dropped} activations were not finite and left out")
@@ -193,6 +240,7 @@ def _manifest(job: Job, windows: NDArray[np.integer]) -> dict[str, Any]:
         "version": FORMAT_VERSION,
         "library": f"lrc-llm {__version__}",
         "spec": job.spec.to_dict(),
+        **({"allocation": allocation} if allocation else {}),
         "source": {
             "digest": source.digest(),
             "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
@@ -204,10 +252,14 @@ def _manifest(job: Job, windows: NDArray[np.integer]) -> dict[str, Any]:
     }
 
 
-def _report(out: Path, journal: Journal, seconds: float) -> CompressReport:
-    written = PackedCheckpoint.open(out)
+def _report(
+    out: Path, job: Job, allocation: dict[str, Any] | None, seconds: float
+) -> CompressReport:
+    written, journal = PackedCheckpoint.open(out), job.journal
     return CompressReport(
         path=out,
+        spec=job.spec,
+        allocation=allocation,
         matrices=journal.records,
         bits_per_weight_linear=written.report["bits_per_weight_linear"],
         bits_per_weight_file=written.report["bits_per_weight_file"],

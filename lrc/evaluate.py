@@ -1,52 +1,43 @@
-"""How well a model predicts a text, alone and against another model."""
+"""How well a model predicts a text: alone, against its original, against another compression."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.bootstrap import Interval, interval, resampled_means
 from lrc.errors import SpecError
 from lrc.progress import SILENT, Progress
-from lrc.threads import chunks, ordered_map, resolve_threads
+from lrc.scoring import SCORES, Predictor, Scores, score_windows
 from lrc.tokens import TokenIds, Tokenizer, token_windows
 
-if TYPE_CHECKING:
-    from lrc.nn.linear import Array
-
-SCORES = ("second-half", "all")
-
-#: Windows that run through the blocks together, on one thread.
-WINDOWS = 2
-#: Positions whose logits exist at the same time, for each model and thread.
-ROWS = 128
-
-
-class Predictor(Protocol):
-    """What evaluation needs of a model."""
-
-    def hidden(self, ids: NDArray[np.integer]) -> Array:
-        """Residual stream (B, T, d) of token ids (B, T)."""
-        ...
-
-    def head(self, h: Array) -> Array:
-        """Logits (..., vocab) of the residual stream (..., d)."""
-        ...
+__all__ = [
+    "SCORES",
+    "Comparison",
+    "Evaluation",
+    "Predictor",
+    "compare",
+    "comparison",
+    "evaluation",
+    "perplexity",
+    "text_windows",
+]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Averages over the scored tokens, with standard errors over windows.
+    """Averages over the scored tokens, with standard errors and intervals over windows.
 
     Losses are in nats. The standard errors treat windows as independent draws; with a single
     window they treat its tokens so, which is too optimistic. Fields about the other model are
     None when there is none: ``kl_divergence`` is KL(other || model), ``top1_agreement`` the
     share of tokens where both models' likeliest token is the same, ``against_perplexity`` the
-    other model's perplexity on the same tokens.
+    other model's perplexity on the same tokens, ``perplexity_ratio`` the model's perplexity
+    over it. The intervals hold 95 % by a paired bootstrap over windows (`lrc.bootstrap`); they
+    are None with a single window.
     """
 
     perplexity: float
@@ -57,6 +48,31 @@ class Evaluation:
     tokens: int
     against_perplexity: float | None = None
     against_perplexity_stderr: float | None = None
+    perplexity_ratio: float | None = None
+    perplexity_ratio_interval: Interval | None = None
+    kl_interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model a against model b on the same windows; differences are a - b, ratios a / b.
+
+    ``kl_difference`` is the difference of their divergences from a third model, None when
+    there is none. The intervals hold 95 % by a paired bootstrap over windows; they are None
+    with a single window. An interval that leaves out 0 (or 1, for the ratio) is a difference
+    that this text shows.
+    """
+
+    perplexity: float
+    other_perplexity: float
+    perplexity_difference: float
+    perplexity_difference_interval: Interval | None
+    perplexity_ratio: float
+    perplexity_ratio_interval: Interval | None
+    kl_difference: float | None
+    kl_difference_interval: Interval | None
+    windows: int
+    tokens: int
 
 
 def text_windows(tokenizer: Tokenizer, text: str, ctx: int, limit: int | None = None) -> TokenIds:
@@ -113,97 +129,62 @@ def perplexity(
     SpecError
         When ``windows`` is empty or too short, or ``score`` is unknown.
     """
-    if score not in SCORES:
-        raise SpecError(f"score {score!r} is unknown; use one of {', '.join(SCORES)}")
-    if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
-        raise SpecError(
-            f"windows of shape {windows.shape} cannot be scored; "
-            "give at least one window of at least 2 tokens"
-        )
-    first = windows.shape[1] // 2 if score == "second-half" else 1
-    job = partial(_score_windows, model, against, first)
-    parts = [windows[part] for part in chunks(len(windows), WINDOWS)]
-    results: list[NDArray[np.float64]] = []
-    with progress.bar("evaluating", len(windows), "window") as advance:
-        for result in ordered_map(job, parts, resolve_threads(threads)):
-            results.append(result)
-            advance(len(result))
-    return _summary(np.concatenate(results), against is not None)
+    made = score_windows([model], windows, score, against, threads=threads, progress=progress)
+    return evaluation(made[0])
 
 
-def _score_windows(
-    model: Predictor, against: Predictor | None, first: int, windows: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """Per-token figures of windows (B, ctx) whose targets start at position ``first``.
+def compare(
+    a: Predictor,
+    b: Predictor,
+    windows: NDArray[np.integer],
+    score: str = "second-half",
+    against: Predictor | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Which of two models predicts the windows better, and how sure that is.
 
-    Returns
-    -------
-    (B, tokens, 4) float64
-        Loss, other model's loss, KL(other || model), same top token; the last three are zero
-        without another model.
+    Two compressions of one model stumble over the same words, so their difference is known far
+    better than either perplexity: the bootstrap draws windows, not figures.
+
+    Parameters
+    ----------
+    a, b : Predictor
+        Models with the same tokenizer.
+    windows : (N, ctx) integers
+    score, threads, progress
+        As for :func:`perplexity`.
+    against : Predictor or None
+        The model that both were made from: adds the difference of the divergences from it.
+
+    Raises
+    ------
+    SpecError
+        As :func:`perplexity`.
+
+    Examples
+    --------
+    >>> import lrc
+    >>> a, b, original = (lrc.load(p).model for p in ("a", "b", "model"))  # doctest: +SKIP
+    >>> found = lrc.compare(a, b, windows, against=original)  # doctest: +SKIP
+    >>> found.kl_difference, found.kl_difference_interval  # doctest: +SKIP
+    (-0.013, (-0.017, -0.009))
     """
-    targets = windows[:, first:].reshape(-1)
-    h = _before_targets(model, windows, first)
-    other = None if against is None else _before_targets(against, windows, first)
-    figures = np.zeros((len(targets), 4))
-    for part in chunks(len(targets), ROWS):
-        p = _Prediction(model.head(h[part]))
-        figures[part, 0] = p.loss(targets[part])
-        if against is not None and other is not None:
-            q = _Prediction(against.head(other[part]))
-            figures[part, 1] = q.loss(targets[part])
-            figures[part, 3] = p.top == q.top
-            figures[part, 2] = _divergence(q, p)
-    return figures.reshape(len(windows), -1, 4)
+    made = score_windows([a, b], windows, score, against, threads=threads, progress=progress)
+    return comparison(*made)
 
 
-def _before_targets(model: Predictor, windows: NDArray[np.integer], first: int) -> Array:
-    """Residual stream one position before each target, (B * tokens, d)."""
-    h = model.hidden(windows)[:, first - 1 : -1]
-    return h.reshape(-1, h.shape[-1])
-
-
-class _Prediction:
-    """Next-token distributions of some rows.
-
-    ``logits`` (work) is shifted in place so that each row's maximum is 0; ``log_total`` is the
-    float64 logarithm of each row's sum of exponentials.
-    """
-
-    def __init__(self, logits: Array) -> None:
-        self.top = logits.argmax(axis=-1)
-        logits -= logits.max(axis=-1, keepdims=True)
-        self.logits = logits
-        self.log_total = np.log(np.exp(logits).sum(axis=-1, dtype=np.float64))
-
-    def loss(self, targets: NDArray[np.integer]) -> NDArray[np.float64]:
-        """-log p of each row's target, in nats."""
-        loss: NDArray[np.float64] = self.log_total - self.logits[np.arange(len(targets)), targets]
-        return loss
-
-
-def _divergence(q: _Prediction, p: _Prediction) -> NDArray[np.float64]:
-    """KL(q || p) of each row in nats; uses up the logits of both (work)."""
-    if q.logits.shape != p.logits.shape:
-        raise SpecError(
-            f"the models' vocabularies have {p.logits.shape[1]} and {q.logits.shape[1]} entries; "
-            "compare a model with the one it was made from"
-        )
-    difference = np.subtract(q.logits, p.logits, out=p.logits)
-    weights = np.exp(q.logits, out=q.logits)
-    mean = np.einsum("ij,ij->i", weights, difference, dtype=np.float64)
-    divergence: NDArray[np.float64] = mean * np.exp(-q.log_total) - q.log_total + p.log_total
-    return divergence
-
-
-def _summary(figures: NDArray[np.float64], compared: bool) -> Evaluation:
-    """Averages and standard errors of (windows, tokens, 4) figures."""
-    loss, other_loss, divergence, same = (figures[..., i] for i in range(4))
-    ppl, ppl_error = _exp_mean(loss)
-    tokens = int(loss.size)
-    if not compared:
+def evaluation(scores: Scores) -> Evaluation:
+    """Averages, standard errors and intervals of one model's scores."""
+    ppl, ppl_error = _exp_mean(scores.loss)
+    tokens = int(scores.loss.size)
+    other, divergence, same = scores.against_loss, scores.divergence, scores.same_top
+    if other is None or divergence is None or same is None:
         return Evaluation(ppl, ppl_error, None, None, None, tokens)
-    other_ppl, other_error = _exp_mean(other_loss)
+    other_ppl, other_error = _exp_mean(other)
+    excess = scores.loss - other
+    draws = resampled_means(np.stack([excess.mean(axis=1), divergence.mean(axis=1)], axis=1))
     return Evaluation(
         perplexity=ppl,
         perplexity_stderr=ppl_error,
@@ -213,13 +194,69 @@ def _summary(figures: NDArray[np.float64], compared: bool) -> Evaluation:
         tokens=tokens,
         against_perplexity=other_ppl,
         against_perplexity_stderr=other_error,
+        perplexity_ratio=_exp(excess.mean()),
+        perplexity_ratio_interval=_exp_interval(interval(draws[:, 0], len(excess))),
+        kl_interval=interval(draws[:, 1], len(excess)),
     )
+
+
+def comparison(a: Scores, b: Scores) -> Comparison:
+    """Differences of two models' scores on the same windows, with their intervals.
+
+    Raises
+    ------
+    SpecError
+        When the scores are not of the same windows.
+    """
+    if a.loss.shape != b.loss.shape:
+        raise SpecError(
+            f"scores of shapes {a.loss.shape} and {b.loss.shape} cannot be paired; "
+            "score both models on the same windows"
+        )
+    count = len(a.loss)
+    columns = [a.loss.mean(axis=1), b.loss.mean(axis=1)]
+    kl = None
+    if a.divergence is not None and b.divergence is not None:
+        kl = (a.divergence - b.divergence).mean(axis=1)
+        columns.append(kl)
+    draws = resampled_means(np.stack(columns, axis=1))
+    difference = (a.loss - b.loss).mean()
+    with np.errstate(over="ignore"):
+        ppl, other = np.exp(a.loss.mean()), np.exp(b.loss.mean())
+        drawn = _difference(np.exp(draws[:, 0]), np.exp(draws[:, 1]))
+    return Comparison(
+        perplexity=float(ppl),
+        other_perplexity=float(other),
+        perplexity_difference=float(_difference(ppl, other)),
+        perplexity_difference_interval=interval(drawn, count),
+        perplexity_ratio=_exp(difference),
+        perplexity_ratio_interval=_exp_interval(interval(draws[:, 0] - draws[:, 1], count)),
+        kl_difference=None if kl is None else float(kl.mean()),
+        kl_difference_interval=None if kl is None else interval(draws[:, 2], count),
+        windows=count,
+        tokens=int(a.loss.size),
+    )
+
+
+def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``a - b``, 0 where both are equally infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.where(a == b, 0.0, a - b)
+
+
+def _exp(x: float) -> float:
+    """exp(x), infinite where it overflows."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(x))
+
+
+def _exp_interval(ends: Interval | None) -> Interval | None:
+    return None if ends is None else (_exp(ends[0]), _exp(ends[1]))
 
 
 def _exp_mean(loss: NDArray[np.float64]) -> tuple[float, float]:
     """exp(mean) and its standard error by the delta method."""
-    with np.errstate(over="ignore"):
-        value = float(np.exp(loss.mean()))
+    value = _exp(loss.mean())
     return value, value * _stderr(loss)
 
 

@@ -103,9 +103,11 @@ def matrix_table(matrices: Mapping[str, Mapping[str, Any]]) -> str:
     Parameters
     ----------
     matrices
-        Records by matrix name; a field that a record lacks is shown as a dash.
+        Records by matrix name; a field that a record lacks is shown as a dash. The last column,
+        why a matrix's parameters were chosen, is there if any record says so.
     """
     header = ("matrix", "shape", "bits", "rank", "error", "damping", "warnings")
+    reasons = any(record.get("reason") for record in matrices.values())
     rows = [
         (
             name,
@@ -115,10 +117,23 @@ def matrix_table(matrices: Mapping[str, Mapping[str, Any]]) -> str:
             number(record.get("relative_error"), 3),
             number(record.get("damping"), 3),
             "; ".join((*record.get("warnings", ()), *record.get("notes", ()))) or MISSING,
+            *((record.get("reason") or MISSING,) if reasons else ()),
         )
         for name, record in matrices.items()
     ]
-    return table(header, rows)
+    return table((*header, "chosen") if reasons else header, rows)
+
+
+def allocation_line(summary: Mapping[str, Any]) -> str:
+    """What a budget bought: how many matrices at which width, and the KL predicted.
+
+    Examples
+    --------
+    >>> allocation_line({"counts": {"2 bits": 5, "3 bits": 1}, "predicted_kl": 0.25})
+    'chosen for the budget: 2 bits for 5, 3 bits for 1; predicted KL 0.25'
+    """
+    counts = ", ".join(f"{what} for {count}" for what, count in summary["counts"].items())
+    return f"chosen for the budget: {counts}; predicted KL {number(summary['predicted_kl'], 3)}"
 
 
 def json_ready(value: Any) -> Any:

@@ -11,10 +11,12 @@ from lrc.errors import SpecError
 ROTATIONS = ("none", "hadamard")
 STREAMS = ("mixed", "original")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
+#: The lattice of each width, which fits any shape and is quick to encode.
 CODEBOOKS_BY_BITS = {2: "e8p", 3: "e8p-rvq3", 4: "e8p-rvq4"}
 FIXED_BITS = {"e8p": 2, "e8p-rvq3": 3, "e8p-rvq4": 4}
 #: Bitshift trellises by the bits of a state, at 2 to 4 bits a weight.
 TRELLISES = tuple(f"trellis{state_bits}" for state_bits in range(8, 17))
+TRELLIS = "trellis12"
 
 
 def _require(condition: bool, message: str) -> None:
@@ -72,7 +74,7 @@ def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
 class QuantSpec(_Record):
     """How Q is coded: codebook, bits a weight and weights that share a scale (0: a whole row)."""
 
-    codebook: str = "e8p"
+    codebook: str = TRELLIS
     bits: int = 2
     group_size: int = 0
 
@@ -100,8 +102,8 @@ class QuantSpec(_Record):
 
     @classmethod
     def for_bits(cls, bits: int) -> Self:
-        """The default codebook of a width: lattice for 2 to 4 bits, scalar above."""
-        return cls.lattice(bits)
+        """The default codebook of a width: a trellis for 2 to 4 bits, scalar above."""
+        return cls(TRELLIS, bits) if 2 <= bits <= 4 else cls.lattice(bits)
 
     @classmethod
     def lattice(cls, bits: int) -> Self:

@@ -60,7 +60,7 @@ def test_every_public_name_resolves(name: str) -> None:
 
 def test_verbs_are_not_hidden_by_their_modules() -> None:
     # Importing a submodule sets an attribute of the package; a verb of the same name must win.
-    for verb in ("compress", "decompose", "generate", "load"):
+    for verb in ("allocate", "compress", "decompose", "generate", "load"):
         module = importlib.import_module(f"lrc.{verb}")
         assert getattr(lrc, verb) is getattr(module, verb)
 

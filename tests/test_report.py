@@ -83,6 +83,14 @@ def test_matrix_table_shows_notes_and_dashes() -> None:
     assert second.split() == ["b", *["-"] * 6]
 
 
+def test_matrix_table_says_why_where_a_record_does() -> None:
+    text = matrix_table({"a": {"reason": "3 bits: KL 0.02 at 2 bits"}, "b": {}})
+    header, _, first, second = text.split("\n")
+    assert header.split()[-1] == "chosen"
+    assert first.endswith("3 bits: KL 0.02 at 2 bits")
+    assert second.split() == ["b", *["-"] * 7]
+
+
 def test_everything_becomes_json() -> None:
     value = {
         "array scalar": np.float32(0.5),

@@ -16,10 +16,12 @@ from lrc.spec import (
     RECIPES,
     ROTATIONS,
     STREAMS,
+    AllocationSpec,
     CalibrationSpec,
     CompressSpec,
     DecomposeSpec,
     LowRankSpec,
+    MatrixSpec,
     QuantSpec,
 )
 
@@ -56,8 +58,16 @@ CALIBRATION = st.builds(
     mix=st.floats(0, 1),
 )
 TABLE_BITS = st.sampled_from([4, 5, 6, 7, 8, 16])
+ALLOCATION = st.builds(
+    AllocationSpec,
+    bits_per_weight=st.floats(0.1, 20),
+    passes=st.integers(1, 1000),
+    generations=st.integers(0, 100),
+) | st.builds(AllocationSpec, file_bytes=st.integers(1, 2**50))
+MATRIX = st.builds(MatrixSpec, quant=QUANT, low_rank=LOW_RANK, reason=st.text(max_size=9))
 COMPRESS = st.builds(
     CompressSpec,
+    matrices=st.dictionaries(st.text(max_size=9), MATRIX, max_size=2),
     decompose=DECOMPOSE,
     calibration=CALIBRATION,
     embed_bits=TABLE_BITS,
@@ -65,7 +75,7 @@ COMPRESS = st.builds(
 )
 
 
-@given(spec=st.one_of(COMPRESS, DECOMPOSE, CALIBRATION, QUANT, LOW_RANK))
+@given(spec=st.one_of(COMPRESS, DECOMPOSE, CALIBRATION, QUANT, LOW_RANK, MATRIX, ALLOCATION))
 def test_json_round_trip(spec):
     back = type(spec).from_dict(json.loads(json.dumps(spec.to_dict())))
     assert back == spec
@@ -189,7 +199,8 @@ def test_specs_are_frozen(spec):
 def test_default_codebook_of_a_width(bits):
     spec = QuantSpec.for_bits(bits)
     assert spec.bits == bits
-    assert spec.codebook == CODEBOOKS_BY_BITS.get(bits, "lloyd-max")
+    assert spec.codebook == ("trellis12" if bits <= 4 else "lloyd-max")
+    assert QuantSpec.lattice(bits).codebook == CODEBOOKS_BY_BITS.get(bits, "lloyd-max")
     assert get_quantizer(spec).bits == bits
 
 

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lrc.commands.spec_options import add_spec_options, spec_from_options
+from lrc.commands.spec_options import (
+    add_spec_options,
+    allocation_from_options,
+    byte_count,
+    spec_from_options,
+)
 from lrc.errors import SpecError
-from lrc.spec import CompressSpec, QuantSpec
+from lrc.presets import PRESETS, preset
+from lrc.spec import AllocationSpec, CompressSpec, QuantSpec
 
 
 def parse(*options: str) -> CompressSpec:
@@ -36,7 +42,7 @@ def test_every_option_reaches_its_field() -> None:
         *("--mix", "0.25", "--embed-bits", "6", "--head-bits", "16"),
     )
     solve, calibration = spec.decompose, spec.calibration
-    assert solve.quant == QuantSpec("e8p-rvq3", 3)
+    assert solve.quant == QuantSpec("trellis12", 3)
     assert (solve.low_rank.rank, solve.low_rank.factor_bits) == (7, 6)
     assert (solve.recipe, solve.rotation) == ("ldlq", "none")
     assert (solve.damping, solve.iterations, solve.seed) == (0.02, 9, 77)
@@ -71,7 +77,9 @@ def test_a_whole_spec_round_trips_through_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--bits", "4"), QuantSpec("e8p-rvq4", 4)),
+        (("--bits", "4"), QuantSpec("trellis12", 4)),
+        (("--bits", "3", "--preset", "fast"), QuantSpec("e8p-rvq3", 3)),
+        (("--bits", "4", "--preset", "best"), QuantSpec("trellis14", 4)),
         (("--bits", "6"), QuantSpec("lloyd-max", 6)),
         (("--codebook", "e8p-rvq3"), QuantSpec("e8p-rvq3", 3)),
         (("--codebook", "uniform", "--bits", "4"), QuantSpec("uniform", 4)),
@@ -89,7 +97,7 @@ def test_a_width_keeps_a_configured_scalar_codebook(tmp_path: Path) -> None:
     quant = {"codebook": "uniform", "bits": 4, "group_size": 32}
     path = config(tmp_path, {"decompose": {"quant": quant}})
     assert parse("--config", path, "--bits", "3").decompose.quant == QuantSpec("uniform", 3, 32)
-    assert parse("--config", path, "--codebook", "e8p").decompose.quant == QuantSpec()
+    assert parse("--config", path, "--codebook", "e8p").decompose.quant == QuantSpec("e8p")
 
 
 @pytest.mark.parametrize(
@@ -113,3 +121,71 @@ def test_a_rank_that_is_no_number_is_wrong_usage(capsys: pytest.CaptureFixture[s
         parse("--rank", "many")
     assert exit_info.value.code == 2
     assert "many" in capsys.readouterr().err
+
+
+def budget(*options: str) -> AllocationSpec | None:
+    parser = argparse.ArgumentParser()
+    add_spec_options(parser)
+    return allocation_from_options(parser.parse_args(list(options)))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("60MB", 60_000_000),
+        ("1.5 GB", 1_500_000_000),
+        ("900MiB", 900 * 2**20),
+        ("1kib", 1024),
+        ("2KB", 2000),
+        ("0.1GiB", 107374182),
+        ("12345", 12345),
+    ],
+)
+def test_sizes_have_units(text: str, count: int) -> None:
+    assert byte_count(text) == count
+    found = budget("--target-size", text)
+    assert found is not None
+    assert (found.file_bytes, found.bits_per_weight) == (count, 0)
+
+
+@pytest.mark.parametrize("text", ["many", "60TBx", "MB", "1e", "5 0MB", "nan", "1/0"])
+def test_a_size_that_is_none_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        budget("--target-size", text)
+    assert exit_info.value.code == 2
+    assert "60MB" in capsys.readouterr().err
+
+
+def test_both_targets_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        budget("--target-size", "1MB", "--target-bpw", "3")
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_presets_are_overridden_by_file_and_options(tmp_path: Path) -> None:
+    for name in PRESETS:
+        assert parse("--preset", name) == preset(name)
+    path = config(tmp_path, {"calibration": {"nsamples": 7}, "decompose": {"damping": 0.02}})
+    spec = parse("--preset", "balanced", "--config", path, "--damping", "0.03", "--bits", "3")
+    assert spec.decompose.quant == QuantSpec("trellis12", 3)
+    assert spec.calibration.nsamples == 7
+    assert spec.decompose.damping == 0.03
+
+
+def test_a_target_takes_the_balanced_preset_unless_told() -> None:
+    assert parse("--target-bpw", "2.5") == preset("balanced")
+    assert parse("--target-bpw", "2.5", "--preset", "fast") == preset("fast")
+    assert budget("--preset", "fast") is None
+    for name, values in PRESETS.items():
+        found = budget("--target-bpw", "2.5", "--preset", name)
+        assert found is not None
+        assert (found.bits_per_weight, found.passes) == (2.5, values.passes)
+        assert found.generations == 0
+    found = budget("--target-bpw", "2.5", "--preset", "best", "--generations", "2")
+    assert found is not None
+    assert found.generations == 2
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(SpecError, match="quick"):
+        preset("quick")

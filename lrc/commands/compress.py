@@ -14,8 +14,12 @@ from lrc.commands.base import (
     add_threads,
     add_verb,
 )
-from lrc.commands.spec_options import add_spec_options, spec_from_options
-from lrc.report import human_size, human_time, matrix_table, number
+from lrc.commands.spec_options import (
+    add_spec_options,
+    allocation_from_options,
+    spec_from_options,
+)
+from lrc.report import allocation_line, human_size, human_time, matrix_table, number
 
 
 def add(subparsers: SubParsers) -> None:
@@ -30,12 +34,17 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Compress, then show what every matrix became."""
-    spec = spec_from_options(args)
+    spec, allocation = spec_from_options(args), allocation_from_options(args)
     from lrc.compress import compress
 
     try:
         report = compress(
-            args.model, args.out, spec, threads=args.threads, progress=console.progress
+            args.model,
+            args.out,
+            spec,
+            allocation=allocation,
+            threads=args.threads,
+            progress=console.progress,
         )
     except KeyboardInterrupt:
         partial = args.out.with_name(f"{args.out.name}.partial")
@@ -48,6 +57,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         name: getattr(report, name)
         for name in (
             "matrices",
+            "allocation",
             "bits_per_weight_linear",
             "bits_per_weight_file",
             "file_bytes",
@@ -57,7 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         )
     }
     if args.json:
-        console.json({"out": str(args.out), "spec": spec.to_dict(), **record})
+        console.json({"out": str(args.out), "spec": report.spec.to_dict(), **record})
         return
     console.line(matrix_table(report.matrices))
     console.line("")
@@ -66,6 +76,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(report.bits_per_weight_linear)} bits per weight in the linear layers, "
         f"{number(report.bits_per_weight_file)} in the whole file"
     )
+    if report.allocation:
+        console.line(allocation_line(report.allocation))
     console.line(
         f"took {human_time(report.seconds)}, peak memory {human_size(report.peak_rss_bytes)}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ FIGURES = (
     "kl_stderr",
     "top1_agreement",
     "tokens",
+    "perplexity_ratio",
+    "perplexity_ratio_interval",
+    "kl_interval",
 )
 
 
@@ -32,7 +36,8 @@ def add(subparsers: SubParsers) -> None:
         "--against",
         type=Path,
         metavar="ORIGINAL",
-        help="model to compare predictions with: adds KL divergence and top-1 agreement",
+        help="model to compare predictions with: adds the ratio of perplexities, KL divergence and "
+        "top-1 agreement, with 95 %% intervals by a paired bootstrap over windows",
     )
     parser.add_argument("--ctx", type=int, default=512, metavar="N", help="tokens of a window")
     parser.add_argument(
@@ -85,7 +90,14 @@ def evaluation_table(record: dict[str, Any]) -> str:
     """One line a figure."""
     rows = [
         ("perplexity", with_error(record["perplexity"], record["perplexity_stderr"])),
-        ("KL divergence", with_error(record["kl_divergence"], record["kl_stderr"])),
+        (
+            "perplexity / original's",
+            number(record["perplexity_ratio"]) + _ends(record["perplexity_ratio_interval"]),
+        ),
+        (
+            "KL divergence",
+            with_error(record["kl_divergence"], record["kl_stderr"]) + _ends(record["kl_interval"]),
+        ),
         ("top-1 agreement", number(record["top1_agreement"])),
         ("tokens scored", str(record["tokens"])),
         ("bits per weight, linear layers", number(record["bits_per_weight_linear"])),
@@ -93,6 +105,11 @@ def evaluation_table(record: dict[str, Any]) -> str:
         ("size", human_size(record["file_bytes"])),
     ]
     return table(("", "value"), rows)
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    """`` [low, high]``, or nothing where there is no interval."""
+    return "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
 
 
 def _text(path: Path | None) -> str:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lrc.commands.base import Console, SubParsers, add_json, add_model, add_verb
-from lrc.report import human_size, matrix_table, number
+from lrc.report import allocation_line, human_size, matrix_table, number
 
 
 def add(subparsers: SubParsers) -> None:
@@ -38,3 +38,5 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(totals['bits_per_weight_linear'])} bits per weight in the linear layers, "
         f"{number(totals['bits_per_weight_file'])} in the whole file"
     )
+    if record.get("allocation"):
+        console.line(allocation_line(record["allocation"]))

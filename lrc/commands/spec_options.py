@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from lrc.errors import SpecError
+from lrc.presets import DEFAULT, PRESETS, get_preset, preset
 from lrc.spec import (
     FIXED_BITS,
     RECIPES,
     ROTATIONS,
     STREAMS,
     TRELLISES,
+    AllocationSpec,
     CompressSpec,
     QuantSpec,
 )
@@ -30,6 +33,21 @@ def rank_or_auto(text: str) -> int | Literal["auto"]:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a whole number") from None
 
 
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def byte_count(text: str) -> int:
+    """Parse ``--target-size``: a number with KB, MB, GB, KiB, MiB or GiB, or plain bytes."""
+    number = text.strip().upper()
+    unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if number.endswith(u)), "")
+    try:
+        return int(Fraction(number.removesuffix(unit).strip()) * _UNITS.get(unit, 1))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; write it like 60MB, 1.5GB or 900MiB"
+        ) from None
+
+
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
     """Add every option that decides the bytes of the result.
 
@@ -37,6 +55,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     """
     default = CompressSpec()
     solve, calib = default.decompose, default.calibration
+    _add_budget_options(parser)
     matrix = parser.add_argument_group("each matrix")
     matrix.add_argument(
         "--bits", type=int, help=f"bits a weight of Q (default: {solve.quant.bits})"
@@ -100,8 +119,37 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(path: Path) -> CompressSpec:
-    """Read a :meth:`CompressSpec.to_dict` JSON file; anything left out keeps its default.
+def _add_budget_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how good, how large")
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help=f"defaults of other options, by how long they take (with a target: {DEFAULT})",
+    )
+    target = group.add_mutually_exclusive_group()
+    target.add_argument(
+        "--target-bpw",
+        type=float,
+        metavar="X",
+        help="choose codebook, bits and rank of every matrix for at most X stored bits a weight "
+        "in the linear layers",
+    )
+    target.add_argument(
+        "--target-size",
+        type=byte_count,
+        metavar="SIZE",
+        help="the same for weight files of at most SIZE, such as 60MB, embedding and head included",
+    )
+    group.add_argument(
+        "--generations",
+        type=int,
+        metavar="N",
+        help="rounds of search end to end after the first answer to a target (default: 0)",
+    )
+
+
+def read_config(path: Path, base: CompressSpec | None = None) -> CompressSpec:
+    """Read a :meth:`CompressSpec.to_dict` JSON file; anything left out is as in ``base``.
 
     Raises
     ------
@@ -115,20 +163,70 @@ def read_config(path: Path) -> CompressSpec:
     if not isinstance(values, dict):
         raise SpecError(f"{path} must hold a JSON object, not {type(values).__name__}")
     try:
-        return CompressSpec.from_dict(values)
+        return CompressSpec.from_dict(_merged((base or CompressSpec()).to_dict(), values))
     except TypeError as error:
         raise SpecError(f"{path} holds a value of the wrong type: {error}") from None
 
 
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, dictionaries merged key by key."""
+    both = {
+        key: _merged(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in over.items()
+    }
+    return {**base, **both}
+
+
+def allocation_from_options(args: argparse.Namespace) -> AllocationSpec | None:
+    """The budget that was given, or None.
+
+    Raises
+    ------
+    SpecError
+        The options contradict each other.
+    """
+    given = args.target_bpw is not None or args.target_size is not None
+    for name in ("bits", "codebook", "group_size"):
+        if given and getattr(args, name) is not None:
+            raise SpecError(
+                f"--{name.replace('_', '-')} and a target contradict each other: "
+                "the target chooses it; leave one of them out"
+            )
+    if not given:
+        if args.generations is not None:
+            raise SpecError("--generations needs --target-bpw or --target-size")
+        return None
+    named = get_preset(args.preset or DEFAULT)
+    return AllocationSpec(
+        bits_per_weight=args.target_bpw or 0.0,
+        file_bytes=args.target_size or 0,
+        passes=named.passes,
+        heldout_windows=named.heldout_windows,
+        generations=args.generations or 0,
+    )
+
+
+def _base(args: argparse.Namespace) -> CompressSpec:
+    """What is overridden by ``--config`` and options: a preset, or the plain defaults."""
+    if args.preset is not None:
+        return preset(args.preset)
+    targeted = args.target_bpw is not None or args.target_size is not None
+    return preset(DEFAULT) if targeted else CompressSpec()
+
+
 def spec_from_options(args: argparse.Namespace) -> CompressSpec:
-    """Defaults, overridden by ``--config``, overridden by the options that were given.
+    """A preset, overridden by ``--config``, overridden by the options that were given.
 
     Raises
     ------
     SpecError
         The values, or their combination, are not allowed.
     """
-    base = read_config(args.config) if args.config is not None else CompressSpec()
+    base = _base(args)
+    if args.config is not None:
+        base = read_config(args.config, base)
     decompose = base.decompose
     spec: CompressSpec = _replace(
         base,
@@ -163,12 +261,20 @@ def _replace(record: Any, **given: Any) -> Any:
 def _quant(
     base: QuantSpec, codebook: str | None, bits: int | None, group_size: int | None
 ) -> QuantSpec:
-    """Let a width alone pick its lattice, unless the configured codebook is scalar."""
+    """Let a width alone stay in the configured family, as far as that has it."""
     if codebook is None:
-        keep = bits is None or bits == base.bits or base.codebook not in FIXED_BITS
-        codebook = base.codebook if keep else QuantSpec.for_bits(bits or base.bits).codebook
+        codebook = _codebook(base.codebook, bits or base.bits)
     if bits is None:
         bits = FIXED_BITS.get(codebook, base.bits)
     if group_size is None:
         group_size = 0 if codebook in (*FIXED_BITS, *TRELLISES) else base.group_size
     return QuantSpec(codebook=codebook, bits=bits, group_size=group_size)
+
+
+def _codebook(name: str, bits: int) -> str:
+    """The codebook of ``bits`` in the family of ``name``; the default where it has none."""
+    if name in FIXED_BITS:
+        return QuantSpec.lattice(bits).codebook
+    if name in TRELLISES and not 2 <= bits <= 4:
+        return QuantSpec.for_bits(bits).codebook
+    return name

@@ -48,13 +48,14 @@ class Problem:
     @property
     def energy(self) -> float:
         """tr(T H T^T)."""
-        return proxy_loss(self.target, self.metric.H)
+        return proxy_loss(self.target, self.metric.H, self.threads)
 
     def error(self, residual: NDArray[np.float32], energy: float) -> float:
         """sqrt(tr(E H E^T) / energy) of E = ``residual``; 0 for a zero target."""
         if energy <= 0:
             return 0.0
-        return float(np.sqrt(max(proxy_loss(residual, self.metric.H), 0.0) / energy))
+        loss = proxy_loss(residual, self.metric.H, self.threads)
+        return float(np.sqrt(max(loss, 0.0) / energy))
 
 
 @dataclass(frozen=True)

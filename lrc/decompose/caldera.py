@@ -113,6 +113,7 @@ def _fit(problem: Problem, A: NDArray[np.float32], rank: int, warm: Pair | None)
         iterations=problem.spec.inner_iterations,
         warm=warm,
         seed=problem.spec.seed,
+        threads=problem.threads,
     )
 
 

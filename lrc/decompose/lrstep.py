@@ -14,7 +14,7 @@ from lrc.linalg.lowrank import (
     solve_right,
     top_output_eigenvectors,
 )
-from lrc.linalg.norms import proxy_loss
+from lrc.linalg.norms import proxy_loss, times_metric
 from lrc.quant.factors import quantize_factor
 
 
@@ -54,6 +54,7 @@ def fit_factors(
     iterations: int,
     warm: Pair | None = None,
     seed: int,
+    threads: int = 1,
 ) -> Pair:
     """Quantized L, R with the least loss seen while solving for each in turn.
 
@@ -74,7 +75,7 @@ def fit_factors(
     Law: the loss is never above that of ``warm``. Cost 2 m n^2 for A H, then
     O(r n (m + n)) an iteration. Source: CALDERA, arXiv 2405.18886 (LPLR).
     """
-    G = A @ H
+    G = times_metric(A, H, threads)
     energy = float(np.einsum("ij,ij->", G, A, dtype=np.float64))
     starts = [rank_constrained_regression(A, H, rank, seed=seed).R]
     best: Pair | None = None

@@ -46,6 +46,7 @@ def low_rank_only(problem: Problem) -> Solution:
         low_rank.factor_bits,
         iterations=problem.spec.inner_iterations,
         seed=problem.spec.seed,
+        threads=problem.threads,
     )
     error = problem.error(problem.target - pair.product(), problem.energy)
     notes = (f"rank {rank}: {low_rank.rank} exceeds the smaller side",) * (rank < low_rank.rank)

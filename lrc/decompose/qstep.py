@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.decompose.base import Problem
-from lrc.linalg.norms import proxy_loss
+from lrc.linalg.norms import proxy_loss, times_metric
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 
@@ -125,7 +125,7 @@ def _refit_scale(
     scale: NDArray[np.float32],
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """Multiply all scales by <A H, Q> / <Q H, Q>, if that still helps after float16 storage."""
-    QH = rounded.values @ H
+    QH = times_metric(rounded.values, H, problem.threads)
     energy = float(np.einsum("ij,ij->", QH, rounded.values, dtype=np.float64))
     if energy <= 0:
         return rounded, scale

@@ -6,7 +6,8 @@ and
 ``lrc.json``
     ``format`` "lrc"; ``version`` 1; ``library``; ``spec`` (every parameter); ``source``
     (``digest`` sha256 of config and weights, ``parameters``); ``files`` (names of the safetensors
-    files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``.
+    files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``;
+    where bits were chosen for a budget, ``allocation`` (the budget, what came of it).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...
@@ -14,7 +15,8 @@ and
 
 A record names the matrix's ``file``, ``shape`` [m, n], ``codebook``, ``bits``, ``group_size``,
 ``rotation``, ``rank``, ``factor_bits`` and the measured ``bits_per_weight``,
-``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``. Tensors of the matrix
+``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, and the ``reason`` of
+a matrix whose parameters are its own. Tensors of the matrix
 ``NAME`` (checkpoint key, with ``.weight``), all little-endian:
 
 =================== ======== ===================== ===========================================
@@ -275,9 +277,8 @@ class PackedCheckpoint:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights on disk, with the manifest."""
-        files = [self.path / name for name in (*self.report["files"], MANIFEST)]
-        return sum(f.stat().st_size for f in files)
+        """Bytes of the weight files on disk, as of a dense checkpoint: JSON is not counted."""
+        return sum((self.path / name).stat().st_size for name in self.report["files"])
 
 
 def open_model_files(path: str | Path) -> Checkpoint | PackedCheckpoint:

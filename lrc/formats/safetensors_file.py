@@ -210,6 +210,23 @@ def write_order(specs: Mapping[str, TensorSpec]) -> tuple[str, ...]:
     return tuple(sorted(specs, key=lambda name: (-_BITS[specs[name].dtype], name)))
 
 
+def _header(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:
+    """The JSON of a file, padded so that the tensors begin aligned."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    at = 0
+    for name in write_order(specs):
+        spec, end = specs[name], at + specs[name].nbytes
+        header[name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-(len(text) + 8) % _ALIGNMENT)
+
+
+def file_size(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> int:
+    """Bytes of the file that :func:`stream_safetensors` writes, header included."""
+    return 8 + len(_header(specs, metadata)) + sum(spec.nbytes for spec in specs.values())
+
+
 def stream_safetensors(
     path: Path,
     specs: Mapping[str, TensorSpec],
@@ -230,14 +247,7 @@ def stream_safetensors(
         Strings for ``__metadata__``.
     """
     order = write_order(specs)
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    at = 0
-    for name in order:
-        spec, end = specs[name], at + specs[name].nbytes
-        header[name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    text = _header(specs, metadata)
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name, array in zip(order, arrays, strict=True):

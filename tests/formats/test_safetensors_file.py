@@ -17,6 +17,7 @@ from lrc.errors import FormatError
 from lrc.formats.safetensors_file import (
     SafetensorsFile,
     TensorSpec,
+    file_size,
     stream_safetensors,
     write_safetensors,
 )
@@ -60,6 +61,8 @@ def test_the_package_reads_what_we_write(
     for name, array in tensors.items():
         np.testing.assert_array_equal(theirs[name], array, strict=True)
     assert SafetensorsFile(path).metadata == metadata
+    specs = {name: TensorSpec.of(array) for name, array in tensors.items()}
+    assert path.stat().st_size == file_size(specs, metadata)
 
 
 @per_call_directory

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from tiny import tokenizer
 from tiny_llama import tiny_model
 
-import lrc.evaluate
+import lrc.scoring
 from lrc.errors import CalibrationError, SpecError
 from lrc.evaluate import perplexity, text_windows
 from lrc.tokens import Tokenizer
@@ -65,7 +65,7 @@ def test_figures_are_their_definitions(score, first):
 
 def test_many_rows_are_scored_in_parts(monkeypatch):
     whole = perplexity(table(5), WINDOWS, against=table(6))
-    monkeypatch.setattr(lrc.evaluate, "ROWS", 4)
+    monkeypatch.setattr(lrc.scoring, "ROWS", 4)
     parts = perplexity(table(5), WINDOWS, against=table(6))
     assert parts == whole
 

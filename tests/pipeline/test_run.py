@@ -24,6 +24,9 @@ EVAL_KEYS = [
     "kl_stderr",
     "top1_agreement",
     "tokens",
+    "perplexity_ratio",
+    "perplexity_ratio_interval",
+    "kl_interval",
     "bits_per_weight_linear",
     "bits_per_weight_file",
     "file_bytes",
@@ -39,12 +42,29 @@ def test_eval_json_has_exactly_the_promised_keys(
     assert record["kl_divergence"] > 0
     assert 0 <= record["top1_agreement"] <= 1
     assert record["tokens"] == 4 * 32
+    low, high = record["perplexity_ratio_interval"]
+    assert low <= record["perplexity_ratio"] <= high
+    low, high = record["kl_interval"]
+    assert 0 < low <= record["kl_divergence"] <= high
+
+
+def test_eval_table_shows_intervals_where_there_are_some(
+    lrc: Lrc, model: Path, packed: Path, text: Path
+) -> None:
+    options = ("--text", text, "--against", model, "--ctx", 64, "--quiet", "--windows")
+    lines = lrc("eval", packed, *options, 3).check().out.splitlines()
+    shown = [line for line in lines if line.startswith(("perplexity / original's", "KL"))]
+    assert len(shown) == 2
+    assert all(line.endswith("]") for line in shown)
+    assert "]" not in lrc("eval", packed, *options, 1).check().out
 
 
 def test_a_model_against_itself_has_no_divergence(lrc: Lrc, model: Path, text: Path) -> None:
     record = lrc("eval", model, "--text", text, "--against", model, *SMALL).check().json
     assert record["kl_divergence"] == pytest.approx(0, abs=1e-6)
     assert record["top1_agreement"] == 1
+    assert record["perplexity_ratio"] == 1
+    assert record["perplexity_ratio_interval"] == [1, 1]
     assert record["bits_per_weight_linear"] == 32
     assert record["file_bytes"] == (model / "model.safetensors").stat().st_size
 
@@ -54,6 +74,8 @@ def test_without_an_original_divergence_is_null(lrc: Lrc, model: Path, text: Pat
     assert record["kl_divergence"] is None
     assert record["kl_stderr"] is None
     assert record["top1_agreement"] is None
+    assert record["perplexity_ratio"] is record["perplexity_ratio_interval"] is None
+    assert record["kl_interval"] is None
     # Random weights know nothing: they cannot be much better than chance over 258 tokens.
     assert record["perplexity"] > 100
 

@@ -1,0 +1,220 @@
+"""The whole way from a model and a budget to parameters for every matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.allocate.budget import Budgeted, Picks, check_budget
+from lrc.allocate.endtoend import divergences
+from lrc.allocate.evolve import evolve
+from lrc.allocate.levels import LevelStore
+from lrc.allocate.options import check_allocatable
+from lrc.allocate.sensitivity import measure
+from lrc.allocate.survey import Study, Tables, split_windows, survey, survey_tables
+from lrc.calibrate.corpus import calibration_windows
+from lrc.decompose.api import derive_seed
+from lrc.errors import FormatError
+from lrc.formats.atomic import atomic_write_json
+from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.packed import open_model_files
+from lrc.models import load_model
+from lrc.models.llama import LlamaModel
+from lrc.progress import SILENT, Progress
+from lrc.spec import AllocationSpec, CompressSpec
+from lrc.threads import resolve_threads, single_threaded_blas
+from lrc.tokens import Tokenizer
+
+#: What fitting each matrix to the compressed prefix, with its own solver, leaves of the KL of
+#: the survey's levels put together, which know nothing of each other.
+REPAIR = 0.6
+
+_LEVELS, _RESULT = "unfinished-levels", "unfinished-allocation.json"
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """``spec`` with every matrix chosen, and a ``summary`` of plain values for the report."""
+
+    spec: CompressSpec
+    summary: dict[str, Any]
+
+
+def allocate(
+    source: str | Path,
+    spec: CompressSpec | None = None,
+    *,
+    target_bpw: float | None = None,
+    target_bytes: int | None = None,
+    generations: int = 0,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+    windows: NDArray[np.integer] | None = None,
+) -> CompressSpec:
+    """Choose codebook, bits, rank and factor bits of every matrix for a budget.
+
+    Parameters
+    ----------
+    source : path
+        A dense Hugging Face directory with safetensors weights.
+    spec : CompressSpec, optional
+        What is not chosen; its codebook names the family, its ``matrices`` stay as they are.
+    target_bpw : float, optional
+        Most stored bits of the linear layers over their weights.
+    target_bytes : int, optional
+        Most bytes of the weight files, with embedding and head chosen too. Give one of the two.
+    generations : int
+        Of the search end to end after the first answer.
+    threads : int, optional
+        All processors by default; never changes the result.
+    progress : Progress, optional
+    windows : integers (N, T), optional
+        Calibration tokens to use instead of the spec's files or self-written text.
+
+    Returns
+    -------
+    CompressSpec
+        For :func:`lrc.compress`.
+
+    Raises
+    ------
+    SpecError
+        If the budget is below the least possible size, which the message names.
+    LrcError
+        For other bad input.
+
+    Notes
+    -----
+    Writes about 1.2 bytes a weight to a temporary folder. ``lrc.compress`` with an
+    ``allocation`` does the same, and can be interrupted.
+    """
+    spec = spec or CompressSpec()
+    allocation = AllocationSpec(
+        bits_per_weight=target_bpw or 0.0, file_bytes=target_bytes or 0, generations=generations
+    )
+    checkpoint = open_model_files(source)
+    if not isinstance(checkpoint, Checkpoint):
+        raise FormatError(f"{source} is compressed already; give the original model")
+    model = load_model(checkpoint)
+    count = resolve_threads(threads)
+    with single_threaded_blas(), tempfile.TemporaryDirectory(prefix="lrc-allocate-") as folder:
+        if windows is None:
+            windows = calibration_windows(
+                spec.calibration,
+                Tokenizer.open(checkpoint.path),
+                model,
+                seed=spec.decompose.seed,
+                threads=count,
+                progress=progress,
+            )
+            model.release()
+        return allocate_in(
+            Path(folder), model, spec, allocation, windows, threads=count, progress=progress
+        ).spec
+
+
+def allocate_in(
+    folder: Path,
+    model: LlamaModel,
+    spec: CompressSpec,
+    allocation: AllocationSpec,
+    windows: NDArray[np.integer],
+    *,
+    threads: int,
+    progress: Progress,
+) -> Allocation:
+    """Do the work of :func:`allocate` in ``folder``, where an interrupted call goes on.
+
+    ``model`` reads from a dense checkpoint. :func:`forget` removes what is left in the folder.
+    """
+    result = folder / _RESULT
+    if result.is_file():
+        kept = json.loads(result.read_bytes())
+        return Allocation(CompressSpec.from_dict(kept["spec"]), kept["summary"])
+    check_allocatable(spec.decompose)
+    source = model.source
+    if not isinstance(source, Checkpoint):
+        raise FormatError("an allocation needs the original model")
+    surveyed, heldout = split_windows(windows, allocation)
+    study = Study(
+        source=source,
+        model=model,
+        spec=spec,
+        allocation=allocation,
+        surveyed=surveyed,
+        heldout=heldout,
+        threads=threads,
+        store=LevelStore(folder / _LEVELS),
+        tables=Tables(source),
+        progress=progress,
+    )
+    check_budget(source, spec, allocation)
+    options = survey(study)
+    tables = survey_tables(study) if allocation.file_bytes else {}
+    measured = measure(study, options, tables)
+    problem = Budgeted(source, spec, allocation, options, tables, measured)
+    found = _chosen(study, problem)
+    atomic_write_json(result, {"spec": found.spec.to_dict(), "summary": found.summary})
+    study.store.remove()
+    return found
+
+
+def forget(folder: Path) -> None:
+    """Remove what an allocation keeps in ``folder``."""
+    (folder / _RESULT).unlink(missing_ok=True)
+    LevelStore(folder / _LEVELS).remove()
+
+
+def _chosen(study: Study, problem: Budgeted) -> Allocation:
+    """Solve, search, measure the answer and say what was done."""
+    picks = problem.solve()
+    allocation = study.allocation
+    tried: tuple[float, ...] = ()
+
+    quiet = dataclasses.replace(study, progress=SILENT)
+
+    def judge(several: list[Picks]) -> list[float]:
+        return divergences(quiet, [problem.to_trial(p) for p in several], "end to end")
+
+    if allocation.generations:
+        with study.progress.bar("search", allocation.generations, "generation") as advance:
+            evolved = evolve(
+                problem.items(),
+                picks,
+                problem.fits,
+                judge,
+                generations=allocation.generations,
+                offspring=allocation.offspring,
+                seed=derive_seed(study.spec.decompose.seed, "allocation"),
+                advance=advance,
+            )
+        picks, tried = evolved.picks, evolved.fitness
+    together = tried[-1] if tried else judge([picks])[0]
+    items = problem.items()
+    spec = problem.to_spec(picks)
+    return Allocation(spec, {
+        "target": dataclasses.asdict(allocation),
+        "size": problem.size(picks),
+        "predicted_kl": together * repair(spec),
+        "surveyed_kl": together,
+        "additive_kl": sum(items[name][pick].loss for name, pick in sorted(picks.items())),
+        "measured_by": problem.measured.group,
+        "search": list(tried),
+        "counts": dict(sorted(Counter(str(problem.options[n][picks[n]]) for n in problem.options)
+                              .items())),
+        "embed_bits": spec.embed_bits,
+        "head_bits": spec.head_bits,
+    })  # fmt: skip
+
+
+def repair(spec: CompressSpec) -> float:
+    """What is expected to be left of the KL of surveyed levels in the compressed model."""
+    return REPAIR if spec.calibration.streams == "mixed" else 1.0

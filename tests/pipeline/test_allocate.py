@@ -1,0 +1,256 @@
+"""A budget of bits or bytes: kept to the byte, spent where it helps, resumed, explained."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+import lrc.cli as cli
+from lrc.allocate import allocate
+from lrc.allocate.sizes import linear_bytes, weight_file_bytes, weights_of
+from lrc.compress import compress
+from lrc.errors import SpecError
+from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.packed import PackedCheckpoint
+from lrc.progress import Advance, SilentProgress
+from lrc.spec import CompressSpec, LowRankSpec, MatrixSpec, QuantSpec
+
+Lrc = Callable[..., Any]
+# The lattice: quick, and it fits every shape of the tiny model.
+QUICK = ("--preset", "fast", "--nsamples", "6", "--seqlen", "64", "--iterations", "2")
+COMMON = (*QUICK, "--threads", "1", "--quiet")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+    }
+
+
+@pytest.fixture(scope="module")
+def budgeted(model: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("budgeted") / "model"
+    command = ["compress", model, "-o", out, "--calib", text, "--target-bpw", 3.1, *COMMON]
+    assert cli.main([str(part) for part in command]) == 0
+    return out
+
+
+def written_spec(folder: Path) -> CompressSpec:
+    return CompressSpec.from_dict(json.loads((folder / "lrc.json").read_bytes())["spec"])
+
+
+@pytest.mark.parametrize(
+    ("untied", "options"),
+    [
+        (False, ("--bits", 2, "--rank", 0)),
+        (True, ("--bits", 3, "--rank", 0, "--embed-bits", 5, "--head-bits", 16)),
+        (False, ("--recipe", "low-rank", "--rank", 5, "--factor-bits", 16)),
+        (False, ("--rank", 7, "--factor-bits", 5, "--rotation", "none", "--embed-bits", 16)),
+        (False, ("--codebook", "trellis12", "--bits", 3, "--rank", 0)),
+        (False, ("--codebook", "lloyd-max", "--bits", 5, "--group-size", 24, "--recipe", "ldlq")),
+    ],
+    ids=str,
+)
+def test_sizes_are_known_before_to_the_byte(
+    lrc: Lrc, text: Path, tmp_path: Path, untied: bool, options: tuple[object, ...]
+) -> None:
+    source = tiny.write_model(tmp_path / "source", tie_word_embeddings=not untied, seed=907)
+    out = tmp_path / "out"
+    common = ("--nsamples", 3, "--seqlen", 32, "--iterations", 1, "--threads", 1, "--quiet")
+    lrc("compress", source, "-o", out, "--calib", text, *common, *options).check()
+    spec, dense = written_spec(out), Checkpoint.open(source)
+    shown = lrc("inspect", out, "--json").check().json
+    assert weight_file_bytes(dense, spec) == shown["file_bytes"]
+    assert shown["file_bytes"] == sum(f.stat().st_size for f in out.glob("*.safetensors"))
+    stored = linear_bytes(dense, spec)
+    assert 8 * stored / weights_of(dense) == pytest.approx(shown["bits_per_weight_linear"])
+
+
+def test_a_rate_is_kept_and_spent(lrc: Lrc, model: Path, budgeted: Path) -> None:
+    report = PackedCheckpoint.open(budgeted).report
+    assert report["bits_per_weight_linear"] <= 3.1
+    assert report["bits_per_weight_linear"] > 2.9
+    assert 8 * report["allocation"]["size"] / weights_of(Checkpoint.open(model)) == pytest.approx(
+        report["bits_per_weight_linear"]
+    )
+    linear = [r for name, r in report["matrices"].items() if name.endswith("_proj.weight")]
+    assert {record["bits"] for record in linear} > {2}
+    assert all("KL" in record["reason"] for record in linear)
+    assert report["allocation"]["predicted_kl"] > 0
+    assert report["spec"]["embed_bits"] == 8
+
+
+def test_the_choice_is_shown(lrc: Lrc, budgeted: Path, packed: Path) -> None:
+    said = lrc("inspect", budgeted).check().out
+    assert "chosen for the budget: " in said
+    assert "predicted KL" in said
+    assert "bits: KL" in said
+    plain = lrc("inspect", packed).check().out
+    assert "chosen" not in plain
+
+
+def test_a_size_is_kept_with_its_tables(lrc: Lrc, model: Path, text: Path, tmp_path: Path) -> None:
+    spec = CompressSpec.from_dict(
+        {"decompose": {"low_rank": {"rank": 0}}, "embed_bits": 6, "head_bits": 6}
+    )
+    target = weight_file_bytes(Checkpoint.open(model), spec) + 700
+    out = tmp_path / "out"
+    record = (
+        lrc("compress", model, "-o", out, "--calib", text, "--target-size", f"{target / 1000}kB",
+            "--rank", 0, "--json", *COMMON)
+        .check()
+        .json
+    )  # fmt: skip
+    assert record["file_bytes"] <= target
+    assert record["file_bytes"] > 0.95 * target
+    assert record["allocation"]["size"] == record["file_bytes"]
+    assert record["spec"]["embed_bits"] in (4, 5, 6, 8)
+    assert record["spec"]["embed_bits"] == record["spec"]["head_bits"]
+    assert record["spec"] == written_spec(out).to_dict() | {
+        "calibration": record["spec"]["calibration"]
+    }
+
+
+def test_a_search_keeps_the_budget_and_helps(
+    lrc: Lrc, model: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--target-bpw", 2.9, "--generations", 3, "--calib", text)
+    lrc("compress", model, "-o", out, *options, *COMMON).check()
+    summary = PackedCheckpoint.open(out).report["allocation"]
+    search = summary["search"]
+    assert len(search) == 4
+    assert (np.diff(search) <= 0).all()
+    assert summary["surveyed_kl"] == search[-1]
+    assert PackedCheckpoint.open(out).report["bits_per_weight_linear"] <= 2.9
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--target-size", "1KB"), "least possible is "),
+        (("--target-bpw", "1.9"), "least possible is 2."),
+        (("--target-bpw", "2.5", "--bits", "3"), "--bits and a target contradict"),
+        (("--target-size", "1MB", "--codebook", "e8p"), "--codebook and a target contradict"),
+        (("--generations", "3"), "needs --target"),
+        (("--target-bpw", "-2"), "exactly one"),
+        (("--target-bpw", "3", "--recipe", "low-rank", "--rank", "4"), "low-rank stores no Q"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    lrc: Lrc, model: Path, text: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    outcome = lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *COMMON, *options)
+    assert outcome.code == 1
+    assert said in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_least_size_named_is_possible(
+    lrc: Lrc, model: Path, text: Path, tmp_path: Path
+) -> None:
+    command = ("compress", model, "-o", tmp_path / "out", "--calib", text, *COMMON)
+    err = lrc(*command, "--target-size", 1).err
+    least = int(err.split("least possible is ")[1].split()[0])
+    assert lrc(*command, "--target-size", least - 1).code == 1
+    lrc(*command, "--target-size", least).check()
+    assert PackedCheckpoint.open(tmp_path / "out").nbytes == least
+
+
+class Interrupting(SilentProgress):
+    """Presses Ctrl-C when bars have moved ``ticks`` times in all."""
+
+    def __init__(self, ticks: int) -> None:
+        self.left = ticks
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        def advance(n: int = 1) -> None:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+        yield advance
+
+
+# 14 matrices of the survey, 3 steps of the sensitivities, then the compression.
+@pytest.mark.parametrize("ticks", [3, 9, 16, 20, 27])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    budgeted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ticks: int,
+) -> None:
+    out = tmp_path / "out"
+    command = ("compress", model, "-o", out, "--calib", text, "--target-bpw", "3.1", *COMMON)
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "SILENT", Interrupting(ticks))
+        assert lrc(*command).code == 130
+    lrc(*command).check()
+    assert digests(out) == digests(budgeted)
+
+
+def test_threads_do_not_change_the_bytes(
+    lrc: Lrc, model: Path, text: Path, budgeted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--calib", text, "--target-bpw", "3.1", *COMMON, "--threads", 2)
+    lrc("compress", model, "-o", out, *options).check()
+    assert digests(out) == digests(budgeted)
+
+
+@pytest.fixture(scope="module")
+def windows() -> np.ndarray[Any, np.dtype[np.int64]]:
+    ids = np.frombuffer(tiny.TEXT.encode(), np.uint8).astype(np.int64)
+    return ids[: 6 * 64].reshape(6, 64)
+
+
+def test_the_library_chooses_what_the_command_does(
+    model: Path, windows: np.ndarray[Any, np.dtype[np.int64]], tmp_path: Path
+) -> None:
+    spec = CompressSpec()
+    chosen = allocate(model, spec, target_bpw=3.1, windows=windows, threads=1)
+    assert len(chosen.matrices) == 14
+    assert dataclasses.replace(chosen, matrices={}) == spec
+    # Straight into a compression, which writes exactly what was counted.
+    report = compress(model, tmp_path / "out", chosen, windows=windows, threads=1)
+    counted = 8 * linear_bytes(Checkpoint.open(model), chosen) / weights_of(Checkpoint.open(model))
+    assert report.bits_per_weight_linear == pytest.approx(counted)
+    assert counted <= 3.1
+    assert report.allocation is None
+
+
+def test_a_matrix_that_the_spec_names_stays(
+    model: Path, windows: np.ndarray[Any, np.dtype[np.int64]]
+) -> None:
+    name = "model.layers.0.mlp.down_proj"
+    own = MatrixSpec(QuantSpec("lloyd-max", 6), LowRankSpec(0), "by hand")
+    spec = CompressSpec(matrices={name: own})
+    chosen = allocate(model, spec, target_bpw=3.5, windows=windows, threads=1)
+    assert chosen.matrices[name] == own
+    assert len(chosen.matrices) == 14
+    assert linear_bytes(Checkpoint.open(model), chosen) * 8 <= 3.5 * weights_of(
+        Checkpoint.open(model)
+    )
+
+
+def test_names_that_the_model_lacks_are_refused(
+    model: Path, windows: np.ndarray[Any, np.dtype[np.int64]], tmp_path: Path
+) -> None:
+    spec = CompressSpec(matrices={"model.layers.9.mlp.up_proj": MatrixSpec()})
+    with pytest.raises(SpecError, match=r"no matrix model\.layers\.9\.mlp\.up_proj"):
+        compress(model, tmp_path / "out", spec, windows=windows)
+    assert not list(tmp_path.iterdir())
