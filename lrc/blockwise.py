@@ -104,7 +104,7 @@ def _shell(job: Job, windows: NDArray[np.integer]) -> Streams:
     parts = window_chunks(windows)
 
     def start(rows: Callable[[NDArray[np.integer]], NDArray[np.float32]]) -> Stream:
-        return Stream.start(tuple(ordered_map(rows, parts, job.threads)))
+        return Stream.start(ordered_map(rows, parts, job.threads))
 
     original = start(job.model.embed) if job.two_streams or job.original_only else None
     if job.original_only:

@@ -94,7 +94,7 @@ def survey(study: Study) -> dict[str, tuple[Option, ...]]:
     """
     model, threads = study.model, study.threads
     parts = window_chunks(study.surveyed)
-    stream = Stream.start(tuple(ordered_map(model.embed, parts, threads)))
+    stream = Stream.start(ordered_map(model.embed, parts, threads))
     options: dict[str, tuple[Option, ...]] = {}
     total = model.config.layers * sum(len(site.linears) for site in model.sites)
     with study.progress.bar("survey", total, "matrix") as advance:

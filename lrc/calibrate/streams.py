@@ -6,6 +6,7 @@ site; nothing else is kept, and only one block of each model is in memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,35 +22,40 @@ Array = NDArray[np.float32]
 CHUNK_TOKENS = 2048
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stream:
-    """Activations of one model between two sites.
+    """Activations of one model between two sites; it moves on in place, chunk by chunk.
 
     ``hidden`` and ``inputs`` hold one float32 array (b, T, n) a chunk. Memory: 4 bytes a token
-    and channel, for the residual stream and the site's input.
+    and channel, for the residual stream and the site's input; a chunk's old arrays are let go
+    as its new ones come.
     """
 
-    hidden: tuple[Array, ...]
-    inputs: tuple[Array, ...]
+    hidden: list[Array]
+    inputs: list[Array]
 
     @classmethod
-    def start(cls, hidden: tuple[Array, ...]) -> Stream:
+    def start(cls, hidden: Iterable[Array]) -> Stream:
         """A stream at the entrance of the first block."""
-        return cls(hidden, ())
+        return cls(list(hidden), [])
 
     def enter(self, block: LlamaBlock, threads: int) -> Stream:
-        """Inputs of the block's first site."""
-        return Stream(self.hidden, tuple(ordered_map(block.enter, self.hidden, threads)))
+        """Move to the block's first site; returns itself."""
+        self.inputs = []
+        self.inputs.extend(ordered_map(block.enter, self.hidden, threads))
+        return self
 
     def step(self, block: LlamaBlock, site_index: int, threads: int) -> Stream:
-        """Through the linears of one site, to the next."""
+        """Move through the linears of one site, to the next; returns itself."""
         positions = np.arange(self.hidden[0].shape[1])
 
-        def work(pair: tuple[Array, Array]) -> tuple[Array, Array]:
-            return block.step(site_index, *pair, positions)
+        def work(chunk: int) -> tuple[Array, Array]:
+            return block.step(site_index, self.hidden[chunk], self.inputs[chunk], positions)
 
-        moved = list(ordered_map(work, zip(self.hidden, self.inputs, strict=True), threads))
-        return Stream(tuple(h for h, _ in moved), tuple(x for _, x in moved))
+        count = len(self.hidden)
+        for chunk, moved in enumerate(ordered_map(work, range(count), threads)):
+            self.hidden[chunk], self.inputs[chunk] = moved
+        return self
 
 
 def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:

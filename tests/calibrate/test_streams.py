@@ -84,7 +84,7 @@ def test_tokens_that_are_not_finite_are_counted(model, parts):
     hidden = [model.embed(p).copy() for p in parts]
     hidden[1][0, 7, 3] = np.inf
     clean, broken = Stream.start(()), Stream.start(tuple(hidden))
-    assert clean.inputs == ()
+    assert clean.inputs == []
     stream = Stream(broken.hidden, broken.hidden)
     moment = site_moment(stream, None, 1)
     assert (moment.rows, moment.dropped) == (59, 1)
