@@ -57,7 +57,8 @@ class Job:
     @property
     def two_streams(self) -> bool:
         """Whether the original's inputs enter the target beside the compressed prefix's."""
-        return not self.original_only and self.spec.calibration.mix > 0.0
+        calibration = self.spec.calibration
+        return not self.original_only and (calibration.mix > 0.0 or calibration.repair > 0.0)
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,11 @@ def _block(
     tensors = _uncompressed(job.source, prefix)
     streams = _enter(streams, dense, job.threads)
     for site_index, site in enumerate(dense.sites):
-        moment = site_moment(streams.student, streams.original, job.threads)
+        repairs = site.writes and job.spec.calibration.repair > 0.0
+        moment = site_moment(streams.student, streams.original, job.threads, behind=repairs)
         job.journal.dropped += moment.dropped
         cross = moment.cross() if streams.original else None
-        H = moment.matrix()
+        H, behind = moment.matrix(), moment.behind()
         del moment
         metric = metric_for(
             H,
@@ -149,9 +151,9 @@ def _block(
             block_size=_least_block(job, prefix, site.linears),
         )
         del H, cross
-        mix = job.spec.calibration.mix if streams.original else 0.0
         at_once = _at_once(job, prefix, site.linears)
-        fitted = _fitted(job, prefix, site.linears, metric, mix)
+        fitted = _fitted(job, prefix, site.linears, metric, behind)
+        del behind
         metric = metric.without_target()
         solve = _solver(job, prefix, metric, fitted, at_once)
         # Matrices of a site are independent: side by side where there are several, and one
@@ -184,13 +186,21 @@ def _at_once(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
 
 
 def _fitted(
-    job: Job, prefix: str, keys: tuple[str, ...], metric: SiteMetric, mix: float
+    job: Job,
+    prefix: str,
+    keys: tuple[str, ...],
+    metric: SiteMetric,
+    behind: NDArray[np.float64] | None,
 ) -> dict[str, NDArray[np.float32] | None]:
     """What each linear of a site is fitted to; then the metric's target can be let go."""
+    calibration = job.spec.calibration
+    correction = None
+    if behind is not None:
+        correction = metric.correction(behind) * np.float32(calibration.repair)
 
     def one(key: str) -> NDArray[np.float32] | None:
         weight = job.source.linear(f"{prefix}{key}.weight", check_finite=True)
-        return fitted_columns(weight, metric, mix)
+        return fitted_columns(weight, metric, calibration.mix, correction)
 
     return dict(zip(keys, ordered_map(one, keys, job.threads), strict=True))
 

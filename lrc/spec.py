@@ -186,7 +186,9 @@ class CalibrationSpec(_Record):
 
     ``files`` empty means text that the model writes itself. ``nsamples`` windows of ``seqlen``
     tokens. ``mix`` is the share of the original model's inputs in the regression target
-    (0 ignores them); ``streams="original"`` takes moments of the original model alone.
+    (0 ignores them), ``repair`` the share of what the residual stream has lost that layers
+    writing to it are asked to make up; ``streams="original"`` takes moments of the original
+    model alone.
     """
 
     files: tuple[str, ...] = ()
@@ -194,6 +196,7 @@ class CalibrationSpec(_Record):
     seqlen: int = 512
     streams: str = "mixed"
     mix: float = 0.4
+    repair: float = 0.5
 
     def __post_init__(self) -> None:
         _require(self.nsamples >= 1, f"nsamples={self.nsamples} must be at least 1")
@@ -203,6 +206,7 @@ class CalibrationSpec(_Record):
             f"streams {self.streams!r} is unknown; use one of {', '.join(STREAMS)}",
         )
         _require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
+        _require(0 <= self.repair <= 1, f"repair={self.repair} must lie in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ CALIBRATION = st.builds(
     seqlen=st.integers(2, 10**6),
     streams=st.sampled_from(STREAMS),
     mix=st.floats(0, 1),
+    repair=st.floats(0, 1),
 )
 TABLE_BITS = st.sampled_from([4, 5, 6, 7, 8, 16])
 ALLOCATION = st.builds(
@@ -176,6 +177,7 @@ def test_whole_numbers_stand_for_fractions():
         (CalibrationSpec, {"streams": "both"}, "streams 'both' is unknown"),
         (CalibrationSpec, {"mix": 1.5}, "mix=1.5"),
         (CalibrationSpec, {"mix": float("nan")}, "mix=nan"),
+        (CalibrationSpec, {"repair": -0.1}, "repair=-0.1"),
         (CompressSpec, {"embed_bits": 3}, "embed_bits=3"),
         (CompressSpec, {"head_bits": 9}, "head_bits=9"),
     ],

@@ -64,19 +64,28 @@ def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
     return [windows[part] for part in chunks(len(windows), size)]
 
 
-def site_moment(student: Stream, original: Stream | None, threads: int) -> SecondMoment:
+def site_moment(
+    student: Stream, original: Stream | None, threads: int, *, behind: bool = False
+) -> SecondMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
-    Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
+    ``behind``: and that of the difference of their residual streams, for a site that writes
+    there. Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
     """
-    n = student.inputs[0].shape[-1]
-    moment = SecondMoment(n, cross=original is not None)
-    pairs = zip(student.inputs, original.inputs if original else student.inputs, strict=True)
+    n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
+    behind = behind and original is not None
+    moment = SecondMoment(n, cross=original is not None, behind=d if behind else 0)
 
-    def work(pair: tuple[Array, Array]) -> ChunkMoment:
-        z, x = (a.reshape(-1, n) for a in pair)
-        return chunk_moment(z, x if original is not None else None)
+    def work(chunk: int) -> ChunkMoment:
+        z = student.inputs[chunk].reshape(-1, n)
+        if original is None:
+            return chunk_moment(z)
+        x = original.inputs[chunk].reshape(-1, n)
+        if not behind:
+            return chunk_moment(z, x)
+        difference = (original.hidden[chunk] - student.hidden[chunk]).reshape(-1, d)
+        return chunk_moment(z, x, difference)
 
-    for part in ordered_map(work, pairs, threads):
+    for part in ordered_map(work, range(len(student.inputs)), threads):
         moment.add(part)
     return moment

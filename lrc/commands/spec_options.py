@@ -106,6 +106,12 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"share of the original's inputs in the target (default: {calib.mix})",
     )
+    calibration.add_argument(
+        "--repair",
+        type=float,
+        help="share of what the residual stream has lost that is asked back of layers writing "
+        f"to it (default: {calib.repair})",
+    )
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
         "--embed-bits", type=int, help=f"bits of the embeddings (default: {default.embed_bits})"
@@ -247,6 +253,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
             seqlen=args.seqlen,
             streams=args.streams,
             mix=args.mix,
+            repair=args.repair,
         ),
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,

@@ -156,12 +156,20 @@ def decompose_at_site(
 
 
 def fitted_columns(
-    W: NDArray[np.float32], metric: SiteMetric, mix: float
+    W: NDArray[np.float32],
+    metric: SiteMetric,
+    mix: float,
+    correction: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32] | None:
-    """The regression target of W with its columns rotated, or None: W itself is fitted."""
-    if metric.cross is None or mix == 0.0:
+    """The regression target of W with its columns rotated, or None: W itself is fitted.
+
+    ``correction`` (m, n), in the same basis, is added.
+    """
+    if metric.cross is None or (mix == 0.0 and correction is None):
         return None
-    return metric.target(rotate_columns(W, metric.signs).astype(np.float32, copy=False), mix)
+    columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    target = metric.target(columns, mix)
+    return target if correction is None else target + correction
 
 
 def derive_seed(seed: int, *names: str) -> int:

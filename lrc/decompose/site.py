@@ -15,9 +15,11 @@ from lrc.linalg.factor import (
     feedback_matrix,
     schur_complement,
 )
-from lrc.linalg.incoherence import random_signs, rotate_both, symmetrise
-from lrc.linalg.target import regression_target
+from lrc.linalg.incoherence import random_signs, rotate_both, rotate_columns, symmetrise
+from lrc.linalg.target import regression_target, residual_correction
 
+#: Share of diag(H) that a correction of the residual stream is damped with.
+_CORRECTION_RIDGE = 0.1
 #: The regression target always needs some damping.
 _LEAST_TARGET_DAMPING = 1e-3
 
@@ -30,7 +32,8 @@ class SiteMetric:
     its damping. ``feedback`` float32 (n, n) drives LDLQ, ``block_size`` columns at a time.
     ``cross`` is the damped E[x z^T] in the same basis, and ``target_factor`` the Cholesky
     factor of the H damped alike; both are None with one stream. ``signs`` float32 (n,), None
-    without rotation. ``damping`` and ``retries`` go to the report.
+    without rotation. ``scale`` is what H was divided by. ``damping`` and ``retries`` go to the
+    report.
     """
 
     H: NDArray[np.float32]
@@ -39,6 +42,7 @@ class SiteMetric:
     feedback: NDArray[np.float32]
     cross: NDArray[np.float64] | None
     signs: NDArray[np.float32] | None
+    scale: float
     damping: float
     retries: int
     block_size: int
@@ -48,6 +52,12 @@ class SiteMetric:
         if self.cross is None or self.target_factor is None or mix == 0.0:
             return W
         return regression_target(W, self.cross, self.target_factor, mix)
+
+    def correction(self, D: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What the site's layer can add to its outputs to close a gap d, from D = E[d z^T]."""
+        return residual_correction(
+            rotate_columns(D / self.scale, self.signs), self.H, _CORRECTION_RIDGE
+        )
 
     def without_target(self) -> SiteMetric:
         """The metric once all targets are known: at n = 11008, two gigabytes less."""
@@ -143,6 +153,7 @@ def site_metric(
         feedback=feedback_matrix(factored.cholesky, block_size),
         cross=work_cross,
         signs=signs,
+        scale=scale,
         damping=damping + factored.ridge,
         retries=factored.retries,
         block_size=block_size,

@@ -20,18 +20,25 @@ from lrc.linalg.incoherence import symmetrise
 class ChunkMoment:
     """Unnormalised moments of one chunk.
 
-    ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``rows`` counts the finite
-    rows that entered, ``dropped`` those that did not.
+    ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``behind`` D^T Z (d, n) or
+    None; ``rows`` counts the finite rows that entered, ``dropped`` those that did not.
     """
 
     second: NDArray[np.float32]
     cross: NDArray[np.float32] | None
+    behind: NDArray[np.float32] | None
     rows: int
     dropped: int
 
 
-def chunk_moment(z: NDArray[np.float32], x: NDArray[np.float32] | None = None) -> ChunkMoment:
+def chunk_moment(
+    z: NDArray[np.float32],
+    x: NDArray[np.float32] | None = None,
+    difference: NDArray[np.float32] | None = None,
+) -> ChunkMoment:
     """Moments of one chunk: z, and x where two streams run, are float32 (T, n).
+
+    ``difference`` (T, d) is what the student's residual stream lacks there.
 
     A token whose row is not finite in either stream is left out and counted: one such row would
     poison whole rows of H, and no damping repairs that. Cost 2 T n^2 for each moment.
@@ -40,24 +47,31 @@ def chunk_moment(z: NDArray[np.float32], x: NDArray[np.float32] | None = None) -
         raise SpecError(f"streams of shapes {x.shape} and {z.shape} must agree")
     # A finite sum of squares proves a finite row without a boolean array of the full size.
     finite = np.isfinite(np.einsum("ij,ij->i", z, z))
-    if x is not None:
-        finite &= np.isfinite(np.einsum("ij,ij->i", x, x))
+    for other in (x, difference):
+        if other is not None:
+            finite &= np.isfinite(np.einsum("ij,ij->i", other, other))
     if not finite.all():
         z = z[finite]
         x = x[finite] if x is not None else None
+        difference = difference[finite] if difference is not None else None
     cross = x.T @ z if x is not None else None
-    return ChunkMoment(z.T @ z, cross, int(finite.sum()), int((~finite).sum()))
+    behind = difference.T @ z if difference is not None else None
+    return ChunkMoment(z.T @ z, cross, behind, int(finite.sum()), int((~finite).sum()))
 
 
 class SecondMoment:
-    """Running sums of :class:`ChunkMoment`, float64 (n, n); memory 8 n^2 bytes a moment."""
+    """Running sums of :class:`ChunkMoment`, float64 (n, n); memory 8 n^2 bytes a moment.
 
-    def __init__(self, n: int, *, cross: bool = False) -> None:
+    ``behind`` is the width d of the residual stream where its difference enters too, else 0.
+    """
+
+    def __init__(self, n: int, *, cross: bool = False, behind: int = 0) -> None:
         self.n = n
         self.rows = 0
         self.dropped = 0
         self._second = np.zeros((n, n))
         self._cross = np.zeros((n, n)) if cross else None
+        self._behind = np.zeros((behind, n)) if behind else None
 
     def add(self, chunk: ChunkMoment) -> None:
         """Add one chunk's sums."""
@@ -67,6 +81,10 @@ class SecondMoment:
             if chunk.cross is None:
                 raise SpecError("a two-stream moment needs both streams in every chunk")
             self._cross += chunk.cross
+        if self._behind is not None:
+            if chunk.behind is None:
+                raise SpecError("this moment needs the streams' difference in every chunk")
+            self._behind += chunk.behind
         self._second += chunk.second
         self.rows += chunk.rows
         self.dropped += chunk.dropped
@@ -90,6 +108,11 @@ class SecondMoment:
         if self._cross is None:
             raise SpecError("this moment was built with one stream")
         return self._cross / self.rows
+
+    def behind(self) -> NDArray[np.float64] | None:
+        """D = sum d z^T / rows, float64 (d, n), or None where no difference entered."""
+        self._require_rows()
+        return None if self._behind is None else self._behind / self.rows
 
     def _require_rows(self) -> None:
         if self.rows == 0:

@@ -40,10 +40,14 @@ class WeightSource(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a block whose activations feed one or more linear layers."""
+    """A place in a block whose activations feed one or more linear layers.
+
+    ``writes``: what comes out is added to the residual stream.
+    """
 
     name: str
     linears: tuple[str, ...]
+    writes: bool = False
 
 
 def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.linalg.factor import factor
-from lrc.linalg.target import regression_target
+from lrc.linalg.target import regression_target, residual_correction
 from lrc.testing.strategies import second_moments, seeds, weights
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 
@@ -66,3 +66,30 @@ def test_the_target_is_linear_in_the_mix(data, mix):
     scale = np.linalg.norm(W) + np.linalg.norm(full)
     error = np.linalg.norm(mixed - ((1 - mix) * W + mix * full.astype(np.float64)))
     assert_within(error, factor_bound(n, np.float32) * scale, "mixture")
+
+
+@given(seed=seeds(), ridge=st.sampled_from([1e-3, 0.1, 1.0]))
+def test_the_correction_is_the_ridge_regression_of_the_gap(seed, ridge):
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((50, 6)) @ np.diag(np.geomspace(2, 0.2, 6))
+    d = z @ rng.standard_normal((6, 4)) + 0.1 * rng.standard_normal((50, 4))
+    H, D = z.T @ z / 50, d.T @ z / 50
+    before = H.copy(), D.copy()
+    B = residual_correction(D, H, ridge)
+    weight = np.sqrt(50 * ridge * np.diag(H))
+    wide = np.concatenate([z, np.diag(weight)])
+    least = np.linalg.lstsq(wide, np.concatenate([d, np.zeros((6, 4))]), rcond=None)[0].T
+    cond = np.linalg.cond(H)
+    bound = factor_bound(6, np.float64, solve=True, cond=cond**2) + factor_bound(6, np.float32)
+    assert_within(relative_difference(B, least), bound, "correction")
+    assert np.square(d - z @ B.T).sum() < np.square(d).sum()
+    np.testing.assert_array_equal(H, before[0])
+    np.testing.assert_array_equal(D, before[1])
+
+
+def test_no_gap_asks_for_nothing_and_dead_inputs_stay_dead():
+    H = np.diag([1.0, 0.0, 2.0])
+    np.testing.assert_array_equal(residual_correction(np.zeros((2, 3)), H, 0.1), 0.0)
+    found = residual_correction(np.array([[1.0, 0.0, 1.0]]), H, 0.1)
+    assert found[0, 1] == 0.0
+    np.testing.assert_allclose(found[0, [0, 2]], [1 / 1.1, 0.5 / 1.1], rtol=1e-6)
