@@ -63,6 +63,7 @@ def caldera(problem: Problem) -> Solution:
         A = T - pair.product()
         scale = search_scale(problem, A, lowered, feedback)
         rounded, scale = feedback_rounding(problem, A, lowered, feedback, scale, turns=1)
+        del lowered, feedback  # or the next round's would lie beside them
         trace = trace.then("Q", problem.error(A - rounded.values, energy))
         pair = _fit(problem, T - rounded.values, rank, pair)
         state = _State(rounded, scale, pair, _relative(pair.loss, energy))
