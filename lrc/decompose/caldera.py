@@ -53,7 +53,7 @@ def caldera(problem: Problem) -> Solution:
     pair = None
     if rank:
         pair = _fit(problem, T - rounded.values, rank, None)
-        state = _State(rounded, scale, pair, _relative(pair.loss, energy))
+        state = _scored(problem, rounded, scale, pair, energy)
         trace = trace.then("LR", state.error)
         best = _better(best, state)
     for _ in range(spec.iterations if pair else 0):
@@ -66,7 +66,7 @@ def caldera(problem: Problem) -> Solution:
         del lowered, feedback  # or the next round's would lie beside them
         trace = trace.then("Q", problem.error(A - rounded.values, energy))
         pair = _fit(problem, T - rounded.values, rank, pair)
-        state = _State(rounded, scale, pair, _relative(pair.loss, energy))
+        state = _scored(problem, rounded, scale, pair, energy)
         trace = trace.then("LR", state.error)
         best = _better(best, state)
         if previous - state.error < spec.tolerance * previous:
@@ -90,13 +90,15 @@ def _settle(
     trace = trace.then("Q", error)
     best = _better(state, _State(rounded, scale, pair, error))
     refit = _fit(problem, T - rounded.values, pair.right.rank, pair)
-    error = _relative(refit.loss, energy)
+    error = problem.error(T - rounded.values - refit.product(), energy)
     return _better(best, _State(rounded, scale, refit, error)), trace.then("LR", error)
 
 
-def _relative(loss: float, energy: float) -> float:
-    """The relative error of a loss that is known already: no product with H is needed."""
-    return float(np.sqrt(max(loss, 0.0) / energy)) if energy > 0 else 0.0
+def _scored(
+    problem: Problem, rounded: Rounded, scale: NDArray[np.float32], pair: Pair, energy: float
+) -> _State:
+    residual = problem.target - rounded.values - pair.product()
+    return _State(rounded, scale, pair, problem.error(residual, energy))
 
 
 def _better(a: _State, b: _State) -> _State:
