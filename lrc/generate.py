@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from lrc.errors import SpecError
 from lrc.models.llama import LlamaModel
-from lrc.nn.tiles import tile_threads
+from lrc.nn.tiles import integer_activations, tile_threads
 from lrc.progress import SILENT, Progress
 from lrc.sampler import Logits, Sampler
 from lrc.threads import resolve_threads
 
 #: What a compressed model may be fed with; see `generate`.
 ACTIVATIONS = ("i8", "f32")
-#: Tokens up to which stepping is faster than working through all of them at once.
-STEPPED = 12
+#: Tokens up to which stepping is faster than the model's blocks, or than its prompt engine.
+STEPPED, STEPPED_BY_ENGINE = 12, 2
 
 
 def generate(
@@ -85,8 +85,9 @@ def generate(
 class Decoder:
     """One sequence of a model, advanced token by token.
 
-    A compressed model decodes single tokens with `lrc.nn.engine`; longer stretches, dense models
-    and float32 activations go through the model's blocks.
+    A compressed model decodes single tokens with `lrc.nn.engine`, and works through longer
+    stretches with `lrc.nn.prompt_engine` where it can; else these, dense models and float32
+    activations go through the model's blocks.
 
     Parameters
     ----------
@@ -110,7 +111,11 @@ class Decoder:
     ) -> None:
         self._model, self._threads = model, threads
         self._cache = model.new_cache(1, capacity)
-        self._engine = model.decode_engine(threads) if activations == "i8" else None
+        integers = activations == "i8"
+        self._engine = model.decode_engine(threads) if integers else None
+        self._prompt = model.prompt_engine(threads) if self._engine is not None else None
+        self._stepped = STEPPED if self._prompt is None else STEPPED_BY_ENGINE
+        self._progress = progress
         if self._engine is not None:
             from lrc.nn.engine import announce_compilation
 
@@ -118,14 +123,22 @@ class Decoder:
 
     def advance(self, ids: NDArray[np.integer]) -> Logits:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
-        if self._engine is None or len(ids) > STEPPED:
+        if self._engine is None or len(ids) > self._stepped:
             with tile_threads(self._threads):
-                last = self._model.hidden(ids[None], self._cache)[0, -1]
-                return self._model.head(last)
+                last = self._last_hidden(ids)
+                with integer_activations(self._engine is not None):
+                    return self._model.head(last)
         rows = self._model.embed(ids)
         for row in rows[:-1]:
             self._engine.step(row, self._cache, head=False)
         return self._engine.step(rows[-1], self._cache)
+
+    def _last_hidden(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The last token's residual stream (hidden,) after the tokens ``ids`` (T,)."""
+        if self._prompt is None:
+            last: NDArray[np.float32] = self._model.hidden(ids[None], self._cache)[0, -1]
+            return last
+        return self._prompt.advance(self._model.embed(ids), self._cache, self._progress)
 
 
 def _continue(

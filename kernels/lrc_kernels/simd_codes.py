@@ -20,7 +20,6 @@ from lrc_kernels.simd import (
     Vector,
     call,
     constant,
-    first_lanes,
     operation,
     pointer,
     shuffle,
@@ -226,61 +225,3 @@ def _unstride(step: int) -> Any:
 unstride_2, unstride_4 = _unstride(2), _unstride(4)
 #: Bytes 0, 2, 4, ... then 1, 3, 5, ...; and the same with steps of four.
 stride_2, stride_4 = _stride(2), _stride(4)
-
-
-def _unit(bits: int, whole: bool) -> Any:
-    """64 codes of ``bits`` bits from ``8 * bits`` bytes, of which ``count`` exist.
-
-    Fields of 2 and 4 bits come out strided (`stride_4`, `stride_2`), all others in order.
-    """
-    size = 8 * bits
-    stored = Vector("i8", size)
-
-    def fields(builder: Any, value: Any) -> Any:
-        if bits == 8:
-            return value
-        mask = constant(stored, [(1 << bits) - 1] * size)
-        if bits in (2, 4):
-            parts = [
-                builder.and_(builder.lshr(value, constant(stored, [s] * size)), mask)
-                for s in range(0, 8, bits)
-            ]
-            while len(parts) > 1:
-                lanes = 2 * parts[0].type.count
-                parts = [
-                    shuffle(builder, a, b, list(range(lanes)))
-                    for a, b in zip(parts[::2], parts[1::2], strict=True)
-                ]
-            return parts[0]
-        wide = Vector("i16", 64)
-        starts = [i * bits for i in range(64)]
-        low = shuffle(builder, value, value, [s // 8 for s in starts])
-        high = shuffle(builder, value, value, [min(s // 8 + 1, size - 1) for s in starts])
-        pair = builder.or_(
-            builder.zext(low, wide.ir),
-            builder.shl(builder.zext(high, wide.ir), constant(wide, [8] * 64)),
-        )
-        moved = builder.lshr(pair, constant(wide, [s % 8 for s in starts]))
-        kept = builder.and_(moved, constant(wide, [(1 << bits) - 1] * 64))
-        return builder.trunc(kept, I8X64.ir)
-
-    if whole:
-
-        @operation(I8X64, types.intp)
-        def unit(builder: Any, address: Any) -> Any:
-            return fields(builder, builder.load(pointer(builder, address, stored.ir), align=1))
-
-        return unit
-
-    @operation(I8X64, types.intp, types.intp)
-    def part_of_unit(builder: Any, address: Any, count: Any) -> Any:
-        name = f"llvm.masked.load.v{size}i8.p0"
-        place = pointer(builder, address, stored.ir)
-        mask = first_lanes(builder, count, size)
-        parts = [place, ir.Constant(_I32, 1), mask, ir.Constant(stored.ir, None)]
-        return fields(builder, call(builder, name, stored.ir, parts))
-
-    return part_of_unit
-
-
-UNITS = {bits: (_unit(bits, True), _unit(bits, False)) for bits in range(2, 9)}

@@ -85,6 +85,13 @@ def _with_vnni(builder: Any, total: Any, u: Any, x: Any) -> Any:
     return None
 
 
+def sum_bytes(builder: Any, total: Any, value: Any) -> Any:
+    """IR of ``total`` plus the sum of the four unsigned bytes of each 32-bit lane."""
+    u, ones = builder.bitcast(value, I8X64.ir), constant(I8X64, [1] * 64)
+    fast = _with_vnni(builder, total, u, ones)
+    return builder.add(total, _lanes(builder, _words(builder, u, ones))) if fast is None else fast
+
+
 @operation(I32X16, I32X16, I8X64, I8X64)
 def dot_small(builder: Any, total: Any, u: Any, x: Any) -> Any:
     """``total`` + sums of four adjacent products of unsigned ``u`` and signed ``x``.

@@ -54,3 +54,14 @@ def path() -> str:
             f"{SWITCH}={asked} cannot run here; use one of {', '.join(available_paths())}"
         )
     return asked
+
+
+@cache
+def picks_bits() -> bool:
+    """Whether the path has ``vpmultishiftqb``, which some of its processors lack."""
+    import llvmlite.binding
+
+    names = ("CPU_NAME", "CPU_FEATURES")
+    native = all(getattr(numba.config, name, None) is None for name in names)
+    has = llvmlite.binding.get_host_cpu_features().get("avx512vbmi", False)
+    return path() == "avx512vnni" and native and bool(has)

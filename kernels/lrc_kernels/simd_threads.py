@@ -35,6 +35,14 @@ def _make_scratch(size: int) -> Any:
 scratch_256, scratch_1k = _make_scratch(256), _make_scratch(1024)
 
 
+@operation(types.void, types.intp)
+def fetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address, which need not be readable."""
+    place = pointer(builder, address, ir.IntType(8))
+    read, near, data = (ir.Constant(_I32, v) for v in (0, 3, 1))
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, read, near, data])
+
+
 @operation(types.intp, types.intp)
 def arrive(builder: Any, address: Any) -> Any:
     """Add one to the counter atomically; return its value before."""

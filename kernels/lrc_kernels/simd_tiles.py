@@ -65,7 +65,7 @@ def _next(builder: Any, words: Any) -> Any:
     return shuffle(builder, words, words, [(i + 1) % 16 for i in range(16)])
 
 
-def _hashes(builder: Any, words: Any, bits: int, mask: Any, multiplier: Any) -> Iterator[Any]:
+def tile_hashes(builder: Any, words: Any, bits: int, mask: Any, multiplier: Any) -> Iterator[Any]:
     """Of each step the states times the multiplier."""
     parts = [_words(builder, words, 32 * q) for q in range(bits)]
     parts.append(_next(builder, parts[0]))
@@ -160,7 +160,7 @@ def subtract_means(builder: Any, total: Any, x: Any) -> Any:
 def _make_dot(bits: int) -> Any:
     @operation(_SUMS, _SUMS, types.intp, I32X16, I32X16, I32X16)
     def dot_tile(builder: Any, sums: Any, words: Any, x: Any, mask: Any, multiplier: Any) -> Any:
-        found = _hashes(builder, words, bits, mask, multiplier)
+        found = tile_hashes(builder, words, bits, mask, multiplier)
         for j, value in enumerate(found):
             before = builder.extract_value(sums, j)
             after = _add_products(builder, before, _byte_pairs(builder, value), x)
@@ -177,7 +177,7 @@ dot_tile = {bits: _make_dot(bits) for bits in (2, 3, 4)}
 def _make_add(bits: int) -> Any:
     @operation(_TOTALS, _TOTALS, types.intp, F32X16, I32X16, I32X16)
     def add_tile(builder: Any, totals: Any, words: Any, x: Any, mask: Any, multiplier: Any) -> Any:
-        for j, value in enumerate(_hashes(builder, words, bits, mask, multiplier)):
+        for j, value in enumerate(tile_hashes(builder, words, bits, mask, multiplier)):
             product = builder.fmul(builder.sitofp(_sums(builder, value), F32X16.ir), x)
             after = builder.fadd(builder.extract_value(totals, j), product)
             totals = builder.insert_value(totals, after, j)

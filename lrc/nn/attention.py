@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
+
+from lrc.nn.tiles import each_tile
 
 Array = NDArray[np.float32]
 
@@ -35,13 +39,17 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     out = np.empty(grouped, np.float32)
     before = k.shape[2] - tokens
     size = max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * k.shape[2])))
-    for b in range(batch):
-        for start in range(0, tokens, size):
-            end = min(start + size, tokens)
-            seen = before + end
-            block = q[b, start:end].transpose(1, 2, 0, 3)
-            mixed = _attend_block(block, k[b, :, None, :seen], v[b, :, None, :seen])
-            out[b, start:end] = mixed.transpose(2, 0, 1, 3)
+
+    def tile(item: tuple[int, int, int]) -> None:
+        b, start, h = item
+        end = min(start + size, tokens)
+        seen = before + end
+        block = q[b, start:end, h : h + 1].transpose(1, 2, 0, 3)
+        mixed = _attend_block(block, k[b, h : h + 1, None, :seen], v[b, h : h + 1, None, :seen])
+        out[b, start:end, h : h + 1] = mixed.transpose(2, 0, 1, 3)
+
+    starts = range(0, tokens, size)
+    each_tile(tile, list(itertools.product(range(batch), starts, range(kv_heads))))
     return out.reshape(batch, tokens, heads * dim)
 
 

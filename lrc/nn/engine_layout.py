@@ -55,7 +55,7 @@ class Layout:
             integers = rows[i][0]
             if i > 0 and signs == previous:
                 integers[product.SHARED] = 1
-                rows[first][0][product.ORDERS] |= integers[product.ORDERS]
+                rows[first][0][product.ORDERS] = _both_orders(rows[first][0], integers)
             else:
                 first, previous = i, signs
         for integers, floats in rows:
@@ -94,7 +94,7 @@ class Layout:
             return
         if matrix.codebook in TRELLIS:
             row[product.KIND] = product.TRELLIS
-            row[product.ORDERS] = activations.TWICE
+            row[product.ORDERS] = activations.TWICE | activations.SEVEN
             row[product.SECOND] = STATE_BITS[matrix.codebook]
             row[product.TABLE] = int(FACTOR)
             row[product.REPEAT] = band_rows(matrix.codebook, matrix.shape[0])
@@ -189,6 +189,12 @@ class Layout:
 
 def _order(bits: int) -> int:
     return {2: activations.BY_FOUR, 4: activations.BY_TWO}.get(bits, 0)
+
+
+def _both_orders(first: list[int], second: list[int]) -> int:
+    """Forms that two matrices need of one vector; seven bits only where both are content."""
+    a, b = first[product.ORDERS], second[product.ORDERS]
+    return (a | b) & ~activations.SEVEN | (a & b & activations.SEVEN)
 
 
 def _signs_in(linear: Linear) -> bytes:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.nn.tiles import each_tile
+from lrc.threads import chunks
+
 Array = NDArray[np.float32]
+
+#: Tokens whose activations are gated at a time.
+GATED_ROWS = 64
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
@@ -49,6 +55,13 @@ def silu(x: Array, *, out: Array | None = None) -> Array:
 
 def gated_silu(gate: Array, up: Array) -> Array:
     """SwiGLU's ``silu(gate) * up`` as a fresh array (Shazeer, 2020)."""
-    result = silu(gate)
-    result *= up
+    result = np.empty_like(gate)
+    rows = [a.reshape(-1, gate.shape[-1]) for a in (gate, up, result)]
+
+    def tile(part: slice) -> None:
+        of_gate, of_up, of_result = (a[part] for a in rows)
+        silu(of_gate, out=of_result)
+        of_result *= of_up
+
+    each_tile(tile, chunks(len(rows[0]), GATED_ROWS))
     return result

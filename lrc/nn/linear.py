@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.nn.tiles import each_tile, in_tiles, row_tiles
+
 if TYPE_CHECKING:
     from lrc.formats.matrix import PackedMatrix
 
@@ -47,12 +49,26 @@ class DenseLinear:
         return m, n
 
     def __call__(self, x: Array) -> Array:
-        """Map (..., n) float32 to (..., m) float32 in one product."""
+        """Map (..., n) float32 to (..., m) float32 in one product, or in tiles of rows.
+
+        Several tokens within a block of `lrc.nn.tiles.tile_threads` are shared by its threads.
+        """
         m, n = self.weight.shape
-        y: Array = x.reshape(-1, n) @ self.weight.T
+        rows = x.reshape(-1, n)
+        y: Array = self._tiles(rows) if in_tiles() and len(rows) > 1 else rows @ self.weight.T
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], m)
+
+    def _tiles(self, x: Array) -> Array:
+        """The product with several tokens (T, n), a tile of rows of the weight at a time."""
+        y = np.empty((len(x), len(self.weight)), np.float32)
+
+        def tile(rows: slice) -> None:
+            np.matmul(x, self.weight[rows].T, out=y[:, rows])
+
+        each_tile(tile, row_tiles(len(self.weight)))
+        return y
 
 
 def make_linear(weight: Array | PackedMatrix, bias: Array | None = None) -> Linear:

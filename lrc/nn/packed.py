@@ -15,14 +15,12 @@ from lrc.errors import FormatError
 from lrc.formats.codec import RESIDUAL_SCALE, SCALAR, STATE_BITS, TRELLIS, band_rows, levels
 from lrc.formats.matrix import PackedMatrix
 from lrc.nn.linear import Linear
-from lrc.nn.tiles import each_tile
+from lrc.nn.tiles import each_tile, integers_allowed, row_tiles
 from lrc.threads import chunks
 from lrc_kernels.backend import get_kernels
 
 F32 = NDArray[np.float32]
 
-#: Rows that are decoded at a time for several tokens.
-TILE_ROWS = 512
 #: Tokens that are rotated at a time.
 ROTATED_ROWS = 64
 
@@ -55,6 +53,13 @@ class PackedLinear:
     def shape(self) -> tuple[int, int]:
         """(m, n): outputs, inputs."""
         return self.matrix.shape
+
+    @property
+    def factors(self) -> tuple[F32, F32] | None:
+        """L transposed (rank, m) and R (rank, n) as float32, or None."""
+        if self._left is None or self._right is None:
+            return None
+        return self._left, self._right
 
     def __call__(self, x: F32) -> F32:
         """Map (..., n) float32 to (..., m) float32."""
@@ -94,6 +99,12 @@ class PackedLinear:
 
     def _vector(self, x: F32) -> F32:
         """Q times one vector f32 (n,), from the codes: f32 (m,)."""
+        if integers_allowed():
+            from lrc.nn.integers import integer_product
+
+            product = integer_product(self.matrix, self._scales, x)
+            if product is not None:
+                return product
         matrix, kernels = self.matrix, get_kernels()
         m, n = self.shape
         if matrix.codebook == "none":
@@ -131,7 +142,8 @@ class PackedLinear:
         def tile(rows: slice) -> None:
             np.matmul(z, decoded_rows(self.matrix, self._scales, rows).T, out=y[:, rows])
 
-        each_tile(tile, chunks(m, TILE_ROWS))
+        band = band_rows(self.matrix.codebook, m) if self.matrix.codebook in TRELLIS else 16
+        each_tile(tile, row_tiles(m, band))
         return y
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lrc.testing.tolerance import sum_bound
 from lrc_kernels import simd_paths
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.cpu import matvec_i8
+from lrc_kernels.cpu import activations, matvec_i8
 from lrc_kernels.cpu.decode_levels import decode_rows_scalar
 from lrc_kernels.cpu.decode_rows import decode_rows_lattice
 from lrc_kernels.cpu.trellis import decode_trellis, matvec_trellis
@@ -73,6 +73,52 @@ def test_activations_are_within_half_a_step(n, seed, power):
     assert np.abs(q).max() == 16256
 
 
+@given(n=st.integers(1, 600), seed=st.integers(3, 2**32), power=st.integers(-20, 20))
+def test_seven_bits_are_within_half_a_step(n, seed, power):
+    x = (np.random.default_rng(seed).standard_normal(n) * 10.0**power).astype(np.float32)
+    q, s = matvec_i8.quantize(x, True).values()
+    step = 128 * np.repeat(s.astype(np.float64), 64)[:n]
+    assert (q % 128 == 0).all()
+    assert (np.abs(q // 128 * step - x) <= 0.51 * step).all()
+
+
+def seven_bits_do(x, z=None):
+    """What the kernels say of a rotation z of x, or of x itself."""
+    rooms = [np.zeros(activations.padded(len(x)), np.float32) for _ in "xz"]
+    for room, values in zip(rooms, (x, x if z is None else z), strict=True):
+        room[: len(x)] = values
+    return activations.seven_bits_do(*(room.ctypes.data for room in rooms), len(x))
+
+
+@given(n=st.integers(128, 700), seed=st.integers(3, 2**32), power=st.integers(-15, 15))
+def test_seven_bits_do_for_even_inputs(n, seed, power):
+    x = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
+    assert seven_bits_do(x * np.float32(10.0**power))
+    assert seven_bits_do(np.zeros(n, np.float32))
+
+
+@pytest.mark.parametrize("n", [64, 128, 512])
+def test_seven_bits_do_not_where_an_input_drowns_the_others(n):
+    x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+    rotation = hadamard(n)
+    for peak, enough in ((10, True), (10 * n, False), (1e6, False)):
+        spiked = x.copy()
+        spiked[n // 3] = peak
+        z = (rotation @ spiked).astype(np.float32)
+        assert seven_bits_do(spiked, z) == enough
+        q, s = matvec_i8.quantize(z, True).values()
+        error = q * np.repeat(s.astype(np.float64), 64)[:n] - z
+        assert (np.sqrt(np.mean(error**2)) < np.abs(x).mean() / 32) == enough
+
+
+def hadamard(n):
+    """Sylvester's orthogonal matrix."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < n:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix / np.sqrt(n)
+
+
 def test_zero_activations():
     x = matvec_i8.quantize(np.zeros(130, np.float32))
     codes = np.full((3, 17), 65535, np.uint16)
@@ -121,17 +167,33 @@ def test_rows_are_multiplied_by_themselves():
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("n", [64, 200, 577])
+def test_grouped_rows_are_multiplied_by_themselves(bits, n):
+    """Four at once or one by one."""
+    words, scales, x = uniform_case(11, n, bits, 64, 43)
+    act = matvec_i8.quantize(x)
+    parts = [
+        matvec_i8.matvec_uniform(words[a:b], bits, scales[a:b], 64, act)
+        for a, b in ((0, 1), (1, 3), (3, 8), (8, 11))
+    ]
+    whole = matvec_i8.matvec_uniform(words, bits, scales, 64, act)
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
 def test_nothing_is_read_past_the_end(tmp_path):
     """Codes at the very end of a mapped page: reading one byte more would end the process."""
     for m, n in SHAPES:
-        for bits in (2, 3, 4, 8):
-            words, _, x = uniform_case(m, n, bits, 0, 17)
+        for bits in range(2, 9):
+            words, scales, x = uniform_case(m, n, bits, 64, 17)
             mapped = at_page_end(tmp_path, words)
             act = matvec_i8.quantize(x)
-            np.testing.assert_array_equal(
-                matvec_i8.matvec_uniform(mapped, bits, None, 0, act),
-                matvec_i8.matvec_uniform(words, bits, None, 0, act),
-            )
+            for group in (0, 64):
+                halves = scales if group else None
+                np.testing.assert_array_equal(
+                    matvec_i8.matvec_uniform(mapped, bits, halves, group, act),
+                    matvec_i8.matvec_uniform(words, bits, halves, group, act),
+                )
             decode_rows_scalar(mapped, bits, np.ones((1, 1), np.float32), 0, empty(m, n))
         codes, rest, x = lattice_case(m, n, 19, np.uint8)
         act = matvec_i8.quantize(x)
@@ -209,7 +271,8 @@ def all_products():
         for bits, state_bits in ((2, 8), (3, 12), (4, 16)):
             words, rows, x = trellis_case(m, n, bits, m + n)
             code = words, bits, state_bits, rows
-            found.append(matvec_i8.matvec_trellis(*code, matvec_i8.quantize(x)))
+            acts = matvec_i8.quantize(x), matvec_i8.quantize(x, True)
+            found += [matvec_i8.matvec_trellis(*code, act) for act in acts]
             found += [matvec_trellis(*code, x), decode_trellis(*code, n).reshape(-1)]
     return np.concatenate(found)
 

@@ -64,10 +64,10 @@ def test_products_equal_the_reference(m, n, bits, state_bits, seed, mean):
     assert np.abs(found - expected).max() <= bound(x)
 
 
-@given(mean=st.sampled_from([0.0, 3.0]), **cases)
-def test_integer_products_equal_the_reference(m, n, bits, state_bits, seed, mean):
+@given(mean=st.sampled_from([0.0, 3.0]), alone=st.booleans(), **cases)
+def test_integer_products_equal_the_reference(m, n, bits, state_bits, seed, mean, alone):
     words, rows = random_words(m, n, bits, seed)
-    act = matvec_i8.quantize(random_vector(n, seed, mean))
+    act = matvec_i8.quantize(random_vector(n, seed, mean), alone)
     q, s = act.values()
     x = q * np.repeat(s.astype(np.float64), 64)[:n]
     W = REFERENCE.decode_trellis(words, bits, state_bits, rows, n).astype(np.float64)
@@ -82,11 +82,12 @@ def test_bands_are_independent(rows, bits):
     m, n = 5 * rows, 131
     words, _ = random_words(m, n, bits, 57, rows)
     x = random_vector(n, 58)
-    act = matvec_i8.quantize(x)
+    act, short = matvec_i8.quantize(x), matvec_i8.quantize(x, True)
     calls = [
         lambda w: CPU.decode_trellis(w, bits, 12, rows, n),
         lambda w: CPU.matvec_trellis(w, bits, 12, rows, x),
         lambda w: matvec_i8.matvec_trellis(w, bits, 12, rows, act),
+        lambda w: matvec_i8.matvec_trellis(w, bits, 12, rows, short),
     ]
     for call in calls:
         parts = [call(words[a:b]) for a, b in ((0, 1), (1, 4), (4, 5))]
@@ -101,15 +102,16 @@ def test_every_state_is_decoded(bits):
     np.testing.assert_array_equal(found[:, 0], state_values(16))
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("rows", TILE_ROWS)
-def test_largest_sums_are_exact(rows, sign):
+def test_largest_sums_are_exact(rows, sign, alone):
     """A whole group of the largest activations and of the largest or smallest value."""
     values = state_values(16)
     for state in (int(values.argmax()), int(values.argmin())):
         words = np.full((1, -(-64 * rows // TILE) * 64), state, np.uint16)
         W = REFERENCE.decode_trellis(words, 4, 16, rows, 64).astype(np.float64)
-        act = matvec_i8.quantize(np.full(64, sign * 3.0, np.float32))
+        act = matvec_i8.quantize(np.full(64, sign * 3.0, np.float32), alone)
         found = matvec_i8.matvec_trellis(words, 4, 16, rows, act)
         np.testing.assert_allclose(found, W.sum(axis=1) * sign * 3, rtol=1e-6)
 

@@ -2,40 +2,17 @@
 
 import numpy as np
 import pytest
-from packed_cases import random_matrix
+from packed_models import packed_model as packed
 from tiny_llama import MemorySource, tiny_config, tiny_weights
 
 from lrc.errors import SpecError
 from lrc.generate import STEPPED, Decoder, generate
 from lrc.models import load_model
 from lrc.sampler import Sampler
+from lrc_kernels.cpu.activations import SEVEN
+from lrc_kernels.cpu.product import ORDERS
 
-TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 IDS = np.random.default_rng(31).integers(0, 48, (1, 20))
-
-
-class Source(MemorySource):
-    """Every matrix packed, with options for those of the blocks and for the tables."""
-
-    def __init__(self, config, table, **options):
-        super().__init__(config, tiny_weights(config, 9))
-        self.table, self.options = table, options
-
-    def linear(self, name):
-        shape = self.weights[name].shape
-        seed = sum(name.encode())
-        if name in TABLES:
-            if self.table is None:
-                return self.weights[name]
-            codebook, group = self.table
-            return random_matrix(
-                shape, codebook, group_size=group, rotation="none", rank=0, seed=seed
-            )
-        return random_matrix(shape, seed=seed, **self.options)
-
-
-def packed(changes=None, table=(("uniform", 8), 64), **options):
-    return load_model(Source(tiny_config(**changes or {}), table, **options))
 
 
 CASES = [
@@ -64,16 +41,19 @@ CASES = [
 ]
 
 
-def steps(model, threads):
+def steps(model, threads, *, fine=True):
+    """Logits of every position; ``fine``: all on 15 bits, trellises too."""
     decoder = Decoder(model, IDS.shape[1], threads)
+    if fine:
+        decoder._engine._mats[:, ORDERS] &= ~SEVEN
     return np.stack([decoder.advance(IDS[0, i : i + 1]).copy() for i in range(IDS.shape[1])])
 
 
-def assert_close(found, expected):
-    """Activations have 15 bits; a few positions of a random model magnify what that costs."""
+def assert_close(found, expected, bits=15):
+    """A few positions of a random model magnify what rounding its activations costs."""
     errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    assert np.median(errors) < 2.0**-10
-    assert errors.max() < 2.0**-5
+    assert np.median(errors) < 2.0 ** (5 - bits)
+    assert errors.max() < 2.0 ** min(10 - bits, -1)
 
 
 @pytest.mark.parametrize(("changes", "options"), CASES, ids=str)
@@ -82,6 +62,17 @@ def test_steps_equal_the_blocks(changes, options):
     expected = model.logits(IDS)[0]
     found = steps(model, 1)
     assert_close(found, expected)
+
+
+TRELLISES = [case for case in CASES if "trellis" in case[1].get("codebook", ("",))[0]]
+
+
+@pytest.mark.parametrize(("changes", "options"), TRELLISES, ids=str)
+def test_seven_bits_are_near_the_blocks(changes, options):
+    model = packed(changes, **options)
+    short, fine = steps(model, 1, fine=False), steps(model, 1)
+    assert_close(short, model.logits(IDS)[0], 9)
+    assert not np.array_equal(short, fine)
 
 
 @pytest.mark.parametrize("table", [None, (("uniform", 8), 0), (("lloyd-max", 8), 16)], ids=str)
@@ -95,9 +86,9 @@ def test_tables(table):
 def test_any_number_of_threads_gives_the_same_bits(codebook):
     changes = {"hidden_size": 96, "intermediate_size": 112, "num_key_value_heads": 2}
     model = packed(changes, codebook=codebook)
-    one = steps(model, 1)
+    one = steps(model, 1, fine=False)
     for threads in (2, 3, 5):
-        np.testing.assert_array_equal(steps(model, threads), one)
+        np.testing.assert_array_equal(steps(model, threads, fine=False), one)
 
 
 @pytest.mark.parametrize("length", [STEPPED, STEPPED + 1])

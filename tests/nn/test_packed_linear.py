@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from packed_cases import CODEBOOKS, TRELLISES, random_matrix
 
 from lrc.errors import FormatError
-from lrc.nn import packed
 from lrc.nn.linear import make_linear
 from lrc.nn.packed import PackedEmbedding, PackedLinear
+from lrc.nn.tiles import integer_activations, tile_threads
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 
 every_codebook = pytest.mark.parametrize("codebook", CODEBOOKS, ids=str)
@@ -92,8 +92,29 @@ def test_wrong_bias_is_refused():
 
 
 def test_tiles_cover_all_rows():
-    layer = PackedLinear(random_matrix((packed.TILE_ROWS * 2 + 3, 16), rank=0))
+    layer = PackedLinear(random_matrix((1027, 16), rank=0))
     assert_product(layer, tokens((2, 16)))
+
+
+@pytest.mark.parametrize(
+    ("codebook", "group"),
+    [*((c, 0) for c in CODEBOOKS + TRELLISES), (("uniform", 8), 64), (("uniform", 3), 16)],
+    ids=str,
+)
+@pytest.mark.parametrize("row_scales", [True, False])
+@pytest.mark.parametrize("shape", [(4160, 36), (48, 200)], ids=str)
+def test_integer_activations(codebook, group, row_scales, shape):
+    """15 bits where that is allowed, and exactly as before where it is not."""
+    matrix = random_matrix(shape, codebook, group_size=group, row_scales=row_scales)
+    layer, x = PackedLinear(matrix), tokens(shape[1])
+    exact = layer(x)
+    with integer_activations(True):
+        fast = layer(x)
+        with tile_threads(2):
+            np.testing.assert_array_equal(layer(x), fast)
+        with integer_activations(False):
+            np.testing.assert_array_equal(layer(x), exact)
+    assert_within(relative_difference(fast, exact), 2.0**-12)
 
 
 @pytest.mark.parametrize("codebook", [("e8p", 2), ("trellis12", 2)], ids=str)

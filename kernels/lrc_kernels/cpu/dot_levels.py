@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.activations import LOW
+from lrc_kernels.cpu.activations import LOW, group_scales, plane_of
+from lrc_kernels.cpu.dot_grouped import grouped_rows
 from lrc_kernels.cpu.expand import expand
 from lrc_kernels.simd import (
     first_f32x16,
-    first_i16x16,
     load_f32,
     load_f32x16,
     load_i8x64,
@@ -29,14 +29,12 @@ from lrc_kernels.simd import (
 )
 from lrc_kernels.simd_codes import (
     bytes_to_f32,
-    half_to_f32,
     lookup_16,
     unstride_2,
     unstride_4,
 )
 from lrc_kernels.simd_dot import dot_small, dot_u8
 from lrc_kernels.simd_math import sum_f32, to_f32
-from lrc_kernels.simd_threads import scratch_256
 
 # What is multiplied: codes below 128, codes of any byte, what a table says of a code.
 SMALL, ANY_BYTE, LOOKED_UP = 0, 1, 2
@@ -65,17 +63,6 @@ def _by_row(codes: Any, units: Any, entries: Any, kind: Any, x: Any, low: Any, s
     return sum_f32(total)
 
 
-@njit(inline=True)
-def _group_scales(halves: Any, first: Any, count: Any, repeat: Any, scratch: Any) -> Any:
-    """Float16 scales of ``count`` groups of 64 from the one numbered ``first``."""
-    if repeat == 1:
-        return half_to_f32(first_i16x16(halves + 2 * first, count))
-    for j in range(count):
-        one = half_to_f32(first_i16x16(halves + 2 * ((first + j) // repeat), 1))
-        store_f32(scratch + 4 * j, sum_f32(one))
-    return first_f32x16(scratch, count)
-
-
 @njit()
 def level_rows(
     bits: int, words: int, m: int, n: int, table: int, unit: np.float32, centre: np.float32,
@@ -88,42 +75,32 @@ def level_rows(
     row has that many float16 scales at ``halves``, each for ``repeat`` 64s; ``scales``: one f32
     a row, ``scale_step`` bytes apart. ``work``: n bytes, rounded up to 64.
     """
+    if groups > 0:
+        grouped_rows(
+            bits, words, m, n, table, centre, act, width, halves, groups, repeat, work, y, start,
+            stop,
+        )  # fmt: skip
+        for i in range(start, stop):
+            gain = unit * load_f32(scales + scale_step * i)
+            store_f32(y + 4 * i, gain * load_f32(y + 4 * i))
+        return
     size, units = (n * bits + 7) // 8, (n + 63) // 64
-    order = 2 if bits == 4 else (3 if bits == 2 else 0)
-    low = act + LOW * width
-    x_scales = low + LOW * width + width // 4
-    x_sums = x_scales + width // 16
-    x, low = act + order * width, low + order * width
+    x, low = act + plane_of(bits) * width, act + (LOW + plane_of(bits)) * width
+    x_scales = group_scales(act, width)
     entries = load_i8x64(table if table != 0 else act)
     kind = LOOKED_UP if table != 0 else (SMALL if bits < 8 else ANY_BYTE)
-    scratch = scratch_256()
-    shift = x_sum
     for i in range(start, stop):
         codes = words + size * i
         if bits < 8 or codes + 64 * units > words + size * m:
             expand(bits, codes, size, units, work)
             codes = work
-        if groups == 0:
-            if kind == LOOKED_UP:
-                total = _by_row(codes, units, entries, LOOKED_UP, x, low, x_scales)
-            elif kind == SMALL:
-                total = _by_row(codes, units, entries, SMALL, x, low, x_scales)
-            else:
-                total = _by_row(codes, units, entries, ANY_BYTE, x, low, x_scales)
+        if kind == LOOKED_UP:
+            total = _by_row(codes, units, entries, LOOKED_UP, x, low, x_scales)
+        elif kind == SMALL:
+            total = _by_row(codes, units, entries, SMALL, x, low, x_scales)
         else:
-            row_total, row_shift = splat_f32x16(np.float32(0)), splat_f32x16(np.float32(0))
-            for first in range(0, units, 16):
-                count = min(16, units - first)
-                w = _group_scales(halves + 2 * groups * i, first, count, repeat, scratch)
-                row_shift = row_shift + w * first_f32x16(x_sums + 4 * first, count)
-                w = w * first_f32x16(x_scales + 4 * first, count)
-                store_f32x16(scratch, w)
-                for j in range(count):
-                    at = 64 * (first + j)
-                    d = _dot(codes + at, entries, kind, x + at, low + at)
-                    row_total = row_total + d * splat_f32x16(load_f32(scratch + 4 * j))
-            total, shift = sum_f32(row_total), sum_f32(row_shift)
-        value = unit * (total - centre * shift)
+            total = _by_row(codes, units, entries, ANY_BYTE, x, low, x_scales)
+        value = unit * (total - centre * x_sum)
         store_f32(y + 4 * i, value * load_f32(scales + scale_step * i))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lrc_kernels._jit import njit
 from lrc_kernels.simd import store_i8x64
-from lrc_kernels.simd_codes import UNITS
+from lrc_kernels.simd_units import UNITS
 
 
 def _make_expand(bits: int) -> Any:

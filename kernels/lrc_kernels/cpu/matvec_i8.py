@@ -44,15 +44,15 @@ def tables() -> U8:
     return e8p_tables.build_tables()
 
 
-def quantize(x: F32) -> Activations:
-    """Integers of a vector f32 (n,), in every order."""
+def quantize(x: F32, alone: bool = False) -> Activations:
+    """Integers of a vector f32 (n,), in every order: of 15 bits, or of 7 with ``alone``."""
     n = x.shape[0]
     width = activations.padded(n)
     buffer = np.zeros(activations.size(n), np.uint8)
     room = np.zeros(width, np.float32)
     room[:n] = x
     every = activations.LATTICE | activations.BY_TWO | activations.BY_FOUR | activations.TWICE
-    total = activations.quantize(room.ctypes.data, n, width, buffer.ctypes.data, every)
+    total = activations.quantize(room.ctypes.data, n, width, buffer.ctypes.data, every, alone)
     return Activations(n, width, buffer, np.float32(total))
 
 

@@ -1,4 +1,4 @@
-"""Where the threads of one job meet: a barrier that spins briefly, then lets others run."""
+"""Where the threads of one job wait for each other: they spin briefly, then let others run."""
 
 from __future__ import annotations
 
@@ -26,3 +26,19 @@ def meet(counter: int, target: int, threads: int) -> int:
         else:
             give_way()
     return target + threads
+
+
+@njit(inline=True)
+def wait_for_pieces(done: int, pieces: int) -> None:
+    """Wait until ``pieces`` pieces of work are done, by whomever.
+
+    ``done`` is the address of an int64 that grows by one a piece. Threads that hold no piece,
+    because the machine gave their processor away, keep nobody waiting.
+    """
+    spins = 0
+    while look(done) < pieces:
+        spins += 1
+        if spins < SPINS:
+            relax()
+        else:
+            give_way()

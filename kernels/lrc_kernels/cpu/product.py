@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.activations import quantize
+from lrc_kernels.cpu.activations import SEVEN, quantize, seven_bits_do
 from lrc_kernels.cpu.dot_e8p import e8p_rows
 from lrc_kernels.cpu.dot_levels import (
     add_components,
@@ -59,7 +59,8 @@ def prepare(
             store_f32(z + 4 * i, load_f32(x + 4 * i))
     for i in range(n, (n + 63) // 64 * 64):
         store_f32(z + 4 * i, np.float32(0))
-    return quantize(z, n, width, act, mat[ORDERS])
+    alone = mat[ORDERS] & SEVEN != 0 and seven_bits_do(x, z, n)
+    return quantize(z, n, width, act, mat[ORDERS], alone)
 
 
 @njit()

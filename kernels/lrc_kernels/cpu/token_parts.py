@@ -82,15 +82,8 @@ def _scores_64(q: int, keys: int, count: int, scores: int) -> None:
 
 
 @njit(inline=True)
-def attend(q: int, keys: int, values: int, count: int, dim: int, scores: int, y: int) -> None:
-    """One query f32 (dim,) over keys and values f32 (count, dim), to y (dim,).
-
-    ``scores`` is room for count, rounded up to 16, f32; q is already scaled.
-    """
-    if dim == 64:
-        _scores_64(q, keys, count, scores)
-    else:
-        _scores(q, keys, count, dim, scores)
+def _softmax(scores: int, count: int) -> np.float32:
+    """Replace scores by their exponentials, zero behind them; return what sums them to one."""
     low = np.float32(-3e38)
     for t in range(count, (count + 15) // 16 * 16):
         store_f32(scores + 4 * t, low)
@@ -103,16 +96,58 @@ def attend(q: int, keys: int, values: int, count: int, dim: int, scores: int, y:
         e = exp_f32(load_f32x16(scores + 4 * t) - most)
         store_f32x16(scores + 4 * t, e)
         total = total + first_f32x16(scores + 4 * t, count - t)
-    scale = splat_f32x16(np.float32(1) / sum_f32(total))
+    scale: np.float32 = np.float32(1) / sum_f32(total)
+    return scale
+
+
+@njit(inline=True)
+def _mix_64(scores: int, values: int, count: int, scale: np.float32, y: int) -> None:
+    """Four sums of 16 lanes each for even positions and four for odd ones."""
+    none = splat_f32x16(np.float32(0))
+    a, b, c, d, e, f, g, h = none, none, none, none, none, none, none, none
+    for t in range(0, count - 1, 2):
+        at, w = values + 256 * t, splat_f32x16(load_f32(scores + 4 * t))
+        a, b = a + w * load_f32x16(at), b + w * load_f32x16(at + 64)
+        c, d = c + w * load_f32x16(at + 128), d + w * load_f32x16(at + 192)
+        v = splat_f32x16(load_f32(scores + 4 * t + 4))
+        e, f = e + v * load_f32x16(at + 256), f + v * load_f32x16(at + 320)
+        g, h = g + v * load_f32x16(at + 384), h + v * load_f32x16(at + 448)
+    if count % 2:
+        at, w = values + 256 * (count - 1), splat_f32x16(load_f32(scores + 4 * (count - 1)))
+        a, b = a + w * load_f32x16(at), b + w * load_f32x16(at + 64)
+        c, d = c + w * load_f32x16(at + 128), d + w * load_f32x16(at + 192)
+    s = splat_f32x16(scale)
+    store_f32x16(y, (a + e) * s)
+    store_f32x16(y + 64, (b + f) * s)
+    store_f32x16(y + 128, (c + g) * s)
+    store_f32x16(y + 192, (d + h) * s)
+
+
+@njit(inline=True)
+def _mix(scores: int, values: int, count: int, dim: int, scale: np.float32, y: int) -> None:
     for d in range(0, dim, 16):
         mixed = splat_f32x16(np.float32(0))
         for t in range(count):
             v = first_f32x16(values + 4 * (dim * t + d), dim - d)
             mixed = mixed + splat_f32x16(load_f32(scores + 4 * t)) * v
-        mixed = mixed * scale
+        mixed = mixed * splat_f32x16(scale)
         if d + 16 <= dim:
             store_f32x16(y + 4 * d, mixed)
         else:
             store_f32x16(scores, mixed)
             for j in range(dim - d):
                 store_f32(y + 4 * (d + j), load_f32(scores + 4 * j))
+
+
+@njit(inline=True)
+def attend(q: int, keys: int, values: int, count: int, dim: int, scores: int, y: int) -> None:
+    """One query f32 (dim,) over keys and values f32 (count, dim), to y (dim,).
+
+    ``scores`` is room for count, rounded up to 16, f32; q is already scaled.
+    """
+    if dim == 64:
+        _scores_64(q, keys, count, scores)
+        _mix_64(scores, values, count, _softmax(scores, count), y)
+    else:
+        _scores(q, keys, count, dim, scores)
+        _mix(scores, values, count, dim, _softmax(scores, count), y)
