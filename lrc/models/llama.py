@@ -22,6 +22,7 @@ from lrc.nn.rope import Positions, apply_rope, rope_tables
 
 if TYPE_CHECKING:
     from lrc.nn.engine import DecodeEngine
+    from lrc.nn.prompt_engine import PromptEngine
 
 SITES = (
     Site("attn_input", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
@@ -234,6 +235,12 @@ class LlamaModel:
         with self._lock:
             parts = self.blocks, self._final_norm, self._head
         return engine_for(self.config, *parts, threads)
+
+    def prompt_engine(self, threads: int) -> PromptEngine | None:
+        """An engine that works through many tokens fast; None where this model has none."""
+        from lrc.nn.prompt_engine import prompt_engine_for
+
+        return prompt_engine_for(self.config, self.blocks, threads)
 
     @cached_property
     def _embedding(self) -> Embedding:
