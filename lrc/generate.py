@@ -47,7 +47,8 @@ def generate(
         Threads that share each token of a compressed model; None is every processor. The text
         does not depend on it.
     activations : str
-        "i8": compressed models decode on integer activations (15 bits, as pairs of int8);
+        "i8": compressed models decode on integer activations (int8 in groups of 64, and pairs of
+        int8, 15 bits, where the inputs are too uneven for one);
         "f32": on float32 ones, which is exact and much slower.
     progress : Progress
         Is told when kernels have to be compiled first.

@@ -18,7 +18,7 @@ from lrc.spec import DecomposeSpec
 
 @dataclass(frozen=True)
 class Trace:
-    """Relative proxy error after each half step, with the step's name, in the order run."""
+    """Relative proxy error of Q alone and after each solve for L, R, in the order run."""
 
     steps: tuple[str, ...] = ()
     errors: tuple[float, ...] = ()

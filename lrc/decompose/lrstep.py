@@ -58,8 +58,8 @@ def fit_factors(
 ) -> Pair:
     """Quantized L, R with the least loss seen while solving for each in turn.
 
-    Starts at the closed-form optimum and, if given, also at ``warm``'s R; every start ends on an
-    L solve. R is rounded before L is solved for it, so L absorbs what rounding R lost.
+    Starts at ``warm``'s R if given, else at the closed-form optimum; ends on an L solve. R is
+    rounded before L is solved for it, so L absorbs what rounding R lost.
 
     Parameters
     ----------
@@ -77,34 +77,31 @@ def fit_factors(
     """
     G = times_metric(A, H, threads)
     energy = float(np.einsum("ij,ij->", G, A, dtype=np.float64))
-    starts = [rank_constrained_regression(A, H, rank, seed=seed).R]
     best: Pair | None = None
-    if warm is not None:
-        best = Pair(
-            warm.left,
-            warm.right,
-            pair_loss(energy, G, H, warm.left.to_dense(), warm.right.to_dense()),
-        )
-        starts.append(warm.right.to_dense().astype(np.float64))
-    for R in starts:
-        for _ in range(iterations):
-            right = quantize_factor(R, bits)
-            L = solve_left(A, H, right.to_dense())
-            left = quantize_factor(L.T, bits)
-            pair = Pair(left, right, pair_loss(energy, G, H, left.to_dense(), right.to_dense()))
-            if best is None or pair.loss < best.loss:
-                best = pair
-            R = solve_right(A, left.to_dense().T)
+    if warm is None:
+        R = rank_constrained_regression(A, H, rank, seed=seed).R
+    else:
+        R = warm.right.to_dense().astype(np.float64)
+        Lt = warm.left.to_dense()
+        best = Pair(warm.left, warm.right, pair_loss(energy, G, H, Lt, warm.right.to_dense()))
+    for _ in range(iterations):
+        right = quantize_factor(R, bits)
+        L = solve_left(A, H, right.to_dense())
+        left = quantize_factor(L.T, bits)
+        pair = Pair(left, right, pair_loss(energy, G, H, left.to_dense(), right.to_dense()))
+        if best is None or pair.loss < best.loss:
+            best = pair
+        R = solve_right(A, left.to_dense().T)
     assert best is not None
     return best
 
 
 def rank_curve(
-    E: NDArray[np.float32], H: NDArray[np.float32], most: int, *, seed: int
+    E: NDArray[np.float32], H: NDArray[np.float32], most: int, *, seed: int, threads: int = 1
 ) -> NDArray[np.float64]:
     """Loss left after the best rank-r correction of E, r = 0 ... most: float64 (most + 1,)."""
     energies, _ = top_output_eigenvectors(E, H, most, seed)
-    total = proxy_loss(E, H)
+    total = proxy_loss(E, H, threads)
     captured = np.concatenate(([0.0], np.cumsum(np.maximum(energies, 0.0))))
     return np.maximum(total - captured, 0.0)
 
@@ -116,6 +113,7 @@ def choose_rank(
     *,
     most_bits: float,
     seed: int,
+    threads: int = 1,
 ) -> tuple[int, str]:
     """Rank whose fall in error pays for its bits, among multiples of 8, with the reason.
 
@@ -128,7 +126,7 @@ def choose_rank(
     most = int(min(min(m, n) // 2, most_bits / per_rank)) // 8 * 8
     if most == 0:
         return 0, f"rank 0: rank 8 would add {8 * per_rank:.2f} bits a weight"
-    curve = rank_curve(E, H, most, seed=seed)
+    curve = rank_curve(E, H, most, seed=seed, threads=threads)
     if curve[0] <= 0:
         return 0, "rank 0: nothing to correct"
     ranks = np.arange(0, most + 1, 8)

@@ -67,18 +67,21 @@ class SiteMetric:
         """Feedback for a quantizer of ``block_size`` columns, a multiple of the site's."""
         return coarser_feedback(self.feedback, self.block_size, block_size)
 
-    def downdated(
-        self, R: NDArray[np.floating], block_size: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Metric of Q when L will be solved again for R: H' (n, n) undamped, and its feedback.
+    def downdated(self, R: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Metric of Q when L will be solved again for R: the undamped H', float32 (n, n).
 
-        The complement is singular by construction, and zero at full rank, so for the feedback
-        its damping is raised to at least 1e-3 of its diagonal and 1e-6 of H's, after what float32
-        storage may have taken from H. Cost
-        n^3/3 + 4 r n^2.
+        Cost 4 r n^2.
+        """
+        return schur_complement(self.H.astype(np.float64), R).astype(np.float32)
+
+    def downdated_feedback(self, R: NDArray[np.floating], block_size: int) -> NDArray[np.float32]:
+        """Feedback of LDLQ under the downdated metric, float32 (n, n).
+
+        The complement is singular by construction, and zero at full rank, so its damping is
+        raised to at least 1e-3 of its diagonal and 1e-6 of H's, after what float32 storage may
+        have taken from H. Cost n^3/3 + 4 r n^2.
         """
         H = self.H.astype(np.float64)
-        undamped = schur_complement(H, R).astype(np.float32)
         rounding = len(H) * np.finfo(np.float32).eps
         H[np.diag_indices_from(H)] += self.shift + rounding
         lowered = schur_complement(H, R)
@@ -87,7 +90,7 @@ class SiteMetric:
         lowered[np.diag_indices_from(lowered)] += share + 1e-6
         cholesky = factor(lowered).cholesky
         del lowered  # at n = 11008 each of these is a gigabyte
-        return undamped, feedback_matrix(cholesky, block_size)
+        return feedback_matrix(cholesky, block_size)
 
 
 def site_metric(
