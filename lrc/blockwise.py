@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.calibrate.streams import Stream, site_moment, window_chunks
-from lrc.decompose.api import decompose_at_site, fitted_columns, least_block, metric_for
+from lrc.decompose.api import (
+    corrected_columns,
+    decompose_at_site,
+    fitted_columns,
+    least_block,
+    metric_for,
+)
 from lrc.decompose.base import Decomposition
 from lrc.decompose.site import SiteMetric
 from lrc.errors import FormatError, NumericalError
@@ -152,9 +158,11 @@ def _block(
         )
         del H, cross
         at_once = _at_once(job, prefix, site.linears)
-        fitted = _fitted(job, prefix, site.linears, metric, behind)
-        del behind
+        fitted = _fitted(job, prefix, site.linears, metric, at_once)
         metric = metric.without_target()
+        if behind is not None:
+            fitted = _corrected(job, prefix, fitted, metric, behind)
+        del behind
         solve = _solver(job, prefix, metric, fitted, at_once)
         # Matrices of a site are independent: side by side where there are several, and one
         # alone over its rows. Either way the result is that of one thread.
@@ -186,23 +194,33 @@ def _at_once(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
 
 
 def _fitted(
-    job: Job,
-    prefix: str,
-    keys: tuple[str, ...],
-    metric: SiteMetric,
-    behind: NDArray[np.float64] | None,
+    job: Job, prefix: str, keys: tuple[str, ...], metric: SiteMetric, at_once: int
 ) -> dict[str, NDArray[np.float32] | None]:
     """What each linear of a site is fitted to; then the metric's target can be let go."""
-    calibration = job.spec.calibration
-    correction = None
-    if behind is not None:
-        correction = metric.correction(behind) * np.float32(calibration.repair)
+    threads = 1 if at_once > 1 else job.threads
 
     def one(key: str) -> NDArray[np.float32] | None:
         weight = job.source.linear(f"{prefix}{key}.weight", check_finite=True)
-        return fitted_columns(weight, metric, calibration.mix, correction)
+        return fitted_columns(weight, metric, job.spec.calibration.mix, threads)
 
-    return dict(zip(keys, ordered_map(one, keys, job.threads), strict=True))
+    return dict(zip(keys, ordered_map(one, keys, at_once), strict=True))
+
+
+def _corrected(
+    job: Job,
+    prefix: str,
+    fitted: dict[str, NDArray[np.float32] | None],
+    metric: SiteMetric,
+    behind: NDArray[np.float64],
+) -> dict[str, NDArray[np.float32] | None]:
+    """The same for a site that writes to the residual stream and is to repair it too."""
+    share = job.spec.calibration.repair
+    return {
+        key: corrected_columns(
+            job.source.linear(f"{prefix}{key}.weight"), target, metric, behind, share
+        )
+        for key, target in fitted.items()
+    }
 
 
 def _solver(

@@ -145,10 +145,10 @@ class DecomposeSpec(_Record):
     low_rank: LowRankSpec = field(default_factory=LowRankSpec)
     rotation: str = "hadamard"
     damping: float = 0.01
-    iterations: int = 4
+    iterations: int = 2
     inner_iterations: int = 4
     polish_sweeps: int = 2
-    tolerance: float = 1e-3
+    tolerance: float = 3e-3
     seed: int = 20261122
 
     def __post_init__(self) -> None:

@@ -20,6 +20,8 @@ Array = NDArray[np.float32]
 
 #: Tokens worked on together: the unit of parallel work, whatever the thread count.
 CHUNK_TOKENS = 2048
+#: Inputs up to which the moments of several chunks may exist side by side.
+_SIDE_BY_SIDE = 4096
 
 
 @dataclass
@@ -86,6 +88,7 @@ def site_moment(
         difference = (original.hidden[chunk] - student.hidden[chunk]).reshape(-1, d)
         return chunk_moment(z, x, difference)
 
-    for part in ordered_map(work, range(len(student.inputs)), threads):
+    side_by_side = threads if n <= _SIDE_BY_SIDE else 1
+    for part in ordered_map(work, range(len(student.inputs)), side_by_side):
         moment.add(part)
     return moment

@@ -156,20 +156,32 @@ def decompose_at_site(
 
 
 def fitted_columns(
-    W: NDArray[np.float32],
-    metric: SiteMetric,
-    mix: float,
-    correction: NDArray[np.float32] | None = None,
+    W: NDArray[np.float32], metric: SiteMetric, mix: float, threads: int = 1
 ) -> NDArray[np.float32] | None:
-    """The regression target of W with its columns rotated, or None: W itself is fitted.
-
-    ``correction`` (m, n), in the same basis, is added.
-    """
-    if metric.cross is None or (mix == 0.0 and correction is None):
+    """The regression target of W with its columns rotated, or None: W itself is fitted."""
+    if metric.cross is None or mix == 0.0:
         return None
     columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
-    target = metric.target(columns, mix)
-    return target if correction is None else target + correction
+    return metric.target(columns, mix, threads)
+
+
+def corrected_columns(
+    W: NDArray[np.float32],
+    fitted: NDArray[np.float32] | None,
+    metric: SiteMetric,
+    behind: NDArray[np.float64],
+    share: float,
+) -> NDArray[np.float32]:
+    """What to fit, from :func:`fitted_columns`, plus a share of what the residual stream lacks.
+
+    ``behind`` is E[d z^T], (m, n), of the streams' difference d.
+    """
+    correction = metric.correction(behind)
+    correction *= np.float32(share)
+    if fitted is None:
+        fitted = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    correction += fitted
+    return correction
 
 
 def derive_seed(seed: int, *names: str) -> int:

@@ -47,17 +47,16 @@ class SiteMetric:
     retries: int
     block_size: int
 
-    def target(self, W: NDArray[np.float32], mix: float) -> NDArray[np.float32]:
+    def target(self, W: NDArray[np.float32], mix: float, threads: int = 1) -> NDArray[np.float32]:
         """What to fit to W (columns already rotated) so that the compressed prefix is repaired."""
         if self.cross is None or self.target_factor is None or mix == 0.0:
             return W
-        return regression_target(W, self.cross, self.target_factor, mix)
+        return regression_target(W, self.cross, self.target_factor, mix, threads)
 
     def correction(self, D: NDArray[np.float64]) -> NDArray[np.float32]:
         """What the site's layer can add to its outputs to close a gap d, from D = E[d z^T]."""
-        return residual_correction(
-            rotate_columns(D / self.scale, self.signs), self.H, _CORRECTION_RIDGE
-        )
+        turned = np.asarray(rotate_columns(D, self.signs), np.float64) / self.scale
+        return residual_correction(turned, self.H, _CORRECTION_RIDGE)
 
     def without_target(self) -> SiteMetric:
         """The metric once all targets are known: at n = 11008, two gigabytes less."""
@@ -72,7 +71,7 @@ class SiteMetric:
 
         Cost 4 r n^2.
         """
-        return schur_complement(self.H.astype(np.float64), R).astype(np.float32)
+        return schur_complement(self.H, R)
 
     def downdated_feedback(self, R: NDArray[np.floating], block_size: int) -> NDArray[np.float32]:
         """Feedback of LDLQ under the downdated metric, float32 (n, n).

@@ -77,7 +77,7 @@ def _transpose(work: NDArray[np.float64]) -> None:
             work[rows, columns] = upper.T
 
 
-def symmetrise(work: NDArray[np.float64]) -> None:
+def symmetrise(work: NDArray[np.floating]) -> None:
     """Replace X = ``work`` (n, n) by (X + X^T) / 2, block by block."""
     parts = chunks(len(work), _BLOCK)
     for i, rows in enumerate(parts):

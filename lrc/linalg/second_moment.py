@@ -62,13 +62,16 @@ def chunk_moment(
 class SecondMoment:
     """Running sums of :class:`ChunkMoment`, float64 (n, n); memory 8 n^2 bytes a moment.
 
-    ``behind`` is the width d of the residual stream where its difference enters too, else 0.
+    Each mean is the array of its sum, divided, and can be taken once: at n = 11008 a copy is a
+    gigabyte. ``behind`` is the width d of the residual stream where its difference enters too,
+    else 0.
     """
 
     def __init__(self, n: int, *, cross: bool = False, behind: int = 0) -> None:
         self.n = n
         self.rows = 0
         self.dropped = 0
+        self._taken: set[str] = set()
         self._second = np.zeros((n, n))
         self._cross = np.zeros((n, n)) if cross else None
         self._behind = np.zeros((behind, n)) if behind else None
@@ -98,7 +101,7 @@ class SecondMoment:
             If no finite row was seen.
         """
         self._require_rows()
-        H = self._second / self.rows
+        H = self._mean("_second")
         symmetrise(H)
         return H
 
@@ -107,12 +110,21 @@ class SecondMoment:
         self._require_rows()
         if self._cross is None:
             raise SpecError("this moment was built with one stream")
-        return self._cross / self.rows
+        return self._mean("_cross")
 
     def behind(self) -> NDArray[np.float64] | None:
         """D = sum d z^T / rows, float64 (d, n), or None where no difference entered."""
         self._require_rows()
-        return None if self._behind is None else self._behind / self.rows
+        return None if self._behind is None else self._mean("_behind")
+
+    def _mean(self, name: str) -> NDArray[np.float64]:
+        total: NDArray[np.float64] = getattr(self, name)
+        if name in self._taken:
+            raise SpecError("this mean was taken already")
+        self._taken.add(name)
+        total /= self.rows
+        setattr(self, name, total[:0])
+        return total
 
     def _require_rows(self) -> None:
         if self.rows == 0:

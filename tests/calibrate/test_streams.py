@@ -7,6 +7,7 @@ import pytest
 from tiny_llama import tiny_model
 
 from lrc.calibrate.streams import CHUNK_TOKENS, Stream, site_moment, window_chunks
+from lrc.errors import SpecError
 from lrc.testing.tolerance import assert_within, relative_difference, sum_bound
 
 F32 = np.float32
@@ -53,10 +54,13 @@ def test_moments_are_those_of_the_inputs_the_linears_see(model, parts):
     assert (moment.rows, moment.dropped) == (60, 0)
     bound = sum_bound(60, F32, float(np.abs(z).max() * max(np.abs(x).max(), np.abs(z).max())))
     wide = z.astype(np.float64)
-    assert_within(np.abs(moment.matrix() - wide.T @ wide / 60).max(), bound, "H")
+    H = moment.matrix()
+    assert_within(np.abs(H - wide.T @ wide / 60).max(), bound, "H")
     assert_within(np.abs(moment.cross() - x.T @ wide / 60).max(), bound, "C = E[x z^T]")
     alone = site_moment(stream, None, 1)
-    np.testing.assert_array_equal(alone.matrix(), moment.matrix())
+    np.testing.assert_array_equal(alone.matrix(), H)
+    with pytest.raises(SpecError, match="taken already"):
+        moment.matrix()
 
 
 def test_the_gap_of_the_residual_streams_enters_where_asked(model, parts):
