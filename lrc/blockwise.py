@@ -96,13 +96,14 @@ def run_blocks(job: Job, windows: NDArray[np.integer], progress: Progress) -> No
 def _shell(job: Job, windows: NDArray[np.integer]) -> Streams:
     """Write embedding, norm and head; start the streams on their embeddings."""
     spec = job.spec
-    packed, tensors = _table(job, EMBEDDING, spec.embed_bits)
+    embed_bits, head_bits = spec.table_bits()
+    packed, tensors = _table(job, EMBEDDING, embed_bits)
     if not job.model.config.tied:
-        tensors |= _table(job, HEAD, spec.head_bits)[1]
-    elif spec.head_bits != spec.embed_bits and SHELL not in job.journal.files:
+        tensors |= _table(job, HEAD, head_bits)[1]
+    elif head_bits != embed_bits and SHELL not in job.journal.files:
         job.journal.warnings.append(
-            f"the head is tied to the embedding: stored once at {spec.embed_bits} bits, "
-            f"head bits {spec.head_bits} not used"
+            f"the head is tied to the embedding: stored once at {embed_bits} bits, "
+            f"head bits {head_bits} not used"
         )
     if SHELL not in job.journal.files:
         tensors["model.norm.weight"] = job.source.dense("model.norm.weight")

@@ -137,7 +137,7 @@ def compress(
         if journal.files:
             progress.note(f"continuing an interrupted run: {len(journal.files)} files are done")
         count = resolve_threads(threads)
-        job = Job(checkpoint, model, spec, count, folder, journal)
+        job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
         if windows is None:
             windows = _windows(job, tokenizer, progress)
         _note_conditions(job, windows)

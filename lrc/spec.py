@@ -57,7 +57,7 @@ class _Record:
 
 
 def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
-    """Refuse a value that JSON gave the wrong type; a rank may also be ``"auto"``."""
+    """Refuse a value that JSON gave the wrong type; for ``"auto"`` a number may stand."""
     made = field_.default_factory
     default = made() if made is not dataclasses.MISSING else field_.default
     if isinstance(default, float):
@@ -65,7 +65,7 @@ def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
     elif isinstance(default, tuple):
         fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
     else:
-        fits = type(value) is type(default) or (field_.name == "rank" and type(value) is int)
+        fits = type(value) is type(default) or (default == "auto" and type(value) is int)
     kind = "list of strings" if isinstance(default, tuple) else type(default).__name__
     _require(fits, f"{owner} parameter {field_.name}={value!r} has the wrong type; give a {kind}")
 
@@ -213,13 +213,16 @@ class CalibrationSpec(_Record):
 class CompressSpec(_Record):
     """Everything that decides the bytes of a compressed model.
 
-    ``matrices`` names those that differ from ``decompose``, without ``.weight``.
+    ``embed_bits`` and ``head_bits`` are those of the embedding and of a head that is not tied to
+    it; ``"auto"`` gives the embedding 6 bits beside matrices of 2 and 8 beside wider ones, and
+    the head as many. ``matrices`` names those that differ from ``decompose``, without
+    ``.weight``.
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
-    embed_bits: int = 8
-    head_bits: int = 8
+    embed_bits: int | Literal["auto"] = "auto"
+    head_bits: int | Literal["auto"] = "auto"
     matrices: dict[str, MatrixSpec] = field(default_factory=dict, hash=False)
 
     def for_matrix(self, name: str) -> DecomposeSpec:
@@ -229,9 +232,22 @@ class CompressSpec(_Record):
             return self.decompose
         return dataclasses.replace(self.decompose, quant=own.quant, low_rank=own.low_rank)
 
+    def table_bits(self, beside: float = 0.0) -> tuple[int, int]:
+        """Bits of embedding and head as numbers, ``beside`` so many a weight (0: its own)."""
+        embed, head = self.embed_bits, self.head_bits
+        if embed == "auto":
+            embed = 6 if (beside or self.decompose.quant.bits) < _WIDE_BITS else 8
+        return embed, embed if head == "auto" else head
+
+    def with_table_bits(self, beside: float = 0.0) -> CompressSpec:
+        """The same with :meth:`table_bits` written down."""
+        embed, head = self.table_bits(beside)
+        return dataclasses.replace(self, embed_bits=embed, head_bits=head)
+
     def __post_init__(self) -> None:
         for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
-            _require(4 <= bits <= 8 or bits == 16, f"{name}={bits} must be 4 to 8, or 16")
+            known = bits == "auto" or (isinstance(bits, int) and (4 <= bits <= 8 or bits == 16))
+            _require(known, f"{name}={bits!r} must be 'auto', 4 to 8, or 16")
 
 
 @dataclass(frozen=True)
@@ -270,6 +286,9 @@ class AllocationSpec(_Record):
             value = getattr(self, name)
             _require(value >= least, f"{name}={value} must be at least {least}")
 
+
+#: Bits a weight from which automatic tables are wide.
+_WIDE_BITS = 2.5
 
 _NESTED: dict[str, type[Any]] = {
     "quant": QuantSpec,

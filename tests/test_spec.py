@@ -58,7 +58,7 @@ CALIBRATION = st.builds(
     mix=st.floats(0, 1),
     repair=st.floats(0, 1),
 )
-TABLE_BITS = st.sampled_from([4, 5, 6, 7, 8, 16])
+TABLE_BITS = st.sampled_from(["auto", 4, 5, 6, 7, 8, 16])
 ALLOCATION = st.builds(
     AllocationSpec,
     bits_per_weight=st.floats(0.1, 20),
@@ -208,3 +208,23 @@ def test_default_codebook_of_a_width(bits):
 
 def test_every_quantizer_has_a_spec():
     assert {(QuantSpec(*key).codebook, key[1]) for key in QUANTIZERS} == set(QUANTIZERS)
+
+
+@pytest.mark.parametrize(
+    ("given", "beside", "expected"),
+    [
+        ({}, 0.0, (6, 6)),
+        ({"decompose": DecomposeSpec(quant=QuantSpec(bits=3))}, 0.0, (8, 8)),
+        ({}, 2.4, (6, 6)),
+        ({}, 4.0, (8, 8)),
+        ({"embed_bits": 4}, 4.0, (4, 4)),
+        ({"embed_bits": 4, "head_bits": 16}, 0.0, (4, 16)),
+        ({"head_bits": 5}, 0.0, (6, 5)),
+    ],
+)
+def test_automatic_tables_are_wide_beside_wide_matrices(given, beside, expected):
+    spec = CompressSpec(**given)
+    assert spec.table_bits(beside) == expected
+    written = spec.with_table_bits(beside)
+    assert (written.embed_bits, written.head_bits) == expected
+    assert written.table_bits() == expected

@@ -200,6 +200,7 @@ def _chosen(study: Study, problem: Budgeted) -> Allocation:
     together = tried[-1] if tried else judge([picks])[0]
     items = problem.items()
     spec = problem.to_spec(picks)
+    embed_bits, head_bits = spec.table_bits()
     return Allocation(spec, {
         "target": dataclasses.asdict(allocation),
         "size": problem.size(picks),
@@ -210,8 +211,8 @@ def _chosen(study: Study, problem: Budgeted) -> Allocation:
         "search": list(tried),
         "counts": dict(sorted(Counter(str(problem.options[n][picks[n]]) for n in problem.options)
                               .items())),
-        "embed_bits": spec.embed_bits,
-        "head_bits": spec.head_bits,
+        "embed_bits": embed_bits,
+        "head_bits": head_bits,
     })  # fmt: skip
 
 

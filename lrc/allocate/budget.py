@@ -121,9 +121,10 @@ class Budgeted:
             reason = f"{chosen}: KL {self.measured.divergence[name]:.2g} at {options[0]}"
             matrices[name] = chosen.matrix_spec(reason)
         bits = {name: tuple(errors)[picks[name]] for name, errors in self.tables.items()}
-        embed_bits = bits.get(EMBEDDING, self.spec.embed_bits)
-        # A tied head is stored once, with the embedding.
-        head_bits = bits.get(HEAD, embed_bits) if bits else self.spec.head_bits
+        embed_bits, head_bits = self.spec.table_bits(self.allocation.bits_per_weight)
+        if bits:  # a tied head is stored once, with the embedding
+            embed_bits = bits[EMBEDDING]
+            head_bits = bits.get(HEAD, embed_bits)
         return dataclasses.replace(
             self.spec, matrices=matrices, embed_bits=embed_bits, head_bits=head_bits
         )
@@ -131,11 +132,8 @@ class Budgeted:
     def to_trial(self, picks: Mapping[str, int]) -> Trial:
         """The model that ``picks`` mean, as far as the survey can tell."""
         spec = self.to_spec(picks)
-        return Trial(
-            {name: options[picks[name]].level for name, options in self.options.items()},
-            spec.embed_bits,
-            spec.head_bits,
-        )
+        levels = {name: options[picks[name]].level for name, options in self.options.items()}
+        return Trial(levels, *spec.table_bits())
 
     def size(self, picks: Mapping[str, int]) -> int:
         """Exact bytes of what the budget bounds."""

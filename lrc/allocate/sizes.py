@@ -96,9 +96,10 @@ def weight_file_bytes(source: Checkpoint, spec: CompressSpec) -> int:
     SpecError
         If a rank is automatic.
     """
-    shell = table_specs(EMBEDDING, source.shape(EMBEDDING), spec.embed_bits)
+    embed_bits, head_bits = spec.table_bits()
+    shell = table_specs(EMBEDDING, source.shape(EMBEDDING), embed_bits)
     if not source.config.get("tie_word_embeddings", False):
-        shell |= table_specs(HEAD, source.shape(HEAD), spec.head_bits)
+        shell |= table_specs(HEAD, source.shape(HEAD), head_bits)
     shell[_FINAL_NORM] = TensorSpec("F32", source.shape(_FINAL_NORM))
     blocks: dict[str, Specs] = {}
     for name in source.names():

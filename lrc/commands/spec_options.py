@@ -23,8 +23,8 @@ from lrc.spec import (
 )
 
 
-def rank_or_auto(text: str) -> int | Literal["auto"]:
-    """Parse ``--rank``: ``auto`` or a whole number."""
+def number_or_auto(text: str) -> int | Literal["auto"]:
+    """Parse ``--rank`` or bits of a table: ``auto`` or a whole number."""
     if text == "auto":
         return "auto"
     try:
@@ -72,7 +72,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
     matrix.add_argument(
         "--rank",
-        type=rank_or_auto,
+        type=number_or_auto,
         metavar="auto|N",
         help=f"rank of L R (default: {solve.low_rank.rank})",
     )
@@ -114,10 +114,12 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
-        "--embed-bits", type=int, help=f"bits of the embeddings (default: {default.embed_bits})"
+        "--embed-bits",
+        type=number_or_auto,
+        help="bits of the embeddings (default: auto, 6 beside matrices of 2 bits, else 8)",
     )
     rest.add_argument(
-        "--head-bits", type=int, help=f"bits of an untied head (default: {default.head_bits})"
+        "--head-bits", type=number_or_auto, help="bits of an untied head (default: as many)"
     )
     rest.add_argument("--seed", type=int, help=f"seed of everything drawn (default: {solve.seed})")
     rest.add_argument(

@@ -98,7 +98,8 @@ def polished(
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """Polish in turn with the closed-form gain of all scales together; no step raises the loss.
 
-    Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less.
+    Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Trellises
+    get one plain turn.
     """
     dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TRELLIS_TURNS]
     for turn, dither in enumerate(dithers[:turns] if problem.spec.polish_sweeps else ()):
