@@ -25,7 +25,7 @@ def records() -> list[dict[str, Any]]:
         A script did not give what it should.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return [quality(Path(folder)), synthetic()]
+        return [quality(Path(folder)), synthetic(), scale()]
 
 
 def quality(folder: Path) -> dict[str, Any]:
@@ -55,6 +55,16 @@ def synthetic() -> dict[str, Any]:
     _, plain, more = (json.loads(line) for line in lines.splitlines())
     assert 0 < more["relative_error"] < plain["relative_error"] < 0.5
     return _record("synthetic.py", start, relative_error=plain["relative_error"])
+
+
+def scale() -> dict[str, Any]:
+    """A checkpoint of two small blocks."""
+    start = time.perf_counter()
+    shape = ("--hidden", "64", "--inner", "96", "--heads", "2", "--tokens", "512")
+    found = json.loads(_run("scale.py", *shape).splitlines()[-1])
+    assert found["blocks"] == 2
+    assert 0 < found["seconds_per_block"] < found["seconds"]
+    return _record("scale.py", start, peak_rss_gib=found["peak_rss_gib"])
 
 
 def _record(case: str, start: float, **figures: float) -> dict[str, Any]:

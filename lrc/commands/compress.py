@@ -62,6 +62,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             "bits_per_weight_file",
             "file_bytes",
             "seconds",
+            "seconds_per_block",
             "peak_rss_bytes",
             "warnings",
         )
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if report.allocation:
         console.line(allocation_line(report.allocation))
     console.line(
-        f"took {human_time(report.seconds)}, peak memory {human_size(report.peak_rss_bytes)}"
+        f"took {human_time(report.seconds)}, {human_time(report.seconds_per_block)} a block, "
+        f"peak memory {human_size(report.peak_rss_bytes)}"
     )
     for warning in report.warnings:
         console.line(f"warning: {warning}")
