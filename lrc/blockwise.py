@@ -22,7 +22,7 @@ from lrc.decompose.api import (
 )
 from lrc.decompose.base import Decomposition
 from lrc.decompose.site import SiteMetric
-from lrc.errors import FormatError, NumericalError
+from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.matrix import PackedMatrix
 from lrc.formats.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
@@ -32,16 +32,12 @@ from lrc.models.llama import LlamaBlock, LlamaModel
 from lrc.nn.embedding import make_embedding
 from lrc.nn.linear import Linear, make_linear
 from lrc.progress import Progress
-from lrc.quant.table import quantize_table
+from lrc.shell import EMBEDDING, HEAD, SHELL, Tensors, store_table
 from lrc.spec import CompressSpec
 from lrc.threads import ordered_map
 
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-SHELL = "shell.safetensors"
 #: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
 _SIDE_BY_SIDE = 1 << 22
-
-Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -97,14 +93,16 @@ def _shell(job: Job, windows: NDArray[np.integer]) -> Streams:
     """Write embedding, norm and head; start the streams on their embeddings."""
     spec = job.spec
     embed_bits, head_bits = spec.table_bits()
-    packed, tensors = _table(job, EMBEDDING, embed_bits)
+    packed, tensors, records = store_table(job.source, EMBEDDING, embed_bits)
     if not job.model.config.tied:
-        tensors |= _table(job, HEAD, head_bits)[1]
+        _, head, of_head = store_table(job.source, HEAD, head_bits)
+        tensors, records = tensors | head, records | of_head
     elif head_bits != embed_bits and SHELL not in job.journal.files:
         job.journal.warnings.append(
             f"the head is tied to the embedding: stored once at {embed_bits} bits, "
             f"head bits {head_bits} not used"
         )
+    job.journal.records |= records
     if SHELL not in job.journal.files:
         tensors["model.norm.weight"] = job.source.dense("model.norm.weight")
         _write(job, SHELL, tensors)
@@ -119,20 +117,6 @@ def _shell(job: Job, windows: NDArray[np.integer]) -> Streams:
         assert original is not None
         return Streams(original, None)
     return Streams(start(make_embedding(packed).rows), original)
-
-
-def _table(job: Job, name: str, bits: int) -> tuple[PackedMatrix | NDArray[np.float32], Tensors]:
-    """Embedding or head as it will be read back, and the tensors that store it."""
-    table = job.source.linear(name, check_finite=True)
-    if bits == 16:
-        with np.errstate(over="ignore"):
-            stored = table.astype(np.float16)
-        if not np.isfinite(stored).all():
-            raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
-        return stored.astype(np.float32), {name: stored}
-    packed, record = quantize_table(table, bits)
-    job.journal.records[name] = {**matrix_record(packed), **record, "file": SHELL}
-    return packed, matrix_tensors(name, packed)
 
 
 def _block(

@@ -9,7 +9,6 @@ numbers. Every path gives the same integers, and floats are added in a fixed ord
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -18,8 +17,6 @@ from numba import types
 from lrc_kernels.simd import (
     F32X16,
     I8X64,
-    I16X16,
-    I16X32,
     I32X16,
     Vector,
     call,
@@ -30,6 +27,7 @@ from lrc_kernels.simd import (
 )
 from lrc_kernels.simd_dot import halves
 from lrc_kernels.simd_paths import path
+from lrc_kernels.simd_tiles import add_products, byte_pairs, tile_hashes
 from lrc_kernels.trellis_code import BYTES_MEAN
 
 _I64 = ir.IntType(64)
@@ -52,55 +50,6 @@ def _store(builder: Any, value: Any, address: Any, skip: int) -> None:
     builder.store(value, pointer(builder, place, value.type), align=1)
 
 
-def _pairs(builder: Any, words: Any, bits: int) -> list[Any]:
-    """Of each segment word q below word q + 1; behind the last is the next segment's first."""
-    found = []
-    for q in range(bits - 1):
-        two = _load(builder, I16X32, words, 32 * q)
-        found.append(shuffle(builder, two, two, [i // 2 + 16 * (i % 2) for i in range(32)]))
-    first, last = (_load(builder, I16X32, words, 32 * q) for q in (0, bits - 2))
-    # Lanes 16 to 31 of ``last`` and 0 to 15 of ``first``, rotated.
-    order = [i for lane in range(16) for i in (16 + lane, 32 + (lane + 1) % 16)]
-    found.append(shuffle(builder, last, first, order))
-    return [builder.bitcast(pair, I32X16.ir) for pair in found]
-
-
-def _hashes(builder: Any, words: Any, bits: int, mask: Any, multiplier: Any) -> Iterator[Any]:
-    """Of each step the states times the multiplier."""
-    pairs = _pairs(builder, words, bits)
-    for j in range(_STEPS):
-        q, skip = divmod(bits * j, 16)
-        state = builder.and_(builder.lshr(pairs[q], _all(skip)), mask)
-        yield builder.mul(state, multiplier)
-
-
-def _byte_pairs(builder: Any, value: Any) -> Any:
-    """Sums of bytes 0 and 1, and of bytes 2 and 3, of each lane, as 16-bit numbers in it."""
-    if path() == "generic":
-        low = builder.and_(value, _all(0x00FF00FF))
-        high = builder.and_(builder.lshr(value, _all(8)), _all(0x00FF00FF))
-        return builder.add(low, high)
-    parts = [builder.bitcast(value, I8X64.ir), constant(I8X64, [1] * 64)]
-    if path() == "avx512vnni":
-        sums = call(builder, "llvm.x86.avx512.pmaddubs.w.512", I16X32.ir, parts)
-    else:
-        sums = halves(builder, "llvm.x86.avx2.pmadd.ub.sw", I16X16, parts)
-    return builder.bitcast(sums, I32X16.ir)
-
-
-def _words(builder: Any, total: Any, pairs: Any, x: Any) -> Any:
-    """``total`` plus the sum of the two 16-bit numbers in a lane times the number twice in x's."""
-    if path() == "generic":
-        both = builder.add(builder.and_(pairs, _all(0xFFFF)), builder.lshr(pairs, _all(16)))
-        return builder.add(total, builder.mul(both, builder.ashr(x, _all(16))))
-    parts = [builder.bitcast(value, I16X32.ir) for value in (pairs, x)]
-    if path() == "avx512vnni":
-        products = call(builder, "llvm.x86.avx512.pmaddw.d.512", I32X16.ir, parts)
-    else:
-        products = halves(builder, "llvm.x86.avx2.pmadd.wd", _I32X8, parts)
-    return builder.add(total, products)
-
-
 def _bytes(builder: Any, total: Any, value: Any, x: Any) -> Any:
     """``total`` plus the sum of a lane's bytes times x; None without the instruction."""
     parts = [total, *(builder.bitcast(v, I8X64.ir) for v in (value, x))]
@@ -113,7 +62,7 @@ def _bytes(builder: Any, total: Any, value: Any, x: Any) -> Any:
 
 def _add(builder: Any, total: Any, hashed: Any, x: Any, seven: bool) -> Any:
     found = _bytes(builder, total, hashed, x) if seven else None
-    return _words(builder, total, _byte_pairs(builder, hashed), x) if found is None else found
+    return add_products(builder, total, byte_pairs(builder, hashed), x) if found is None else found
 
 
 @operation(I32X16, I32X16)
@@ -146,7 +95,7 @@ def _make_means(seven: bool) -> Any:
             if found is not None:
                 return builder.sub(total, found)
         half = -BYTES_MEAN // 2 & 0xFFFF
-        return _words(builder, total, _all(half << 16 | half), x)
+        return add_products(builder, total, _all(half << 16 | half), x)
 
     return subtract_means
 
@@ -157,7 +106,7 @@ subtract_word_means, subtract_byte_means = _make_means(False), _make_means(True)
 def _make_dot(bits: int, seven: bool) -> Any:
     @operation(_SUMS, _SUMS, types.intp, I32X16, I32X16, I32X16)
     def dot_tile(builder: Any, sums: Any, words: Any, x: Any, mask: Any, multiplier: Any) -> Any:
-        for j, hashed in enumerate(_hashes(builder, words, bits, mask, multiplier)):
+        for j, hashed in enumerate(tile_hashes(builder, words, bits, mask, multiplier)):
             after = _add(builder, builder.extract_value(sums, j), hashed, x, seven)
             sums = builder.insert_value(sums, after, j)
         return sums

@@ -7,7 +7,6 @@ order. The tiles are those of :mod:`lrc_kernels.trellis_code`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
@@ -65,18 +64,29 @@ def _next(builder: Any, words: Any) -> Any:
     return shuffle(builder, words, words, [(i + 1) % 16 for i in range(16)])
 
 
+def _pairs(builder: Any, words: Any, bits: int) -> list[Any]:
+    """Of each segment word q below word q + 1; behind the last is the next segment's first."""
+    found = []
+    for q in range(bits - 1):
+        two = _load(builder, I16X32, words, 32 * q)
+        found.append(shuffle(builder, two, two, [i // 2 + 16 * (i % 2) for i in range(32)]))
+    first, last = (_load(builder, I16X32, words, 32 * q) for q in (0, bits - 2))
+    # Lanes 16 to 31 of ``last`` and 0 to 15 of ``first``, rotated.
+    order = [i for lane in range(16) for i in (16 + lane, 32 + (lane + 1) % 16)]
+    found.append(shuffle(builder, last, first, order))
+    return [builder.bitcast(pair, I32X16.ir) for pair in found]
+
+
 def tile_hashes(builder: Any, words: Any, bits: int, mask: Any, multiplier: Any) -> Iterator[Any]:
     """Of each step the states times the multiplier."""
-    parts = [_words(builder, words, 32 * q) for q in range(bits)]
-    parts.append(_next(builder, parts[0]))
-    pairs = [builder.or_(low, builder.shl(high, _all(16))) for low, high in pairwise(parts)]
+    pairs = _pairs(builder, words, bits)
     for j in range(_STEPS):
         q, skip = divmod(bits * j, 16)
         state = builder.and_(builder.lshr(pairs[q], _all(skip)), mask)
         yield builder.mul(state, multiplier)
 
 
-def _byte_pairs(builder: Any, value: Any) -> Any:
+def byte_pairs(builder: Any, value: Any) -> Any:
     """Sums of bytes 0 and 1, and of bytes 2 and 3, of each lane, as 16-bit numbers in it."""
     if path() == "generic":
         low = builder.and_(value, _all(0x00FF00FF))
@@ -90,7 +100,7 @@ def _byte_pairs(builder: Any, value: Any) -> Any:
     return builder.bitcast(sums, I32X16.ir)
 
 
-def _add_products(builder: Any, total: Any, pairs: Any, x: Any) -> Any:
+def add_products(builder: Any, total: Any, pairs: Any, x: Any) -> Any:
     """``total`` plus the sum of the two 16-bit numbers in a lane times the number twice in x's."""
     if path() == "generic":
         both = builder.add(builder.and_(pairs, _all(0xFFFF)), builder.lshr(pairs, _all(16)))
@@ -104,15 +114,8 @@ def _add_products(builder: Any, total: Any, pairs: Any, x: Any) -> Any:
 
 
 def _sums(builder: Any, value: Any) -> Any:
-    pairs = _byte_pairs(builder, value)
-    return _add_products(builder, _all(-BYTES_MEAN), pairs, _all(0x00010001))
-
-
-@operation(I32X16, I32X16)
-def pair_words(builder: Any, value: Any) -> Any:
-    """The lower 16 bits of each lane, twice over."""
-    low = builder.and_(value, _all(0xFFFF))
-    return builder.or_(low, builder.shl(value, _all(16)))
+    pairs = byte_pairs(builder, value)
+    return add_products(builder, _all(-BYTES_MEAN), pairs, _all(0x00010001))
 
 
 def _make_spread(vector: Vector, columns: int) -> Any:
@@ -146,32 +149,6 @@ def no_sums(builder: Any) -> Any:
 def no_totals(builder: Any) -> Any:
     """Zeros."""
     return ir.Constant(ir.ArrayType(F32X16.ir, _STEPS), None)
-
-
-@operation(I32X16, I32X16, I32X16)
-def subtract_means(builder: Any, total: Any, x: Any) -> Any:
-    """``total`` less the mean sum of bytes times ``x``, a number twice in each lane."""
-    half = -BYTES_MEAN // 2 & 0xFFFF
-    if path() == "generic":
-        return builder.add(total, builder.mul(builder.ashr(x, _all(16)), _all(-BYTES_MEAN)))
-    return _add_products(builder, total, _all(half << 16 | half), x)
-
-
-def _make_dot(bits: int) -> Any:
-    @operation(_SUMS, _SUMS, types.intp, I32X16, I32X16, I32X16)
-    def dot_tile(builder: Any, sums: Any, words: Any, x: Any, mask: Any, multiplier: Any) -> Any:
-        found = tile_hashes(builder, words, bits, mask, multiplier)
-        for j, value in enumerate(found):
-            before = builder.extract_value(sums, j)
-            after = _add_products(builder, before, _byte_pairs(builder, value), x)
-            sums = builder.insert_value(sums, after, j)
-        return sums
-
-    return dot_tile
-
-
-#: ``dot(sums, words, x, mask, multiplier)``: sums plus those of bytes times x, twice in its lane.
-dot_tile = {bits: _make_dot(bits) for bits in (2, 3, 4)}
 
 
 def _make_add(bits: int) -> Any:

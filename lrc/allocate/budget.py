@@ -20,9 +20,9 @@ from lrc.allocate.sizes import (
 )
 from lrc.allocate.solve import Choice, solve
 from lrc.allocate.survey import TABLE_WIDTHS
-from lrc.blockwise import EMBEDDING, HEAD
 from lrc.errors import SpecError
 from lrc.formats.checkpoint import Checkpoint
+from lrc.shell import EMBEDDING, HEAD
 from lrc.spec import AllocationSpec, CompressSpec, LowRankSpec, MatrixSpec
 
 Picks = dict[str, int]

@@ -17,7 +17,7 @@ from lrc.allocate.endtoend import Trial, divergences
 from lrc.allocate.options import Option
 from lrc.allocate.sizes import weights_of
 from lrc.allocate.survey import TABLE_WIDTHS, Study
-from lrc.blockwise import EMBEDDING
+from lrc.shell import EMBEDDING
 
 #: Floating-point operations that sensitivities may cost, whatever `AllocationSpec.passes` says.
 MOST_WORK = 2.5e14

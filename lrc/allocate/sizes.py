@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from lrc.blockwise import EMBEDDING, HEAD
 from lrc.errors import SpecError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.codec import plane_layout
 from lrc.formats.packed import BLOCKS, FORMAT
 from lrc.formats.safetensors_file import TensorSpec, file_size
 from lrc.quant.table import GROUP_SIZE
+from lrc.shell import EMBEDDING, HEAD
 from lrc.spec import TRELLISES, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.storage import is_block_linear
 

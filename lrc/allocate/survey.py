@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lrc.allocate.levels import LevelStore
 from lrc.allocate.options import WIDTHS, Curves, Option, candidate_ranks, matrix_options
-from lrc.blockwise import EMBEDDING, HEAD
 from lrc.calibrate.streams import Stream, site_moment, window_chunks
 from lrc.decompose.api import decompose_at_site, metric_for
 from lrc.decompose.site import SiteMetric
@@ -22,6 +21,7 @@ from lrc.linalg.norms import proxy_loss
 from lrc.models.llama import LlamaModel
 from lrc.progress import Progress
 from lrc.quant.table import quantize_table
+from lrc.shell import EMBEDDING, HEAD
 from lrc.spec import AllocationSpec, CompressSpec, LowRankSpec, QuantSpec
 from lrc.threads import ordered_map
 

@@ -74,8 +74,7 @@ def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
     A = problem.target - pair.product()
     R = pair.right.to_dense()
     rounded, scale, held = state.rounded, state.scale, rms(A)
-    afresh = held < _AFRESH * state.held
-    if afresh:
+    if held < _AFRESH * state.held:
         feedback = problem.metric.downdated_feedback(R, problem.quantizer.block_size)
         lowered = problem.metric.downdated(R)
         scale = search_scale(problem, A, lowered, feedback)

@@ -118,12 +118,11 @@ class SecondMoment:
         return None if self._behind is None else self._mean("_behind")
 
     def _mean(self, name: str) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = getattr(self, name)
         if name in self._taken:
             raise SpecError("this mean was taken already")
         self._taken.add(name)
+        total: NDArray[np.float64] = getattr(self, name)
         total /= self.rows
-        setattr(self, name, total[:0])
         return total
 
     def _require_rows(self) -> None:
