@@ -23,11 +23,16 @@ TARGETS = {"bpw": "--target-bpw", "size": "--target-size", "preset": "--preset"}
 CHANGES = (
     ("moments of the original alone", "streams=original"),
     ("no mixture of targets", "mix=0"),
+    ("no repair of the residual stream", "repair=0"),
     ("no polish", "decompose.polish_sweeps=0"),
     ("no scale search", "decompose.scale_search=false"),
     ("rank 0", "rank=0"),
     ("rank 8", "rank=8"),
     ("rank 16", "rank=16"),
+    ("rank 16, started at the weights", "rank=16,decompose.low_rank.start=weights"),
+    ("rank 16, started at the inputs", "rank=16,decompose.low_rank.start=inputs"),
+    ("a third of the damping", "decompose.damping=0.003"),
+    ("three times the damping", "decompose.damping=0.03"),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from lrc.errors import SpecError
 
 ROTATIONS = ("none", "hadamard")
+STARTS = ("error", "weights", "inputs")
 STREAMS = ("mixed", "original")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
 #: The lattice of each width, which fits any shape and is quick to encode.
@@ -115,10 +116,16 @@ class QuantSpec(_Record):
 
 @dataclass(frozen=True)
 class LowRankSpec(_Record):
-    """Rank of L R (``"auto"``: the rank whose error pays for its bits) and bits of its factors."""
+    """Rank of L R (``"auto"``: the rank whose error pays for its bits) and bits of its factors.
+
+    ``start`` is what L R is first fitted to: the ``"error"`` of Q (CALDERA), the ``"weights"`` in
+    the metric of H (SRR, arXiv 2602.02001), or the weights on the leading directions of the
+    ``"inputs"`` alone (after ODLRI, arXiv 2506.02077).
+    """
 
     rank: int | Literal["auto"] = "auto"
     factor_bits: int = 4
+    start: str = "error"
 
     def __post_init__(self) -> None:
         _require(
@@ -129,6 +136,10 @@ class LowRankSpec(_Record):
             self.factor_bits in (2, 3, 4, 5, 6, 7, 8, 16),
             f"factor_bits={self.factor_bits} must be 2 to 8, or 16",
         )
+        _require(
+            self.start in STARTS,
+            f"start {self.start!r} is unknown; use one of {', '.join(STARTS)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,8 @@ class DecomposeSpec(_Record):
 
     ``damping`` is added to H as ``damping * diag(H)`` before it is factored (unitless);
     ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
-    falls by less than ``tolerance`` (relative).
+    falls by less than ``tolerance`` (relative). Without ``scale_search`` scales stay at the RMS
+    rule, or at the least rounding error of their group.
     """
 
     recipe: str = "caldera"
@@ -148,6 +160,7 @@ class DecomposeSpec(_Record):
     iterations: int = 2
     inner_iterations: int = 4
     polish_sweeps: int = 2
+    scale_search: bool = True
     tolerance: float = 3e-3
     seed: int = 20261122
 

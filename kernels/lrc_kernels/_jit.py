@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -35,6 +36,14 @@ def njit(*, fastmath: bool = False, inline: bool = False) -> Callable[[F], F]:
         return cast(F, jitted)
 
     return decorate
+
+
+def constant(value: int) -> int:
+    """A number to call compiled code with from compiled code.
+
+    Numba compiles a function once more for every plain integer that it is called with there.
+    """
+    return cast(int, np.int64(value))
 
 
 @cache

@@ -23,7 +23,7 @@ from lrc.allocate.survey import TABLE_WIDTHS
 from lrc.errors import SpecError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.shell import EMBEDDING, HEAD
-from lrc.spec import AllocationSpec, CompressSpec, LowRankSpec, MatrixSpec
+from lrc.spec import AllocationSpec, CompressSpec, MatrixSpec
 
 Picks = dict[str, int]
 #: Turns of solving and counting headers; they settle after one or two.
@@ -48,7 +48,7 @@ def least_spec(source: Checkpoint, spec: CompressSpec, allocation: AllocationSpe
     matrices, solver = dict(spec.matrices), spec.decompose
     for tensor, (m, n) in linear_layers(source).items():
         quant = codebook_of(solver, WIDTHS[0], m)
-        low_rank = LowRankSpec(candidate_ranks(solver, (m, n))[0], solver.low_rank.factor_bits)
+        low_rank = dataclasses.replace(solver.low_rank, rank=candidate_ranks(solver, (m, n))[0])
         matrices.setdefault(tensor.removesuffix(".weight"), MatrixSpec(quant, low_rank))
     changed = dataclasses.replace(spec, matrices=matrices)
     if not allocation.file_bytes:

@@ -134,7 +134,7 @@ def matrix_options(
         quant = codebook_of(spec, bits, shape[0])
         for rank in candidate_ranks(spec, shape):
             for factor_bits in _factor_bits(spec, rank):
-                low_rank = LowRankSpec(rank, factor_bits)
+                low_rank = dataclasses.replace(spec.low_rank, rank=rank, factor_bits=factor_bits)
                 own = dataclasses.replace(spec, quant=quant, low_rank=low_rank)
                 left = curve[rank]
                 lost = FACTOR_LOSS.get(factor_bits, 0.0) * (curve[0] - left)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lrc.decompose.base import Problem, Solution, Trace
 from lrc.decompose.lrstep import Pair, choose_rank, fit_factors
 from lrc.decompose.qstep import feedback_rounding, polished, search_scale
+from lrc.linalg.lowrank import top_eigenvectors
 from lrc.linalg.norms import rms
 from lrc.quant.ldlq import Rounded
 
@@ -54,6 +55,8 @@ def caldera(problem: Problem) -> Solution:
     trace = Trace().then("Q", error)
     best = state = _State(rounded, scale, rms(T), None, error)
     rank, note = _rank(problem, T - rounded.values)
+    if rank and spec.low_rank.start != "error":
+        state = dataclasses.replace(state, pair=_start(problem, rank))
     for turn in range(spec.iterations + 1 if rank else 0):
         previous = state.error
         if state.pair is not None:
@@ -92,14 +95,32 @@ def _refitted(problem: Problem, state: _State, rank: int, energy: float) -> _Sta
     return dataclasses.replace(state, pair=pair, error=problem.error(residual, energy))
 
 
-def _fit(problem: Problem, A: NDArray[np.float32], rank: int, warm: Pair | None) -> Pair:
+def _start(problem: Problem, rank: int) -> Pair:
+    """L R of the weights themselves, before Q takes its share of them."""
+    R = None
+    if problem.spec.low_rank.start == "inputs":
+        H = problem.metric.H.astype(np.float64)
+        R = top_eigenvectors(H, rank, problem.spec.seed)[1].T
+    return _fit(problem, problem.target, rank, None, start=R, iterations=1)
+
+
+def _fit(
+    problem: Problem,
+    A: NDArray[np.float32],
+    rank: int,
+    warm: Pair | None,
+    *,
+    start: NDArray[np.float64] | None = None,
+    iterations: int = 0,
+) -> Pair:
     return fit_factors(
         A,
         problem.metric.H,
         rank,
         problem.spec.low_rank.factor_bits,
-        iterations=problem.spec.inner_iterations,
+        iterations=iterations or problem.spec.inner_iterations,
         warm=warm,
+        start=start,
         seed=problem.spec.seed,
         threads=problem.threads,
     )

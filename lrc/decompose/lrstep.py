@@ -53,13 +53,15 @@ def fit_factors(
     *,
     iterations: int,
     warm: Pair | None = None,
+    start: NDArray[np.float64] | None = None,
     seed: int,
     threads: int = 1,
 ) -> Pair:
     """Quantized L, R with the least loss seen while solving for each in turn.
 
-    Starts at ``warm``'s R if given, else at the closed-form optimum; ends on an L solve. R is
-    rounded before L is solved for it, so L absorbs what rounding R lost.
+    Starts at ``warm``'s R or at ``start``, R (rank, n), else at the closed-form optimum; ends on
+    an L solve. R is rounded to nearest before L is solved for it, so L absorbs what rounding R
+    lost (rounding R under H instead measured worse above 2 bits); L is rounded under R H R^T.
 
     Parameters
     ----------
@@ -78,16 +80,17 @@ def fit_factors(
     G = times_metric(A, H, threads)
     energy = float(np.einsum("ij,ij->", G, A, dtype=np.float64))
     best: Pair | None = None
-    if warm is None:
-        R = rank_constrained_regression(A, H, rank, seed=seed).R
-    else:
+    if warm is not None:
         R = warm.right.to_dense().astype(np.float64)
         Lt = warm.left.to_dense()
         best = Pair(warm.left, warm.right, pair_loss(energy, G, H, Lt, warm.right.to_dense()))
+    else:
+        R = rank_constrained_regression(A, H, rank, seed=seed).R if start is None else start
     for _ in range(iterations):
         right = quantize_factor(R, bits)
-        L = solve_left(A, H, right.to_dense())
-        left = quantize_factor(L.T, bits)
+        rounded = right.to_dense()
+        L = solve_left(A, H, rounded)
+        left = quantize_factor(L.T, bits, gram=rounded @ (H @ rounded.T), threads=threads)
         pair = Pair(left, right, pair_loss(energy, G, H, left.to_dense(), right.to_dense()))
         if best is None or pair.loss < best.loss:
             best = pair

@@ -57,7 +57,7 @@ def search_scale(
     Cost: four roundings of at most 64 rows.
     """
     rule = stored_scale(problem, A)
-    if problem.quantizer.block_rows > 1:
+    if problem.quantizer.block_rows > 1 or not problem.spec.scale_search:
         return rule
     rows = np.unique(np.linspace(0, len(A) - 1, min(_SAMPLE_ROWS, len(A))).astype(int))
     sample = np.ascontiguousarray(A[rows])
@@ -113,7 +113,7 @@ def polished(
             seed=problem.spec.seed + turn,
             threads=problem.threads,
         )
-        if turn < _REFITS:
+        if problem.spec.scale_search and turn < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)
     return rounded, scale
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.quant.factors import quantize_factor
-from lrc.testing.strategies import weights
+from lrc.testing.laws import loss_rounding, quadratic_loss
+from lrc.testing.strategies import problems, weights
+from lrc.testing.tolerance import assert_within
 
 F32 = np.float32
 BITS = [2, 3, 4, 5, 6, 7, 8, 16]
@@ -67,3 +69,32 @@ def test_zero_and_no_components(bits):
     none = quantize_factor(np.zeros((0, 9)), bits)
     assert none.rank == 0
     assert none.to_dense().shape == (0, 9)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@few(4)
+@given(data=st.data())
+def test_rounding_in_a_metric_is_never_worse_than_to_nearest(bits, data):
+    W, M = data.draw(problems(max_m=20, max_n=6, degenerate=data.draw(st.booleans())))
+    M = (M / max(np.abs(M).max(), 1e-30)).astype(F32)
+    before = W.copy(), M.copy()
+    nearest = quantize_factor(W.T, bits).to_dense().T - W
+    moved = quantize_factor(W.T, bits, gram=M).to_dense().T - W
+    slack = loss_rounding(nearest, W, M)
+    assert_within(quadratic_loss(moved, M), quadratic_loss(nearest, M) + slack, "loss")
+    np.testing.assert_array_equal(W, before[0])
+    np.testing.assert_array_equal(M, before[1])
+
+
+def test_rounding_in_a_metric_pays():
+    """Components of falling energy that overlap, as R's under H do."""
+    rng = np.random.default_rng(6113)
+    R = rng.standard_normal((16, 40)) + rng.standard_normal(40)
+    M = R @ np.diag(np.arange(1, 41) ** -0.7) @ R.T
+    Lt = rng.standard_normal((16, 60))
+
+    def loss(**given_gram):
+        E = quantize_factor(Lt, 3, **given_gram).to_dense() - Lt
+        return quadratic_loss(E.T, M)
+
+    assert loss(gram=M) < 0.75 * loss()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lrc_kernels._jit import njit
+from lrc_kernels._jit import constant, njit
 from lrc_kernels.cpu.activations import LOW, group_scales, group_sums, plane_of
 from lrc_kernels.simd import (
     first_f32x16,
@@ -32,6 +32,7 @@ from lrc_kernels.simd_units import WIDE
 
 #: Bytes from the codes that are multiplied to those that are asked for.
 AHEAD = 16384
+_ZERO = constant(0)
 
 
 @njit(inline=True)
@@ -166,7 +167,7 @@ def grouped_rows(
             for b in range(size):
                 store_i8(work + b, np.int8(load_u8(codes + b)))
             codes = work
-        _four(bits, codes, 0, units, entries, looked_up, centre, x, low, x_scales, x_sums, scales,
-              0, repeat, room)  # fmt: skip
+        _four(bits, codes, _ZERO, units, entries, looked_up, centre, x, low, x_scales, x_sums,
+              scales, _ZERO, repeat, room)  # fmt: skip
         store_f32(y + 4 * i, load_f32(room))
         i += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import njit
+from lrc_kernels._jit import constant, njit
 from lrc_kernels.cpu.activations import SEVEN, quantize, seven_bits_do
 from lrc_kernels.cpu.dot_e8p import e8p_rows
 from lrc_kernels.cpu.dot_levels import (
@@ -42,6 +42,8 @@ INTEGERS = 34
 INVERSE, UNIT, CENTRE, GAIN, SCALE_IN, SCALE_OUT, RIGHT_UNIT, RIGHT_CENTRE = 0, 1, 2, 3, 4, 5, 6, 7
 LEFT_UNIT = 8
 FLOATS = 9
+
+_ZERO, _ONE, _FOUR = constant(0), constant(1), constant(4)
 
 
 @njit()
@@ -106,13 +108,13 @@ def multiply(
     if rank > 0:
         if mat[RIGHT_TABLE] != 0:
             level_rows(mat[RIGHT_BITS], mat[RIGHT], rank, n, mat[RIGHT_TABLE], num[RIGHT_UNIT],
-                       num[RIGHT_CENTRE], act, width, x_sum, 0, 0, 1, mat[RIGHT_SCALES], 4, work,
-                       t, 0, rank)  # fmt: skip
+                       num[RIGHT_CENTRE], act, width, x_sum, _ZERO, _ZERO, _ONE,
+                       mat[RIGHT_SCALES], _FOUR, work, t, _ZERO, rank)  # fmt: skip
         elif mat[RIGHT_BITS] == 32:
-            dense_rows(mat[RIGHT], n, z, t, 0, rank)
+            dense_rows(mat[RIGHT], n, z, t, _ZERO, rank)
         else:
-            any_rows(mat[RIGHT], mat[RIGHT_BITS], mat[RIGHT_LEVELS], n, n, 1, 1,
-                     mat[RIGHT_SCALES], np.float32(1), z, t, 0, rank)  # fmt: skip
+            any_rows(mat[RIGHT], mat[RIGHT_BITS], mat[RIGHT_LEVELS], n, n, _ONE,
+                     _ONE, mat[RIGHT_SCALES], np.float32(1), z, t, _ZERO, rank)  # fmt: skip
         add_components(mat[LEFT], mat[LEFT_BITS], mat[LEFT_LEVELS], mat[LEFT_TABLE],
                        num[LEFT_UNIT], mat[LEFT_SCALES], rank, mat[ROWS], t, num[GAIN], work, y,
                        start, stop)  # fmt: skip

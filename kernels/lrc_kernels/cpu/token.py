@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import kept_on_disk, njit, source_stamp
+from lrc_kernels._jit import constant, kept_on_disk, njit, source_stamp
 from lrc_kernels.cpu.meet import meet
 from lrc_kernels.cpu.product import SHARED, finish, multiply, prepare, share
 from lrc_kernels.cpu.token_parts import add_to, attend, gate_by_silu, normalise, rotate_pairs
@@ -35,6 +35,8 @@ SHARED_ROOMS = 11
 PER_LAYER = 7
 #: Meetings of a token: this many a layer, and one at the end.
 MEETINGS = 5
+
+_ONE, _TWO, _THREE = constant(1), constant(2), constant(3)
 
 
 @njit()
@@ -105,7 +107,7 @@ def _make_run_token(stamp: int) -> Any:
         for layer in range(sizes[LAYERS]):
             k = PER_LAYER * layer
             normalise(h, norms[2 * layer], hidden, eps, x)
-            _site(mats, nums, k, 3, x, room, width, tables, shared[YQ:], thread, threads)
+            _site(mats, nums, k, _THREE, x, room, width, tables, shared[YQ:], thread, threads)
             target = meet(counter, target, threads)
             finish(mats, nums, k, shared[YQ], room[Q], room[WORK])
             finish(mats, nums, k + 1, shared[YK], room[K], room[WORK])
@@ -115,27 +117,26 @@ def _make_run_token(stamp: int) -> Any:
             _attention(sizes, room, caches[layer, 0], caches[layer, 1], position, shared[MIXED],
                        thread, threads)  # fmt: skip
             target = meet(counter, target, threads)
-            _site(mats, nums, k + 3, 1, shared[MIXED], room, width, tables, shared[YO:], thread,
+            _site(mats, nums, k + 3, _ONE, shared[MIXED], room, width, tables, shared[YO:], thread,
                   threads)  # fmt: skip
             target = meet(counter, target, threads)
             finish(mats, nums, k + 3, shared[YO], x, room[WORK])
             add_to(h, x, hidden)
             normalise(h, norms[2 * layer + 1], hidden, eps, x)
-            _site(mats, nums, k + 4, 2, x, room, width, tables, shared[YG:], thread, threads)
+            _site(mats, nums, k + 4, _TWO, x, room, width, tables, shared[YG:], thread, threads)
             target = meet(counter, target, threads)
             finish(mats, nums, k + 4, shared[YG], room[GATE], room[WORK])
             finish(mats, nums, k + 5, shared[YU], room[UP], room[WORK])
             gate_by_silu(room[GATE], room[UP], wide)
-            _site(
-                mats, nums, k + 6, 1, room[GATE], room, width, tables, shared[YD:], thread, threads
-            )
+            _site(mats, nums, k + 6, _ONE, room[GATE], room, width, tables, shared[YD:], thread,
+                  threads)  # fmt: skip
             target = meet(counter, target, threads)
             finish(mats, nums, k + 6, shared[YD], x, room[WORK])
             add_to(h, x, hidden)
         if with_head:
             k = PER_LAYER * sizes[LAYERS]
             normalise(h, norms[2 * sizes[LAYERS]], hidden, eps, x)
-            _site(mats, nums, k, 1, x, room, width, tables, shared[LOGITS:], thread, threads)
+            _site(mats, nums, k, _ONE, x, room, width, tables, shared[LOGITS:], thread, threads)
         meet(counter, target, threads)
 
     return run_token
