@@ -32,6 +32,8 @@ def njit(*, fastmath: bool = False, inline: bool = False) -> Callable[[F], F]:
             error_model="numpy",
             fastmath=fastmath,
             forceinline=inline,
+            no_cpython_wrapper=inline,
+            no_cfunc_wrapper=inline,
         )(fn)
         return cast(F, jitted)
 
