@@ -30,7 +30,7 @@ CHANGES = (
     ("rank 8", "rank=8"),
     ("rank 16", "rank=16"),
     ("rank 16, started at the weights", "rank=16,decompose.low_rank.start=weights"),
-    ("rank 16, started at the inputs", "rank=16,decompose.low_rank.start=inputs"),
+    ("rank 16, started at the error of Q", "rank=16,decompose.low_rank.start=error"),
     ("a third of the damping", "decompose.damping=0.003"),
     ("three times the damping", "decompose.damping=0.03"),
 )

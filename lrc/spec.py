@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from lrc.errors import SpecError
 
 ROTATIONS = ("none", "hadamard")
-STARTS = ("error", "weights", "inputs")
+STARTS = ("auto", "error", "weights", "inputs")
 STREAMS = ("mixed", "original")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
 #: The lattice of each width, which fits any shape and is quick to encode.
@@ -119,13 +119,14 @@ class LowRankSpec(_Record):
     """Rank of L R (``"auto"``: the rank whose error pays for its bits) and bits of its factors.
 
     ``start`` is what L R is first fitted to: the ``"error"`` of Q (CALDERA), the ``"weights"`` in
-    the metric of H (SRR, arXiv 2602.02001), or the weights on the leading directions of the
-    ``"inputs"`` alone (after ODLRI, arXiv 2506.02077).
+    the metric of H (SRR, arXiv 2602.02001), the weights on the leading directions of the
+    ``"inputs"`` alone (after ODLRI, arXiv 2506.02077), or the best of the three after one round
+    (``"auto"``).
     """
 
     rank: int | Literal["auto"] = "auto"
     factor_bits: int = 4
-    start: str = "error"
+    start: str = "auto"
 
     def __post_init__(self) -> None:
         _require(

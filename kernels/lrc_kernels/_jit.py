@@ -26,7 +26,7 @@ def njit(*, fastmath: bool = False, inline: bool = False) -> Callable[[F], F]:
     keep = not inline and not os.environ.get("LRC_SIMD")
 
     def decorate(fn: F) -> F:
-        jitted = numba.njit(
+        jitted = numba.njit(  # type: ignore[call-overload]  # its stubs lack the last two
             cache=keep,
             nogil=True,
             error_model="numpy",

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.decompose.base import Problem, Solution, Trace
-from lrc.decompose.lrstep import Pair, choose_rank, fit_factors
+from lrc.decompose.lrstep import Pair, fit_factors
 from lrc.decompose.qstep import feedback_rounding, polished, search_scale
+from lrc.decompose.rank import choose_rank, foresee, most_rank
 from lrc.linalg.lowrank import top_eigenvectors
 from lrc.linalg.norms import rms
 from lrc.quant.ldlq import Rounded
@@ -31,19 +32,22 @@ class _State:
 
 
 def caldera(problem: Problem) -> Solution:
-    """Q + L R by alternation, Q first.
+    """Q + L R by alternation.
 
-    Q moves under the Schur complement of the last R, because L is solved again after it: codes
-    are polished from where they are, or rounded afresh once L R has taken a good part of what
-    they held, since their scale is then too wide. Each round ends on an L solve, is scored with
-    the undamped H, and the best is kept. Stops when a round gains less than ``spec.tolerance``.
+    Q alone comes first. Then L R starts at its error, or at the weights, which leaves Q a smaller
+    target in a smaller metric; of several starts the best after one round goes on. Q moves under
+    the Schur complement of the last R, because L is solved again after it: codes are polished
+    from where they are, or rounded afresh once L R has taken a good part of what they held, since
+    their scale is then too wide. Each round ends on an L solve, is scored with the undamped H, and
+    the best is kept. Stops when a round gains less than ``spec.tolerance``.
 
     Notes
     -----
     Law: the error returned is the least of the trace, and no worse than that of Q alone. Cost a
-    round: (6 + 2 sweeps) m n^2 + 8 r n^2, and m n^2 + n^3/3 more where Q is rounded afresh; the
-    first Q costs as much as two rounds.
-    Source: Saha et al., CALDERA, arXiv 2405.18886; the polished round is our own.
+    round: (6 + 2 sweeps) m n^2 + 8 r n^2, and m n^2 + n^3/3 more where Q is rounded afresh, as
+    in the first from each start; the first Q costs as much as two rounds.
+    Source: Saha et al., CALDERA, arXiv 2405.18886; the starts are those of :class:`LowRankSpec`,
+    the polished round is our own.
     """
     spec, metric, T = problem.spec, problem.metric, problem.target
     energy = problem.energy
@@ -55,13 +59,11 @@ def caldera(problem: Problem) -> Solution:
     trace = Trace().then("Q", error)
     best = state = _State(rounded, scale, rms(T), None, error)
     rank, note = _rank(problem, T - rounded.values)
-    if rank and spec.low_rank.start != "error":
-        state = dataclasses.replace(state, pair=_start(problem, rank))
+    states = [dataclasses.replace(state, pair=pair) for pair in _starts(problem, rank)]
     for turn in range(spec.iterations + 1 if rank else 0):
         previous = state.error
-        if state.pair is not None:
-            state = _moved(problem, state, state.pair)
-        state = _refitted(problem, state, rank, energy)
+        state = min((_round(problem, s, rank, energy) for s in states), key=_error)
+        states = [state]
         trace = trace.then("LR", state.error)
         best = state if state.error < best.error else best
         if turn and previous - state.error < spec.tolerance * previous:
@@ -70,6 +72,19 @@ def caldera(problem: Problem) -> Solution:
         note = f"rank 0: with rank {rank} the error was no lower than with Q alone"
     left, right = (best.pair.left, best.pair.right) if best.pair else (None, None)
     return Solution(best.rounded.codes, best.scale, left, right, trace, (note,) if note else ())
+
+
+def _error(state: _State) -> float:
+    return state.error
+
+
+def _round(problem: Problem, state: _State, rank: int, energy: float) -> _State:
+    """Q moved for the last (L, R), where there is one, then (L, R) solved for Q."""
+    moved = state if state.pair is None else _moved(problem, state, state.pair)
+    residual = problem.target - moved.rounded.values
+    pair = _fit(problem, residual, rank, moved.pair)
+    residual -= pair.product()
+    return dataclasses.replace(moved, pair=pair, error=problem.error(residual, energy))
 
 
 def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
@@ -87,21 +102,16 @@ def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
     return dataclasses.replace(state, rounded=rounded, scale=scale)
 
 
-def _refitted(problem: Problem, state: _State, rank: int, energy: float) -> _State:
-    """The state with (L, R) solved for its Q, and its error."""
-    residual = problem.target - state.rounded.values
-    pair = _fit(problem, residual, rank, state.pair)
-    residual -= pair.product()
-    return dataclasses.replace(state, pair=pair, error=problem.error(residual, energy))
-
-
-def _start(problem: Problem, rank: int) -> Pair:
-    """L R of the weights themselves, before Q takes its share of them."""
-    R = None
-    if problem.spec.low_rank.start == "inputs":
-        H = problem.metric.H.astype(np.float64)
-        R = top_eigenvectors(H, rank, problem.spec.seed)[1].T
-    return _fit(problem, problem.target, rank, None, start=R, iterations=1)
+def _starts(problem: Problem, rank: int) -> list[Pair | None]:
+    """L R of the weights themselves, before Q takes its share of them; None: Q comes first."""
+    pairs: list[Pair | None] = []
+    start = problem.spec.low_rank.start
+    if rank and start in ("inputs", "auto"):
+        _, U = top_eigenvectors(problem.metric.H.astype(np.float64), rank, problem.spec.seed)
+        pairs.append(_fit(problem, problem.target, rank, None, start=U.T, iterations=1))
+    if rank and start in ("weights", "auto"):
+        pairs.append(_fit(problem, problem.target, rank, None, iterations=1))
+    return pairs if start in ("inputs", "weights") else [*pairs, None]
 
 
 def _fit(
@@ -130,15 +140,19 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
     wanted = problem.spec.low_rank.rank
     limit = min(E.shape)
     if wanted == "auto":
-        share = _AUTO_SHARE * problem.spec.quant.bits
-        bits = problem.spec.low_rank.factor_bits
+        spec, bits = problem.spec, problem.spec.low_rank.factor_bits
+        most_bits = _AUTO_SHARE * spec.quant.bits
+        foreseen = None
+        if spec.low_rank.start != "error" and (most := most_rank(E.shape, bits, most_bits)):
+            foreseen = foresee(problem.target, problem.metric, most, seed=spec.seed)
         return choose_rank(
             E,
             problem.metric.H,
             bits,
-            most_bits=share,
-            seed=problem.spec.seed,
+            most_bits=most_bits,
+            seed=spec.seed,
             threads=problem.threads,
+            foreseen=foreseen,
         )
     if wanted > limit:
         return limit, f"rank {limit}: {wanted} exceeds the smaller side"

@@ -12,9 +12,8 @@ from lrc.linalg.lowrank import (
     rank_constrained_regression,
     solve_left,
     solve_right,
-    top_output_eigenvectors,
 )
-from lrc.linalg.norms import proxy_loss, times_metric
+from lrc.linalg.norms import times_metric
 from lrc.quant.factors import quantize_factor
 
 
@@ -97,48 +96,3 @@ def fit_factors(
         R = solve_right(A, left.to_dense().T)
     assert best is not None
     return best
-
-
-def rank_curve(
-    E: NDArray[np.float32], H: NDArray[np.float32], most: int, *, seed: int, threads: int = 1
-) -> NDArray[np.float64]:
-    """Loss left after the best rank-r correction of E, r = 0 ... most: float64 (most + 1,)."""
-    energies, _ = top_output_eigenvectors(E, H, most, seed)
-    total = proxy_loss(E, H, threads)
-    captured = np.concatenate(([0.0], np.cumsum(np.maximum(energies, 0.0))))
-    return np.maximum(total - captured, 0.0)
-
-
-def choose_rank(
-    E: NDArray[np.float32],
-    H: NDArray[np.float32],
-    factor_bits: int,
-    *,
-    most_bits: float,
-    seed: int,
-    threads: int = 1,
-) -> tuple[int, str]:
-    """Rank whose fall in error pays for its bits, among multiples of 8, with the reason.
-
-    A backbone of b more bits a weight would lower the loss by 4^-b; rank r is worth its
-    ``r (m + n) factor_bits / (m n)`` bits only if it lowers the loss by more. Ranks that cost
-    over ``most_bits`` a weight are not considered. Cost 2 m n (m + n) and top eigenvalues (m, m).
-    """
-    m, n = E.shape
-    per_rank = (m + n) * factor_bits / (m * n)
-    most = int(min(min(m, n) // 2, most_bits / per_rank)) // 8 * 8
-    if most == 0:
-        return 0, f"rank 0: rank 8 would add {8 * per_rank:.2f} bits a weight"
-    curve = rank_curve(E, H, most, seed=seed, threads=threads)
-    if curve[0] <= 0:
-        return 0, "rank 0: nothing to correct"
-    ranks = np.arange(0, most + 1, 8)
-    worth = 0.5 * np.log2(np.maximum(curve[ranks], 1e-300) / curve[0]) + ranks * per_rank
-    rank = int(ranks[int(np.argmin(worth))])
-    fall = 1.0 - float(np.sqrt(curve[8] / curve[0]))
-    even = 1.0 - 2.0 ** (-8 * per_rank)
-    verdict = "pays" if rank else "does not pay"
-    return rank, (
-        f"rank {rank}: low rank {verdict} (rank 8 lowers the error by {fall:.1%}, "
-        f"its bits given to Q would by {even:.1%})"
-    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.linalg.factor import (
+    block_trace,
     coarser_feedback,
     damping_shift,
     factor,
@@ -32,8 +33,9 @@ class SiteMetric:
     its damping. ``feedback`` float32 (n, n) drives LDLQ, ``block_size`` columns at a time.
     ``cross`` is the damped E[x z^T] in the same basis, and ``target_factor`` the Cholesky
     factor of the H damped alike; both are None with one stream. ``signs`` float32 (n,), None
-    without rotation. ``scale`` is what H was divided by. ``damping`` and ``retries`` go to the
-    report.
+    without rotation. ``scale`` is what H was divided by. ``rounding_loss`` is tr(D) of the damped
+    H = U D U^T: what LDLQ loses for every unit of squared rounding error. ``damping`` and
+    ``retries`` go to the report.
     """
 
     H: NDArray[np.float32]
@@ -46,6 +48,7 @@ class SiteMetric:
     damping: float
     retries: int
     block_size: int
+    rounding_loss: float
 
     def target(self, W: NDArray[np.float32], mix: float, threads: int = 1) -> NDArray[np.float32]:
         """What to fit to W (columns already rotated) so that the compressed prefix is repaired."""
@@ -80,16 +83,21 @@ class SiteMetric:
         raised to at least 1e-3 of its diagonal and 1e-6 of H's, after what float32 storage may
         have taken from H. Cost n^3/3 + 4 r n^2.
         """
+        return feedback_matrix(self._downdated_cholesky(R), block_size)
+
+    def downdated_loss(self, R: NDArray[np.floating]) -> float:
+        """The rounding loss of the downdated metric, damped alike. Cost n^3/3 + 4 r n^2."""
+        return block_trace(self._downdated_cholesky(R), self.block_size)
+
+    def _downdated_cholesky(self, R: NDArray[np.floating]) -> NDArray[np.float64]:
         H = self.H.astype(np.float64)
         rounding = len(H) * np.finfo(np.float32).eps
         H[np.diag_indices_from(H)] += self.shift + rounding
         lowered = schur_complement(H, R)
-        del H
+        del H  # at n = 11008 each of these is a gigabyte
         share = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
         lowered[np.diag_indices_from(lowered)] += share + 1e-6
-        cholesky = factor(lowered).cholesky
-        del lowered  # at n = 11008 each of these is a gigabyte
-        return feedback_matrix(cholesky, block_size)
+        return factor(lowered).cholesky
 
 
 def site_metric(
@@ -159,4 +167,5 @@ def site_metric(
         damping=damping + factored.ridge,
         retries=factored.retries,
         block_size=block_size,
+        rounding_loss=block_trace(factored.cholesky, block_size),
     )

@@ -144,6 +144,13 @@ def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[n
     return feedback
 
 
+def block_trace(cholesky: NDArray[np.float64], block_size: int) -> float:
+    """tr(D) of the block LDL of H = C C^T, from C: what LDLQ multiplies squared errors by."""
+    n = len(cholesky)
+    corners = (cholesky[a : a + block_size, a : a + block_size] for a in range(0, n, block_size))
+    return float(sum(np.square(corner).sum() for corner in corners))
+
+
 def coarser_feedback(
     feedback: NDArray[np.float32], block_size: int, wanted: int
 ) -> NDArray[np.float32]:

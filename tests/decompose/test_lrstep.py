@@ -8,7 +8,8 @@ from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.decompose.lrstep import choose_rank, fit_factors, rank_curve
+from lrc.decompose.lrstep import fit_factors
+from lrc.decompose.rank import choose_rank, rank_curve
 from lrc.linalg.lowrank import solve_left
 from lrc.quant.factors import quantize_factor
 from lrc.testing.laws import loss_rounding, quadratic_loss
@@ -174,6 +175,20 @@ def test_nothing_to_correct_and_no_room():
     rank, note = choose_rank(np.ones((12, 64), F32), H, 4, most_bits=0.2, seed=5)
     assert rank == 0
     assert "rank 8 would add" in note
+
+
+def test_what_is_foreseen_counts_where_it_is_less():
+    E, H = low_rank_error(128, 128, 8, 0.0, 7223), np.eye(128, dtype=F32)
+    asked = []
+
+    def half_at_sixteen(rank):
+        asked.append(rank)
+        return 0.4 if rank == 16 else 1.0
+
+    assert choose_rank(E, H, 2, most_bits=1.1, seed=5)[0] == 0
+    rank, note = choose_rank(E, H, 2, most_bits=1.1, seed=5, foreseen=half_at_sixteen)
+    assert (rank, asked) == (16, [8, 16, 32])
+    assert note.startswith("rank 16: low rank pays")
 
 
 @given(seed=seeds())
