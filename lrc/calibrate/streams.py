@@ -29,8 +29,8 @@ class Stream:
     """Activations of one model between two sites; it moves on in place, chunk by chunk.
 
     ``hidden`` and ``inputs`` hold one float32 array (b, T, n) a chunk. Memory: 4 bytes a token
-    and channel, for the residual stream and the site's input; a chunk's old arrays are let go
-    as its new ones come.
+    and channel, for the residual stream and the widest site's input; the same memory is used
+    from block to block, because arrays that come and go leave holes of a gigabyte in the heap.
     """
 
     hidden: list[Array]
@@ -38,13 +38,16 @@ class Stream:
 
     @classmethod
     def start(cls, hidden: Iterable[Array]) -> Stream:
-        """A stream at the entrance of the first block."""
+        """A stream at the entrance of the first block; it owns the arrays from then on."""
         return cls(list(hidden), [])
 
     def enter(self, block: LlamaBlock, threads: int) -> Stream:
         """Move to the block's first site; returns itself."""
-        self.inputs = []
-        self.inputs.extend(ordered_map(block.enter, self.hidden, threads))
+        for chunk, entered in enumerate(ordered_map(block.enter, self.hidden, threads)):
+            if chunk == len(self.inputs):
+                self.inputs.append(entered)
+            else:
+                self.inputs[chunk] = _placed(entered, self.inputs[chunk])
         return self
 
     def step(self, block: LlamaBlock, site_index: int, threads: int) -> Stream:
@@ -55,9 +58,22 @@ class Stream:
             return block.step(site_index, self.hidden[chunk], self.inputs[chunk], positions)
 
         count = len(self.hidden)
-        for chunk, moved in enumerate(ordered_map(work, range(count), threads)):
-            self.hidden[chunk], self.inputs[chunk] = moved
+        for chunk, (hidden, inputs) in enumerate(ordered_map(work, range(count), threads)):
+            self.hidden[chunk] = _placed(hidden, self.hidden[chunk])
+            self.inputs[chunk] = _placed(inputs, self.inputs[chunk])
         return self
+
+
+def _placed(fresh: Array, work: Array) -> Array:
+    """``fresh``, in the memory that ``work`` is a view of if it fits there."""
+    room = work if work.base is None else work.base
+    if fresh is work or not isinstance(room, np.ndarray) or not room.flags.c_contiguous:
+        return fresh
+    if room.dtype != fresh.dtype or room.size < fresh.size:
+        return fresh
+    view: Array = room.reshape(-1)[: fresh.size].reshape(fresh.shape)
+    np.copyto(view, fresh)
+    return view
 
 
 def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
