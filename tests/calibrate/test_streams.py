@@ -45,6 +45,19 @@ def test_site_by_site_is_the_whole_block(model, parts, threads):
             np.testing.assert_array_equal(mine, whole)
 
 
+def test_the_memory_is_the_same_from_block_to_block(model, parts):
+    stream, seen = start(model, parts), []
+    for index in range(2):
+        block = model.load_block(index)
+        stream = stream.enter(block, 1)
+        for site in range(len(block.sites)):
+            stream = stream.step(block, site, 1)
+        room = [x if x.base is None else x.base for x in (*stream.hidden, *stream.inputs)]
+        seen.append([(r.ctypes.data, r.nbytes) for r in room])
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == 2 * len(parts)
+
+
 def test_moments_are_those_of_the_inputs_the_linears_see(model, parts):
     block = model.load_block(0)
     other = start(tiny_model(seed=8017), parts).enter(block, 1)
