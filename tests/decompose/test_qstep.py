@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from budget import few
@@ -58,6 +60,19 @@ def units(draw, max_m=12, max_n=20):
 
 def rounded_with(problem, scale):
     return ldlq(problem.target, problem.metric.feedback, grid(problem, scale))
+
+
+@few(2)
+@given(problem=units())
+def test_without_a_search_scales_stay_at_the_rule(problem):
+    spec = dataclasses.replace(problem.spec, scale_search=False)
+    problem = dataclasses.replace(problem, spec=spec)
+    T, metric = problem.target, problem.metric
+    rule = stored_scale(problem, T)
+    found = search_scale(problem, T, metric.H, metric.feedback)
+    _, final = feedback_rounding(problem, T, metric.H, metric.feedback, found)
+    np.testing.assert_array_equal(found, rule)
+    np.testing.assert_array_equal(final, rule)
 
 
 @few(2)

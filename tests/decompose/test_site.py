@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lrc.decompose.site import site_metric
 from lrc.errors import NumericalError
-from lrc.linalg.factor import damping_shift, factor, feedback_matrix
+from lrc.linalg.factor import block_ldl, damping_shift, factor, feedback_matrix
 from lrc.linalg.incoherence import rotate_columns, rotate_moment
 from lrc.linalg.lowrank import solve_left
 from lrc.testing.laws import quadratic_loss
@@ -131,3 +131,18 @@ def test_downdated_metric_is_what_a_later_refit_leaves(data, seed):
     assert_within(
         abs(quadratic_loss(B, lowered) - best), bound * quadratic_loss(B, found.H), "loss"
     )
+
+
+@few(2)
+@given(data=st.data(), seed=seeds())
+def test_the_rounding_loss_is_what_ldlq_loses_and_falls_when_downdated(data, seed):
+    n = data.draw(st.integers(8, 20))
+    H = data.draw(second_moments(n, 2.0))
+    found = metric(H, damping=0.0, block_size=4)
+    ldl = block_ldl(factor(damped_moment(H, found)).cholesky, 4)
+    exact = np.einsum("kii->", ldl.diagonal) - (-n % 4)
+    bound = factor_bound(n, F64, cond=np.linalg.cond(H))
+    assert_within(abs(found.rounding_loss - exact), bound * exact, "tr(D)")
+    _, U = np.linalg.eigh(found.H.astype(F64))
+    losses = [found.downdated_loss(U[:, -rank:].T) for rank in (1, 2, 4)]
+    assert found.rounding_loss * (1 + 1e-2) + 1e-5 * n > losses[0] > losses[1] > losses[2] > 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lrc.errors import NumericalError
 from lrc.linalg.factor import (
     block_ldl,
+    block_trace,
     damping_shift,
     factor,
     feedback_matrix,
@@ -96,6 +97,7 @@ def test_block_ldl_reproduces_h_for_any_block_even_ragged(data, b):
     np.testing.assert_array_equal(C, before)
     trace = np.trace(dense_diagonal(ldl, len(H)))
     assert_within(trace, np.trace(H) * (1 + factor_bound(len(H), F64)), "tr(D) against tr(H)")
+    assert_within(abs(block_trace(C, b) - trace), factor_bound(len(H), F64) * trace, "tr(D)")
 
 
 @given(data=st.data(), b=BLOCKS)
