@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from lrc.errors import SpecError
+from lrc.record import Record, require
 
 ROTATIONS = ("none", "hadamard")
 STARTS = ("auto", "error", "weights", "inputs")
@@ -20,59 +20,8 @@ TRELLISES = tuple(f"trellis{state_bits}" for state_bits in range(8, 17))
 TRELLIS = "trellis12"
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise SpecError(message)
-
-
-class _Record:
-    """JSON round trip shared by every spec."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, numbers and strings."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from :meth:`to_dict` output; unknown keys are refused by name."""
-        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - set(fields))
-        _require(
-            not unknown,
-            f"{cls.__name__} has no parameter {', '.join(unknown)}; known: {', '.join(fields)}",
-        )
-        nested = {name: kind for name, kind in _NESTED.items() if name in fields}
-        built = {
-            name: nested[name].from_dict(value)
-            if name in nested and isinstance(value, dict)
-            else tuple(value)
-            if isinstance(value, list)
-            else {key: MatrixSpec.from_dict(record) for key, record in value.items()}
-            if name == "matrices" and isinstance(value, dict)
-            else value
-            for name, value in values.items()
-        }
-        for name, value in built.items():
-            _check_type(cls.__name__, fields[name], value)
-        return cls(**built)
-
-
-def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
-    """Refuse a value that JSON gave the wrong type; for ``"auto"`` a number may stand."""
-    made = field_.default_factory
-    default = made() if made is not dataclasses.MISSING else field_.default
-    if isinstance(default, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    elif isinstance(default, tuple):
-        fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-    else:
-        fits = type(value) is type(default) or (default == "auto" and type(value) is int)
-    kind = "list of strings" if isinstance(default, tuple) else type(default).__name__
-    _require(fits, f"{owner} parameter {field_.name}={value!r} has the wrong type; give a {kind}")
-
-
 @dataclass(frozen=True)
-class QuantSpec(_Record):
+class QuantSpec(Record):
     """How Q is coded: codebook, bits a weight and weights that share a scale (0: a whole row)."""
 
     codebook: str = TRELLIS
@@ -81,22 +30,22 @@ class QuantSpec(_Record):
 
     def __post_init__(self) -> None:
         known = (*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max")
-        _require(
+        require(
             self.codebook in known,
             f"codebook {self.codebook!r} is unknown; use one of {', '.join(known)}",
         )
         fixed = FIXED_BITS.get(self.codebook)
-        _require(
+        require(
             fixed is None or self.bits == fixed,
             f"codebook {self.codebook} has {fixed} bits, not {self.bits}",
         )
         most = 4 if self.codebook in TRELLISES else 8
-        _require(
+        require(
             2 <= self.bits <= most,
             f"bits={self.bits} is out of range for codebook {self.codebook}; use 2 to {most}",
         )
-        _require(self.group_size >= 0, f"group_size={self.group_size} must be 0 or positive")
-        _require(
+        require(self.group_size >= 0, f"group_size={self.group_size} must be 0 or positive")
+        require(
             (fixed is None and self.codebook not in TRELLISES) or self.group_size == 0,
             f"codebook {self.codebook} has one scale a matrix; leave group_size at 0",
         )
@@ -115,7 +64,7 @@ class QuantSpec(_Record):
 
 
 @dataclass(frozen=True)
-class LowRankSpec(_Record):
+class LowRankSpec(Record):
     """Rank of L R (``"auto"``: the rank whose error pays for its bits) and bits of its factors.
 
     ``start`` is what L R is first fitted to: the ``"error"`` of Q (CALDERA), the ``"weights"`` in
@@ -129,22 +78,22 @@ class LowRankSpec(_Record):
     start: str = "auto"
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.rank == "auto" or (isinstance(self.rank, int) and self.rank >= 0),
             f"rank={self.rank!r} must be 'auto' or an integer >= 0",
         )
-        _require(
+        require(
             self.factor_bits in (2, 3, 4, 5, 6, 7, 8, 16),
             f"factor_bits={self.factor_bits} must be 2 to 8, or 16",
         )
-        _require(
+        require(
             self.start in STARTS,
             f"start {self.start!r} is unknown; use one of {', '.join(STARTS)}",
         )
 
 
 @dataclass(frozen=True)
-class DecomposeSpec(_Record):
+class DecomposeSpec(Record):
     """How one matrix becomes Q + L R.
 
     ``damping`` is added to H as ``damping * diag(H)`` before it is factored (unitless);
@@ -152,6 +101,8 @@ class DecomposeSpec(_Record):
     falls by less than ``tolerance`` (relative). Without ``scale_search`` scales stay at the RMS
     rule, or at the least rounding error of their group.
     """
+
+    nested: ClassVar[dict[str, type[Record]]] = {"quant": QuantSpec, "low_rank": LowRankSpec}
 
     recipe: str = "caldera"
     quant: QuantSpec = field(default_factory=QuantSpec)
@@ -166,28 +117,30 @@ class DecomposeSpec(_Record):
     seed: int = 20261122
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.recipe in RECIPES,
             f"recipe {self.recipe!r} is unknown; use one of {', '.join(RECIPES)}",
         )
-        _require(
+        require(
             self.rotation in ROTATIONS,
             f"rotation {self.rotation!r} is unknown; use one of {', '.join(ROTATIONS)}",
         )
-        _require(0 <= self.damping < 1, f"damping={self.damping} must lie in [0, 1)")
-        _require(self.iterations >= 1, f"iterations={self.iterations} must be at least 1")
-        _require(
+        require(0 <= self.damping < 1, f"damping={self.damping} must lie in [0, 1)")
+        require(self.iterations >= 1, f"iterations={self.iterations} must be at least 1")
+        require(
             self.inner_iterations >= 1,
             f"inner_iterations={self.inner_iterations} must be at least 1",
         )
-        _require(self.polish_sweeps >= 0, f"polish_sweeps={self.polish_sweeps} must be >= 0")
-        _require(0 <= self.tolerance < 1, f"tolerance={self.tolerance} must lie in [0, 1)")
-        _require(self.seed >= 0, f"seed={self.seed} must be >= 0")
+        require(self.polish_sweeps >= 0, f"polish_sweeps={self.polish_sweeps} must be >= 0")
+        require(0 <= self.tolerance < 1, f"tolerance={self.tolerance} must lie in [0, 1)")
+        require(self.seed >= 0, f"seed={self.seed} must be >= 0")
 
 
 @dataclass(frozen=True)
-class MatrixSpec(_Record):
+class MatrixSpec(Record):
     """What one matrix gets instead of the common codebook and rank, and why."""
+
+    nested: ClassVar[dict[str, type[Record]]] = {"quant": QuantSpec, "low_rank": LowRankSpec}
 
     quant: QuantSpec = field(default_factory=QuantSpec)
     low_rank: LowRankSpec = field(default_factory=LowRankSpec)
@@ -195,7 +148,7 @@ class MatrixSpec(_Record):
 
 
 @dataclass(frozen=True)
-class CalibrationSpec(_Record):
+class CalibrationSpec(Record):
     """Which activations are seen.
 
     ``files`` empty means text that the model writes itself. ``nsamples`` windows of ``seqlen``
@@ -213,18 +166,18 @@ class CalibrationSpec(_Record):
     repair: float = 0.5
 
     def __post_init__(self) -> None:
-        _require(self.nsamples >= 1, f"nsamples={self.nsamples} must be at least 1")
-        _require(self.seqlen >= 2, f"seqlen={self.seqlen} must be at least 2")
-        _require(
+        require(self.nsamples >= 1, f"nsamples={self.nsamples} must be at least 1")
+        require(self.seqlen >= 2, f"seqlen={self.seqlen} must be at least 2")
+        require(
             self.streams in STREAMS,
             f"streams {self.streams!r} is unknown; use one of {', '.join(STREAMS)}",
         )
-        _require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
-        _require(0 <= self.repair <= 1, f"repair={self.repair} must lie in [0, 1]")
+        require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
+        require(0 <= self.repair <= 1, f"repair={self.repair} must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
-class CompressSpec(_Record):
+class CompressSpec(Record):
     """Everything that decides the bytes of a compressed model.
 
     ``embed_bits`` and ``head_bits`` are those of the embedding and of a head that is not tied to
@@ -232,6 +185,12 @@ class CompressSpec(_Record):
     the head as many. ``matrices`` names those that differ from ``decompose``, without
     ``.weight``.
     """
+
+    nested: ClassVar[dict[str, type[Record]]] = {
+        "decompose": DecomposeSpec,
+        "calibration": CalibrationSpec,
+    }
+    mapped: ClassVar[dict[str, type[Record]]] = {"matrices": MatrixSpec}
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
@@ -261,11 +220,11 @@ class CompressSpec(_Record):
     def __post_init__(self) -> None:
         for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
             known = bits == "auto" or (isinstance(bits, int) and (4 <= bits <= 8 or bits == 16))
-            _require(known, f"{name}={bits!r} must be 'auto', 4 to 8, or 16")
+            require(known, f"{name}={bits!r} must be 'auto', 4 to 8, or 16")
 
 
 @dataclass(frozen=True)
-class AllocationSpec(_Record):
+class AllocationSpec(Record):
     """A budget to spend over all matrices, and the effort that goes into spending it well.
 
     Exactly one of ``bits_per_weight`` (stored bits of the linear layers over their weights) and
@@ -287,26 +246,19 @@ class AllocationSpec(_Record):
     offspring: int = 6
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             (self.bits_per_weight > 0) != (self.file_bytes > 0),
             f"bits_per_weight={self.bits_per_weight} and file_bytes={self.file_bytes}: "
             "give exactly one of them, more than 0",
         )
-        _require(self.bits_per_weight < 64, f"bits_per_weight={self.bits_per_weight} is too large")
+        require(self.bits_per_weight < 64, f"bits_per_weight={self.bits_per_weight} is too large")
         for name, least in (
             *(("survey_windows", 1), ("heldout_windows", 1), ("heldout_tokens", 2)),
             *(("passes", 1), ("generations", 0), ("offspring", 1)),
         ):
             value = getattr(self, name)
-            _require(value >= least, f"{name}={value} must be at least {least}")
+            require(value >= least, f"{name}={value} must be at least {least}")
 
 
 #: Bits a weight from which automatic tables are wide.
 _WIDE_BITS = 2.5
-
-_NESTED: dict[str, type[Any]] = {
-    "quant": QuantSpec,
-    "low_rank": LowRankSpec,
-    "decompose": DecomposeSpec,
-    "calibration": CalibrationSpec,
-}
