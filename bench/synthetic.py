@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,8 @@ def measure(folder: Path, setting: str, rank: int, threads: int | None) -> Recor
     }
 
 
-def every(given: argparse.Namespace) -> list[Record]:
+def every(given: argparse.Namespace) -> Iterator[Record]:
     """One record a setting and rank, each from a process of its own."""
-    records = []
     with tempfile.TemporaryDirectory() as folder:
         W, H = problem(given.size)
         np.save(Path(folder) / "W.npy", W)
@@ -92,9 +93,8 @@ def every(given: argparse.Namespace) -> list[Record]:
                 if plain is not None:
                     extra = record["bits_per_weight"] - plain["bits_per_weight"]
                     record["backbone_error"] = plain["relative_error"] * 2**-extra
-                records.append(record)
                 print(f"{setting}, rank {rank}: {record['relative_error']}", file=sys.stderr)
-    return records
+                yield record
 
 
 def _child(given: argparse.Namespace, folder: str, setting: str, rank: int) -> Record:
@@ -120,13 +120,14 @@ def main() -> None:
     if given.one is not None:
         print(json.dumps(measure(given.one, given.settings[0], given.ranks[0], given.threads)))
         return
-    lines = [json.dumps(record) for record in (harness.environment(), *every(given))]
-    if given.out is None:
-        print("\n".join(lines))
-    else:
+    for record in chain([harness.environment()], every(given)):
+        line = json.dumps(record)
+        if given.out is None:
+            print(line, flush=True)
+            continue
         given.out.parent.mkdir(parents=True, exist_ok=True)
         with given.out.open("a", encoding="utf-8") as stream:
-            stream.write("\n".join(lines) + "\n")
+            stream.write(line + "\n")
 
 
 if __name__ == "__main__":
