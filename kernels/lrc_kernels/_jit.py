@@ -15,15 +15,17 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def njit(*, fastmath: bool = False, inline: bool = False) -> Callable[[F], F]:
+def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -> Callable[[F], F]:
     """Compile with the house defaults: cached on disk, GIL released, NumPy error model.
 
     ``fastmath`` makes ``isnan`` always false: never use it where codes are chosen or
-    finiteness is checked. ``inline`` inlines at LLVM level by hinting, not at Numba level;
-    such helpers are cached as part of their callers only. Nothing is cached while LRC_SIMD
+    finiteness is checked. ``inline`` inlines at LLVM level by hinting, not at Numba level.
+    Such helpers, and those that are ``inner``, are called by compiled code alone: they get no
+    wrappers, and are cached as part of their callers only. Nothing is cached while LRC_SIMD
     forces a path, which the cache could not tell from the usual one.
     """
-    keep = not inline and not os.environ.get("LRC_SIMD")
+    bare = inline or inner
+    keep = not bare and not os.environ.get("LRC_SIMD")
 
     def decorate(fn: F) -> F:
         jitted = numba.njit(  # type: ignore[call-overload]  # its stubs lack the last two
@@ -32,8 +34,8 @@ def njit(*, fastmath: bool = False, inline: bool = False) -> Callable[[F], F]:
             error_model="numpy",
             fastmath=fastmath,
             forceinline=inline,
-            no_cpython_wrapper=inline,
-            no_cfunc_wrapper=inline,
+            no_cpython_wrapper=bare,
+            no_cfunc_wrapper=bare,
         )(fn)
         return cast(F, jitted)
 

@@ -72,7 +72,7 @@ def _make_four(bits: int) -> Any:
         total = dot_small(total << splat_i32x16(np.int32(7)), values, low)
         return to_f32(total) * splat_f32x16(load_f32(scale))
 
-    @njit()
+    @njit(inner=True)
     def four_rows(
         codes: int, size: int, units: int, table: int, looked_up: bool, centre: np.float32,
         x: int, low: int, x_scales: int, x_sums: int, halves: int, groups: int, repeat: int,
@@ -110,7 +110,7 @@ _four_2, _four_3, _four_4, _four_5 = (_make_four(bits) for bits in (2, 3, 4, 5))
 _four_6, _four_7, _four_8 = (_make_four(bits) for bits in (6, 7, 8))
 
 
-@njit()
+@njit(inner=True)
 def _four(
     bits: int, codes: int, size: int, units: int, table: int, looked_up: bool, centre: np.float32,
     x: int, low: int, x_scales: int, x_sums: int, halves: int, groups: int, repeat: int, y: int,
@@ -138,7 +138,7 @@ def _four(
                 groups, repeat, y)  # fmt: skip
 
 
-@njit()
+@njit(inner=True)
 def grouped_rows(
     bits: int, words: int, m: int, n: int, table: int, centre: np.float32, act: int, width: int,
     halves: int, groups: int, repeat: int, work: int, y: int, start: int, stop: int,

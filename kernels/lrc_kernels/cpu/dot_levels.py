@@ -116,7 +116,7 @@ def _code(words: int, bits: int, k: int) -> int:
     return code
 
 
-@njit()
+@njit(inner=True)
 def any_rows(
     words: int, bits: int, levels: int, n: int, group: int, groups: int, per_row: int,
     scales: int, gain: np.float32, x: int, y: int, start: int, stop: int,
@@ -137,7 +137,7 @@ def any_rows(
         store_f32(y + 4 * i, gain * total)
 
 
-@njit()
+@njit(inner=True)
 def dense_rows(weights: int, n: int, x: int, y: int, start: int, stop: int) -> None:
     """Rows of a dense f32 matrix times x f32, to y."""
     for i in range(start, stop):
@@ -148,7 +148,7 @@ def dense_rows(weights: int, n: int, x: int, y: int, start: int, stop: int) -> N
         store_f32(y + 4 * i, sum_f32(total))
 
 
-@njit()
+@njit(inner=True)
 def add_components(
     words: int, bits: int, levels: int, table: int, unit: np.float32, scales: int, rank: int,
     length: int, t: int, gain: np.float32, work: int, y: int, start: int, stop: int,
@@ -176,7 +176,7 @@ def add_components(
             store_f32(y + 4 * i, load_f32(y + 4 * i) + weight * level)
 
 
-@njit()
+@njit(inner=True)
 def _add_looked_up(
     row: int, size: int, bits: int, table: int, weight: np.float32, work: int, y: int,
     start: int, stop: int,

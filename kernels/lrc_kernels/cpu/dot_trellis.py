@@ -96,7 +96,7 @@ def _make_band(bits: int, seven_bits: bool) -> Any:
     subtract = subtract_byte_means if seven_bits else subtract_word_means
     size = 32 * bits
 
-    @njit()
+    @njit(inner=True)
     def band(
         words: int, tiles: int, columns: int, x: int, scales: int, state_bits: int,
         factor: np.int32, totals: int,
@@ -122,7 +122,7 @@ def _make_exact(bits: int) -> Any:
     """The same times floats."""
     add, size = add_tile[bits], 32 * bits
 
-    @njit()
+    @njit(inner=True)
     def band(
         words: int, tiles: int, columns: int, x: int, state_bits: int, factor: np.int32,
         totals: int,

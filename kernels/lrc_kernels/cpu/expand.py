@@ -14,7 +14,7 @@ def _make_expand(bits: int) -> Any:
     unit, part_of_unit = UNITS[bits]
     step = 8 * bits
 
-    @njit()
+    @njit(inner=True)
     def expand_row(words: int, size: int, units: int, out: int) -> None:
         for u in range(units):
             left = size - step * u

@@ -88,7 +88,7 @@ def _make_fill(bits: int, blocks: int, part: int) -> Any:
     """Decode columns of one band's share of a panel."""
     decode, size, columns = DECODE[bits, blocks, part], 32 * bits, 16 // blocks
 
-    @njit()
+    @njit(inner=True)
     def fill(words: int, tiles: int, first: int, mask: int, factor: np.int32, out: int) -> None:
         wide_mask, multiplier = splat_i32x16(np.int32(mask)), splat_i32x16(factor)
         if columns == 1:
@@ -112,7 +112,7 @@ def _fills(bits: int) -> Any:
     first, second, third, fourth = by_16
     low, high = by_8
 
-    @njit()
+    @njit(inner=True)
     def fill(
         words: int, tiles: int, blocks: int, part: int, first_column: int, mask: int,
         factor: np.int32, out: int,
@@ -144,7 +144,7 @@ def _fills(bits: int) -> Any:
 _fill_2, _fill_3, _fill_4 = (_fills(bits) for bits in (2, 3, 4))
 
 
-@njit()
+@njit(inner=True)
 def _decode_panel(
     words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, vectors: int,
     panel: int, first: int, out: int,
@@ -168,7 +168,7 @@ def _decode_panel(
         v += min(blocks, VECTORS)
 
 
-@njit()
+@njit(inner=True)
 def _multiply_block(totals: int, panel: int, n: int, tokens: int, words: int, scales: int) -> None:
     """Add a block of ``n`` columns times all tokens to f32 (tokens, 4, 16)."""
     for v in range(0, VECTORS, ABREAST):
@@ -190,7 +190,7 @@ def _multiply_block(totals: int, panel: int, n: int, tokens: int, words: int, sc
 def _make_store_rows(blocks: int) -> Any:
     store, vectors = STORE[blocks], min(blocks, VECTORS)
 
-    @njit()
+    @njit(inner=True)
     def store_rows(totals: int, tokens: int, count: int, scales: int, y: int, step: int) -> None:
         for t in range(tokens):
             for v in range(0, count, vectors):
@@ -202,7 +202,7 @@ def _make_store_rows(blocks: int) -> Any:
 _store_1, _store_2, _store_4, _store_8, _store_16 = (_make_store_rows(1 << i) for i in range(5))
 
 
-@njit()
+@njit(inner=True)
 def _store_panel(
     totals: int, tokens: int, rows: int, vectors: int, panel: int, scales: int, y: int
 ) -> None:

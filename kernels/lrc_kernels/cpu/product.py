@@ -46,7 +46,7 @@ FLOATS = 9
 _ZERO, _ONE, _FOUR = constant(0), constant(1), constant(4)
 
 
-@njit()
+@njit(inner=True)
 def prepare(
     mats: I64, nums: F32, k: int, x: int, z: int, width: int, act: int, work: int
 ) -> np.float32:
@@ -65,7 +65,7 @@ def prepare(
     return quantize(z, n, width, act, mat[ORDERS], alone)
 
 
-@njit()
+@njit(inner=True)
 def share(mats: I64, k: int, up: int, thread: int, threads: int) -> tuple[int, int]:
     """Rows of matrix k that a thread multiplies: whole bands of a trellis, else whole 16s.
 
@@ -78,7 +78,7 @@ def share(mats: I64, k: int, up: int, thread: int, threads: int) -> tuple[int, i
     return start, min(rows, unit * ((parts * (thread + 1) + more) // threads))
 
 
-@njit()
+@njit(inner=True)
 def multiply(
     mats: I64, nums: F32, k: int, z: int, act: int, width: int, x_sum: np.float32, tables: int,
     work: int, t: int, y: int, start: int, stop: int,
@@ -120,7 +120,7 @@ def multiply(
                        start, stop)  # fmt: skip
 
 
-@njit()
+@njit(inner=True)
 def finish(mats: I64, nums: F32, k: int, y: int, out: int, work: int) -> None:
     """Rotate the product y f32 (m,) back into ``out``, and add the bias."""
     mat, num = mats[k], nums[k]

@@ -44,7 +44,7 @@ PHASES = 10
 _CHUNK = 4
 
 
-@njit()
+@njit(inner=True)
 def _project(
     mats: I64, nums: F32, extra: I64, sizes: I64, room: I64, shared: I64, layer: int, keys: int,
     values: int, cos: int, sin: int, t: int,
@@ -65,7 +65,7 @@ def _project(
                     store_f32(place + 4 * j, load_f32(x + 4 * (dim * head + j)))
 
 
-@njit()
+@njit(inner=True)
 def _attention(sizes: I64, room: I64, shared: I64, keys: int, values: int, claims: int) -> None:
     """Heads of 32 queries, those that see most first, until all are done."""
     tokens, dim, heads = sizes[TOKENS], sizes[HEAD_DIM], sizes[HEADS]
@@ -85,7 +85,7 @@ def _attention(sizes: I64, room: I64, shared: I64, keys: int, values: int, claim
     wait_for_pieces(claims + 8, blocks * heads)
 
 
-@njit()
+@njit(inner=True)
 def _token(
     part: int, mats: I64, nums: F32, extra: I64, norms: I64, sizes: I64, eps: np.float32,
     room: I64, shared: I64, layer: int, t: int,
@@ -122,7 +122,7 @@ def _token(
     enter(mats, nums, extra, after, others, x, t, sizes[ROOM], most, shared, room[Z], room[WORK])
 
 
-@njit()
+@njit(inner=True)
 def _tokens(
     part: int, mats: I64, nums: F32, extra: I64, norms: I64, sizes: I64, eps: np.float32,
     room: I64, shared: I64, layer: int, keys: int, values: int, cos: int, sin: int, claims: int,

@@ -53,7 +53,7 @@ EXTRAS = 4
 WORDS, SCALES, PARTS, PRODUCTS = 0, 3, 6, 9
 
 
-@njit()
+@njit(inner=True)
 def _components(x: int, n: int, rows: int, rank: int, out: int) -> None:
     """Products of ``rank`` rows f32 (rank, n) with x."""
     for k in range(rank):
@@ -64,7 +64,7 @@ def _components(x: int, n: int, rows: int, rank: int, out: int) -> None:
         store_f32(out + 4 * k, sum_f32(total))
 
 
-@njit()
+@njit(inner=True)
 def _add_components(y: int, m: int, rows: int, rank: int, parts: int) -> None:
     """Add rows f32 (rank, m), times one number each, to y; m is a multiple of 16."""
     for i in range(0, m, 16):
@@ -75,7 +75,7 @@ def _add_components(y: int, m: int, rows: int, rank: int, parts: int) -> None:
         store_f32x16(y + 4 * i, total)
 
 
-@njit()
+@njit(inner=True)
 def enter(
     mats: I64, nums: F32, extra: I64, first: int, count: int, x: int, t: int, room: int,
     highest: int, shared: I64, z: int, work: int,
@@ -104,7 +104,7 @@ def enter(
             _components(z, n, extra[k, RIGHT], mats[k, RANK], parts)
 
 
-@njit()
+@njit(inner=True)
 def leave(
     mats: I64, nums: F32, extra: I64, first: int, i: int, t: int, highest: int, shared: I64,
     out: int, work: int,
@@ -119,7 +119,7 @@ def leave(
     finish(mats, nums, k, y, out, work)
 
 
-@njit()
+@njit(inner=True)
 def multiply_site(
     mats: I64, extra: I64, first: int, count: int, tokens: int, room: int, shared: I64,
     claims: int, work: int, totals: int,

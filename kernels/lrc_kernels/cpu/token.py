@@ -39,7 +39,7 @@ MEETINGS = 5
 _ONE, _TWO, _THREE = constant(1), constant(2), constant(3)
 
 
-@njit()
+@njit(inner=True)
 def _site(
     mats: I64, nums: F32, first: int, count: int, x: int, room: I64, width: int, tables: int,
     outs: I64, thread: int, threads: int,
@@ -56,7 +56,7 @@ def _site(
                      outs[i], start, stop)  # fmt: skip
 
 
-@njit()
+@njit(inner=True)
 def _attention(
     sizes: I64, room: I64, keys: int, values: int, position: int, mixed: int, thread: int,
     threads: int,
