@@ -2,7 +2,7 @@
 
     python bench/quality.py MODEL --calib TEXT --text TEST --settings e8p:2 trellis12:3 bpw:2.5
         [--windows 20 40] [--second-text OTHER] [--work DIR] [--gguf FILE ...]
-        [--ablation [BASE]] [--dithered [SETTING ...]]
+        [--ablation [BASE]] [--dithered [SETTING ...]] [--share-surveys]
         --out FILE.jsonl [--markdown FILE] [--chart FILE.svg]
 
 Each setting (see quality_settings.py) is compressed by the command `lrc compress` in a process
@@ -46,7 +46,9 @@ class Bench:
     ) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.reference, self.judge, self.work = reference, judge, work
-        self.compress = Compressor(model, work, tuple(given.calib), given.nsamples, given.threads)
+        self.compress = Compressor(
+            model, work, tuple(given.calib), given.nsamples, given.threads, given.share_surveys
+        )
         self.done: dict[str, Record] = {}
 
     def original(self) -> Record:
@@ -135,6 +137,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--gguf", nargs="*", type=Path, default=[])
     parser.add_argument("--ablation", nargs="?", const="trellis12:2", metavar="BASE")
     parser.add_argument("--dithered", nargs="*", metavar="SETTING")
+    parser.add_argument(
+        "--share-surveys",
+        action="store_true",
+        help="one survey for targets that differ in nothing else",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--chart", type=Path)

@@ -38,13 +38,18 @@ class FailedError(Exception):
 
 @dataclass(frozen=True)
 class Compressor:
-    """Compresses one model, each setting in a process of its own, and keeps what it made."""
+    """Compresses one model, each setting in a process of its own, and keeps what it made.
+
+    With ``share_surveys``, targets that differ in nothing else use one survey; only the first
+    counts the seconds that it took.
+    """
 
     model: Path
     work: Path
     calibration: tuple[Path, ...]
     nsamples: int
     threads: int | None = None
+    share_surveys: bool = False
 
     def __call__(self, setting: Setting) -> tuple[Path, Record]:
         """The compressed model and what compressing it cost.
@@ -55,16 +60,19 @@ class Compressor:
             The command failed.
         """
         name = re.sub(r"[^\w.=-]+", "_", setting.text)
-        out = self.work / f"{name}-{self._key(setting)}"
+        out = self.work / f"{name}-{self._key(setting.options, setting.config)}"
         note = out.with_name(out.name + ".json")
         if out.exists() and note.exists():
             return out, {**json.loads(note.read_text()), "reused": True}
         if out.exists():  # finished, but the process that would have noted its cost was killed
             shutil.rmtree(out)
         resumed = out.with_name(out.name + ".partial").exists()
+        survey = self._survey(setting)
+        surveyed = survey is not None and survey.exists()
         report = json.loads(lrc(*self._arguments(setting, out), log=out.with_name(f"{name}.log")))
         cost = {key: report[key] for key in ("seconds", "peak_rss_bytes", "warnings")}
         cost["resumed"] = resumed  # then the seconds are those of the last part
+        cost["surveyed_before"] = surveyed  # then they lack the survey's
         atomic_write_json(note, cost)
         return out, {**cost, "reused": False}
 
@@ -76,12 +84,21 @@ class Compressor:
             options += ["--config", str(config)]
         if self.threads is not None:
             options += ["--threads", str(self.threads)]
+        survey = self._survey(setting)
+        if survey is not None:
+            options += ["--survey", str(survey)]
         files = [str(path) for path in self.calibration]
         return ["compress", str(self.model), "-o", str(out), *options, "--calib", *files]
 
-    def _key(self, setting: Setting) -> str:
+    def _survey(self, setting: Setting) -> Path | None:
+        """Where the survey of a target is kept for the others."""
+        if not self.share_surveys or setting.targetless is None:
+            return None
+        return self.work / f"survey-{self._key(setting.targetless, setting.config)}"
+
+    def _key(self, options: tuple[str, ...], config: dict[str, Any]) -> str:
         """What decides the result, but for the code itself."""
-        decided = [__version__, *self._inputs, self.nsamples, setting.options, setting.config]
+        decided = [__version__, *self._inputs, self.nsamples, options, config]
         return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:10]
 
     @cached_property

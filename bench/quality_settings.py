@@ -45,6 +45,13 @@ class Setting:
     options: tuple[str, ...]
     config: dict[str, Any]
 
+    @property
+    def targetless(self) -> tuple[str, ...] | None:
+        """The options without the budget that they meet; None where there is none."""
+        if self.options[:1] not in ((TARGETS["bpw"],), (TARGETS["size"],)):
+            return None
+        return self.options[2:]
+
 
 def parse(text: str) -> Setting:
     """Read one setting.

@@ -69,6 +69,7 @@ def compress(
     threads: int | None = None,
     progress: Progress = SILENT,
     windows: NDArray[np.integer] | None = None,
+    survey_folder: str | Path | None = None,
 ) -> CompressReport:
     """Compress the model in directory ``source`` into a new directory ``out``.
 
@@ -92,6 +93,8 @@ def compress(
     progress : Progress, optional
     windows : integers (N, T), optional
         Calibration tokens to use instead of the spec's files or self-written text.
+    survey_folder : path, optional
+        With an ``allocation``: keeps there what other budgets of the same model can use again.
 
     Returns
     -------
@@ -119,6 +122,8 @@ def compress(
     if allocation is not None:
         check_allocatable(spec.decompose)
         check_budget(checkpoint, spec, allocation)
+    elif survey_folder is not None:
+        raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
     check_output(out)
     tokenizer = Tokenizer.open(checkpoint.path)
     for name in spec.calibration.files:
@@ -144,8 +149,9 @@ def compress(
         summary = None
         if allocation is not None:
             chosen = allocate_in(
-                folder, model, spec, allocation, windows, threads=count, progress=progress
-            )
+                folder, model, spec, allocation, windows,
+                threads=count, progress=progress, survey_folder=survey_folder,
+            )  # fmt: skip
             job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
         run_blocks(job, windows, progress)
         for path in checkpoint.other_files():

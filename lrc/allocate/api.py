@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from lrc.allocate.budget import Budgeted, Picks, check_budget
 from lrc.allocate.endtoend import divergences
 from lrc.allocate.evolve import evolve
-from lrc.allocate.levels import LevelStore
+from lrc.allocate.kept import KeptSurvey
 from lrc.allocate.options import check_allocatable
-from lrc.allocate.sensitivity import measure
 from lrc.allocate.survey import Study, Tables, split_windows, survey, survey_tables
 from lrc.calibrate.corpus import calibration_windows
 from lrc.decompose.api import derive_seed
@@ -38,7 +37,7 @@ from lrc.tokens import Tokenizer
 #: small model 0.51 on forty windows of test text, 0.57 on its first twenty.
 REPAIR = 0.55
 
-_LEVELS, _RESULT = "unfinished-levels", "unfinished-allocation.json"
+_SURVEY, _RESULT = "unfinished-survey", "unfinished-allocation.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ def allocate(
     threads: int | None = None,
     progress: Progress = SILENT,
     windows: NDArray[np.integer] | None = None,
+    survey_folder: str | Path | None = None,
 ) -> CompressSpec:
     """Choose codebook, bits, rank and factor bits of every matrix for a budget.
 
@@ -79,6 +79,8 @@ def allocate(
     progress : Progress, optional
     windows : integers (N, T), optional
         Calibration tokens to use instead of the spec's files or self-written text.
+    survey_folder : path, optional
+        Keeps what does not depend on the budget, for the next one: most of the time goes there.
 
     Returns
     -------
@@ -88,14 +90,15 @@ def allocate(
     Raises
     ------
     SpecError
-        If the budget is below the least possible size, which the message names.
+        If the budget is below the least possible size, which the message names, or the survey
+        that is kept is one of something else.
     LrcError
         For other bad input.
 
     Notes
     -----
-    Writes about 1.2 bytes a weight to a temporary folder. ``lrc.compress`` with an
-    ``allocation`` does the same, and can be interrupted.
+    Writes about 1.2 bytes a weight to ``survey_folder``, or a temporary one. ``lrc.compress``
+    with an ``allocation`` does the same, and can be interrupted.
     """
     spec = spec or CompressSpec()
     allocation = AllocationSpec(
@@ -118,8 +121,9 @@ def allocate(
             )
             model.release()
         return allocate_in(
-            Path(folder), model, spec, allocation, windows, threads=count, progress=progress
-        ).spec
+            Path(folder), model, spec, allocation, windows,
+            threads=count, progress=progress, survey_folder=survey_folder,
+        ).spec  # fmt: skip
 
 
 def allocate_in(
@@ -131,10 +135,11 @@ def allocate_in(
     *,
     threads: int,
     progress: Progress,
+    survey_folder: str | Path | None = None,
 ) -> Allocation:
     """Do the work of :func:`allocate` in ``folder``, where an interrupted call goes on.
 
-    ``model`` reads from a dense checkpoint. :func:`forget` removes what is left in the folder.
+    ``model`` reads from a dense checkpoint. :func:`forget` removes what is left in ``folder``.
     """
     result = folder / _RESULT
     if result.is_file():
@@ -144,6 +149,9 @@ def allocate_in(
     source = model.source
     if not isinstance(source, Checkpoint):
         raise FormatError("an allocation needs the original model")
+    check_budget(source, spec, allocation)
+    kept_survey = KeptSurvey(Path(survey_folder or folder / _SURVEY))
+    kept_survey.claim(source, spec, allocation, windows)
     surveyed, heldout = split_windows(windows, allocation)
     study = Study(
         source=source,
@@ -153,25 +161,23 @@ def allocate_in(
         surveyed=surveyed,
         heldout=heldout,
         threads=threads,
-        store=LevelStore(folder / _LEVELS),
+        store=kept_survey.levels,
         tables=Tables(source),
         progress=progress,
     )
-    check_budget(source, spec, allocation)
     options = survey(study)
     tables = survey_tables(study) if allocation.file_bytes else {}
-    measured = measure(study, options, tables)
+    measured = kept_survey.measured(study, options, tables)
     problem = Budgeted(source, spec, allocation, options, tables, measured)
     found = _chosen(study, problem)
     atomic_write_json(result, {"spec": found.spec.to_dict(), "summary": found.summary})
-    study.store.remove()
     return found
 
 
 def forget(folder: Path) -> None:
     """Remove what an allocation keeps in ``folder``."""
     (folder / _RESULT).unlink(missing_ok=True)
-    LevelStore(folder / _LEVELS).remove()
+    KeptSurvey(folder / _SURVEY).remove()
 
 
 def _chosen(study: Study, problem: Budgeted) -> Allocation:

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             allocation=allocation,
             threads=args.threads,
             progress=console.progress,
+            survey_folder=args.survey,
         )
     except KeyboardInterrupt:
         partial = args.out.with_name(f"{args.out.name}.partial")

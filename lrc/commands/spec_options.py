@@ -149,6 +149,12 @@ def _add_budget_options(parser: argparse.ArgumentParser) -> None:
         help="the same for weight files of at most SIZE, such as 60MB, embedding and head included",
     )
     group.add_argument(
+        "--survey",
+        type=Path,
+        metavar="DIR",
+        help="keep what a target needs to know of the model in DIR, and use it for further targets",
+    )
+    group.add_argument(
         "--generations",
         type=int,
         metavar="N",

@@ -79,6 +79,13 @@ def test_every_kind_of_row_is_written_and_models_are_kept(folder: Path) -> None:
     assert second["reused"]
     assert second == row | {"reused": True}
 
+    targets = ("bpw:3,preset=fast,seqlen=48", "bpw:3.4,preset=fast,seqlen=48")
+    chosen = ("--share-surveys", "--settings", *targets, "--out", folder / "chosen.jsonl")
+    assert run(*options, *chosen).returncode == 0
+    first, second = written(folder / "chosen.jsonl")[-2:]
+    assert (first["surveyed_before"], second["surveyed_before"]) == (False, True)
+    assert first["bits_per_weight_linear"] <= 3 < second["bits_per_weight_linear"] <= 3.4
+
 
 def test_calibration_text_is_refused_for_judging(folder: Path) -> None:
     out = folder / "never.jsonl"

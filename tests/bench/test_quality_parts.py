@@ -205,7 +205,7 @@ def test_an_ablation_is_compared_with_its_base(
             raise quality.FailedError("too large")
         return Path(setting.text), {"seconds": 1.0}
 
-    options = argparse.Namespace(calib=[], nsamples=4, threads=None)
+    options = argparse.Namespace(calib=[], nsamples=4, threads=None, share_surveys=False)
     bench = quality.Bench("original", tmp_path, judged, tmp_path / "work", options)
     monkeypatch.setattr(bench, "compress", compressed)
     bench.setting("e8p:2")

@@ -15,7 +15,8 @@ import pytest
 import tiny
 
 import lrc.cli as cli
-from lrc.allocate import allocate
+from lrc.allocate import allocate, kept
+from lrc.allocate import survey as surveying
 from lrc.allocate.sizes import linear_bytes, weight_file_bytes, weights_of
 from lrc.compress import compress
 from lrc.errors import SpecError
@@ -210,6 +211,48 @@ def test_threads_do_not_change_the_bytes(
     options = ("--calib", text, "--target-bpw", "3.1", *COMMON, "--threads", 2)
     lrc("compress", model, "-o", out, *options).check()
     assert digests(out) == digests(budgeted)
+
+
+def test_a_survey_serves_every_target(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    budgeted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    common = ("--calib", text, *COMMON, "--survey", tmp_path / "kept" / "survey")
+    lrc("compress", model, "-o", tmp_path / "first", "--target-bpw", 2.7, *common).check()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "measure", None)
+        patch.setattr(surveying, "_site_levels", None)
+        lrc("compress", model, "-o", tmp_path / "second", "--target-bpw", 3.1, *common).check()
+    assert digests(tmp_path / "second") == digests(budgeted)
+    assert digests(tmp_path / "first") != digests(budgeted)
+    # A whole file has tables to measure too; its answer is that of a survey made for it.
+    size = ("--target-size", "40kB")
+    lrc("compress", model, "-o", tmp_path / "third", *size, *common).check()
+    lrc("compress", model, "-o", tmp_path / "fourth", *size, *common[:-2]).check()
+    assert digests(tmp_path / "third") == digests(tmp_path / "fourth")
+
+
+def test_a_survey_of_something_else_is_refused(
+    lrc: Lrc, model: Path, text: Path, tmp_path: Path
+) -> None:
+    common = ("compress", model, "--calib", text, *COMMON, "--survey", tmp_path / "survey")
+    lrc(*common, "-o", tmp_path / "first", "--target-bpw", 2.7).check()
+    before = digests(tmp_path / "survey" / "levels")
+    again = lrc(*common, "-o", tmp_path / "second", "--target-bpw", 2.7, "--nsamples", 5)
+    assert again.code == 1
+    assert "survey of another model, calibration text, options" in again.err
+    assert digests(tmp_path / "survey" / "levels") == before
+    foreign = lrc(*common[:-1], tmp_path, "-o", tmp_path / "second", "--target-bpw", 2.7)
+    assert foreign.code == 1
+    assert "is not empty and holds no survey" in foreign.err
+    aimless = lrc(*common, "-o", tmp_path / "second")
+    assert aimless.code == 1
+    assert "give a target" in aimless.err
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,99 @@
+"""What an allocation learns before it looks at the budget, on disk: levels and sensitivities."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.allocate.levels import LevelStore
+from lrc.allocate.options import Option
+from lrc.allocate.sensitivity import Sensitivities, measure
+from lrc.allocate.survey import Study
+from lrc.errors import SpecError
+from lrc.formats.atomic import atomic_write_json
+from lrc.formats.checkpoint import Checkpoint
+from lrc.journal import fingerprint
+from lrc.spec import AllocationSpec, CompressSpec
+
+#: To be raised when the same question gets another answer.
+SURVEY_VERSION = 1
+
+_OWNER, _LEVELS, _MEASURED = "survey.json", "levels", "sensitivities.json"
+
+
+class KeptSurvey:
+    """A folder with the survey of one model, which any budget can be met from.
+
+    An interrupted survey goes on there, and one that is complete costs nothing to use again.
+
+    Parameters
+    ----------
+    folder
+        Made by :meth:`claim` where it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.levels = LevelStore(folder / _LEVELS)
+
+    def claim(
+        self,
+        source: Checkpoint,
+        spec: CompressSpec,
+        allocation: AllocationSpec,
+        windows: NDArray[np.integer],
+    ) -> None:
+        """Make the folder, or check that what it holds was found for the same question.
+
+        Raises
+        ------
+        SpecError
+            It is of another model, calibration or version, or no survey at all.
+        """
+        effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
+        key = fingerprint(
+            source.digest(),
+            json.dumps(spec.to_dict()),
+            json.dumps(effort.to_dict()),
+            str(SURVEY_VERSION),
+            np.ascontiguousarray(windows, np.int64).tobytes(),
+        )
+        owner = self.folder / _OWNER
+        if owner.is_file():
+            if json.loads(owner.read_bytes()) != {"key": key}:
+                raise SpecError(
+                    f"{self.folder} holds a survey of another model, calibration text, options or "
+                    "version; give another folder, or remove it"
+                )
+            return
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise SpecError(f"{self.folder} is not empty and holds no survey; give another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(owner, {"key": key})
+
+    def measured(
+        self,
+        study: Study,
+        options: Mapping[str, Sequence[Option]],
+        tables: Mapping[str, Mapping[int, float]],
+    ) -> Sensitivities:
+        """Sensitivities of matrices and ``tables``: those kept, if all were measured."""
+        path = self.folder / _MEASURED
+        if path.is_file():
+            kept = Sensitivities(**json.loads(path.read_bytes()))
+            if set(tables) <= set(kept.tables):
+                return kept
+        found = measure(study, options, tables)
+        atomic_write_json(path, dataclasses.asdict(found))
+        return found
+
+    def remove(self) -> None:
+        """Delete everything."""
+        self.levels.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
