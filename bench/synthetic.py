@@ -1,6 +1,7 @@
-"""One large synthetic matrix: error, seconds and peak memory of each codebook and rank.
+"""One large synthetic matrix: error, seconds and peak memory of each preset and rank.
 
-    python bench/synthetic.py [--size 4096] [--settings e8p:2 trellis12:2] [--ranks 0 32 64 128]
+    python bench/synthetic.py [--size 4096] [--settings fast balanced best e8p-rvq3:3]
+        [--ranks 0 32 64 128]
 
 W has heavy-tailed entries and channels of unequal size, its inputs a power-law spectrum and a
 few outlier channels. Each line is of a process of its own, after a first small matrix that
@@ -11,6 +12,7 @@ would buy as bits of Q: that of rank 0, halved for every extra bit a weight.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lrc
+from lrc.presets import PRESETS, preset
 from lrc.resources import peak_rss_bytes
 
 SEED = 40961
@@ -51,10 +54,13 @@ def problem(size: int, seed: int = SEED) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def spec(setting: str, rank: int) -> lrc.DecomposeSpec:
-    """NAME:BITS and a rank, everything else by default."""
-    name, _, bits = setting.partition(":")
-    quant = lrc.QuantSpec(codebook=name, bits=int(bits or 2))
-    return lrc.DecomposeSpec(quant=quant, low_rank=lrc.LowRankSpec(rank=rank))
+    """A preset, or CODEBOOK:BITS with everything else by default, and a rank."""
+    if setting in PRESETS:
+        solver = preset(setting).decompose
+    else:
+        name, _, bits = setting.partition(":")
+        solver = lrc.DecomposeSpec(quant=lrc.QuantSpec(codebook=name, bits=int(bits or 2)))
+    return dataclasses.replace(solver, low_rank=lrc.LowRankSpec(rank=rank))
 
 
 def measure(folder: Path, setting: str, rank: int, threads: int | None) -> Record:
@@ -67,6 +73,7 @@ def measure(folder: Path, setting: str, rank: int, threads: int | None) -> Recor
     return {
         "case": "synthetic",
         "setting": setting,
+        "codebook": f"{wanted.quant.codebook}:{wanted.quant.bits}",
         "size": len(W),
         "rank": found.rank,
         "relative_error": found.relative_error,
@@ -111,7 +118,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--settings", nargs="+", default=["e8p:2", "trellis12:2"])
+    parser.add_argument("--settings", nargs="+", default=list(PRESETS))
     parser.add_argument("--ranks", nargs="+", type=int, default=[0, 32, 64, 128])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="append JSON lines here instead of printing them")

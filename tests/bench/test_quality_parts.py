@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 import tiny
 from hypothesis import HealthCheck, given, settings
 
+import lrc
 from lrc.formats.checkpoint import Checkpoint
+from lrc.presets import preset
 
 Script = Callable[[str], ModuleType]
 RELAXED = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -227,3 +230,12 @@ def test_synthetic_problems_are_repeatable_and_positive(script: Script) -> None:
     np.testing.assert_array_equal(W, again)
     assert np.linalg.eigvalsh(H).min() > 0
     assert np.sqrt(np.diag(H)).max() > 8 * np.median(np.sqrt(np.diag(H)))
+
+
+def test_synthetic_settings_are_presets_or_codebooks(script: Script) -> None:
+    spec = script("synthetic").spec
+    assert spec("fast", 3) == dataclasses.replace(
+        preset("fast").decompose, low_rank=lrc.LowRankSpec(3)
+    )
+    named = spec("trellis14:3", 0)
+    assert (named.quant.codebook, named.quant.bits, named.low_rank.rank) == ("trellis14", 3, 0)
