@@ -7,7 +7,7 @@ site; nothing else is kept, and only one block of each model is in memory.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Stream:
 
     hidden: list[Array]
     inputs: list[Array]
+    _rooms: list[Array] = field(default_factory=list, repr=False)
 
     @classmethod
     def start(cls, hidden: Iterable[Array]) -> Stream:
@@ -44,10 +45,7 @@ class Stream:
     def enter(self, block: LlamaBlock, threads: int) -> Stream:
         """Move to the block's first site; returns itself."""
         for chunk, entered in enumerate(ordered_map(block.enter, self.hidden, threads)):
-            if chunk == len(self.inputs):
-                self.inputs.append(entered)
-            else:
-                self.inputs[chunk] = _placed(entered, self.inputs[chunk])
+            self._keep_inputs(chunk, entered)
         return self
 
     def step(self, block: LlamaBlock, site_index: int, threads: int) -> Stream:
@@ -59,21 +57,19 @@ class Stream:
 
         count = len(self.hidden)
         for chunk, (hidden, inputs) in enumerate(ordered_map(work, range(count), threads)):
-            self.hidden[chunk] = _placed(hidden, self.hidden[chunk])
-            self.inputs[chunk] = _placed(inputs, self.inputs[chunk])
+            if hidden is not self.hidden[chunk]:
+                np.copyto(self.hidden[chunk], hidden)
+            self._keep_inputs(chunk, inputs)
         return self
 
-
-def _placed(fresh: Array, work: Array) -> Array:
-    """``fresh``, in the memory that ``work`` is a view of if it fits there."""
-    room = work if work.base is None else work.base
-    if fresh is work or not isinstance(room, np.ndarray) or not room.flags.c_contiguous:
-        return fresh
-    if room.dtype != fresh.dtype or room.size < fresh.size:
-        return fresh
-    view: Array = room.reshape(-1)[: fresh.size].reshape(fresh.shape)
-    np.copyto(view, fresh)
-    return view
+    def _keep_inputs(self, chunk: int, fresh: Array) -> None:
+        """Copy the chunk's inputs into its room, which is as large as the widest so far."""
+        if chunk == len(self._rooms) or self._rooms[chunk].size < fresh.size:
+            self._rooms[chunk : chunk + 1] = [fresh.reshape(-1)]
+        view = self._rooms[chunk][: fresh.size].reshape(fresh.shape)
+        if not np.may_share_memory(view, fresh):
+            np.copyto(view, fresh)
+        self.inputs[chunk : chunk + 1] = [view]
 
 
 def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
