@@ -24,6 +24,7 @@ CHANGES = (
     ("moments of the original alone", "streams=original"),
     ("no mixture of targets", "mix=0"),
     ("no repair of the residual stream", "repair=0"),
+    ("moments not shrunk", "shrinkage=0"),
     ("no polish", "decompose.polish_sweeps=0"),
     ("no scale search", "decompose.scale_search=false"),
     ("rank 0", "rank=0"),

@@ -133,6 +133,7 @@ def _block(
         job.journal.dropped += moment.dropped
         cross = moment.cross() if streams.original else None
         H, behind = moment.matrix(), moment.behind()
+        shrinkage = job.spec.calibration.shrinkage_for(moment.rows)
         del moment
         metric = metric_for(
             H,
@@ -140,6 +141,7 @@ def _block(
             job.spec.decompose,
             site=f"{prefix}{site.name}",
             block_size=_least_block(job, prefix, site.linears),
+            shrinkage=shrinkage,
         )
         del H, cross
         at_once = _at_once(job, prefix, site.linears)

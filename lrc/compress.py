@@ -251,7 +251,11 @@ def _manifest(
             "digest": source.digest(),
             "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
         },
-        "calibration": {"tokens": int(windows.size), "dropped_rows": journal.dropped},
+        "calibration": {
+            "tokens": int(windows.size),
+            "dropped_rows": journal.dropped,
+            "shrinkage": job.spec.calibration.shrinkage_for(windows.size),
+        },
         "files": journal.files,
         "matrices": journal.records,
         "warnings": journal.warnings,

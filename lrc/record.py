@@ -68,6 +68,6 @@ def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
     elif isinstance(default, tuple):
         fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
     else:
-        fits = type(value) is type(default) or (default == "auto" and type(value) is int)
+        fits = type(value) is type(default) or (default == "auto" and type(value) in (int, float))
     kind = "list of strings" if isinstance(default, tuple) else type(default).__name__
     require(fits, f"{owner} parameter {field_.name}={value!r} has the wrong type; give a {kind}")

@@ -57,6 +57,7 @@ CALIBRATION = st.builds(
     streams=st.sampled_from(STREAMS),
     mix=st.floats(0, 1),
     repair=st.floats(0, 1),
+    shrinkage=st.just("auto") | st.floats(0, 0.99),
 )
 TABLE_BITS = st.sampled_from(["auto", 4, 5, 6, 7, 8, 16])
 ALLOCATION = st.builds(
@@ -178,6 +179,8 @@ def test_whole_numbers_stand_for_fractions():
         (CalibrationSpec, {"mix": 1.5}, "mix=1.5"),
         (CalibrationSpec, {"mix": float("nan")}, "mix=nan"),
         (CalibrationSpec, {"repair": -0.1}, "repair=-0.1"),
+        (CalibrationSpec, {"shrinkage": 1.0}, "shrinkage=1.0"),
+        (CalibrationSpec, {"shrinkage": "much"}, "shrinkage='much'"),
         (CompressSpec, {"embed_bits": 3}, "embed_bits=3"),
         (CompressSpec, {"head_bits": 9}, "head_bits=9"),
     ],
@@ -228,3 +231,9 @@ def test_automatic_tables_are_wide_beside_wide_matrices(given, beside, expected)
     written = spec.with_table_bits(beside)
     assert (written.embed_bits, written.head_bits) == expected
     assert written.table_bits() == expected
+
+
+def test_fewer_tokens_are_shrunk_more() -> None:
+    shares = [CalibrationSpec().shrinkage_for(tokens) for tokens in (1, 8192, 32768, 131072)]
+    assert shares == pytest.approx([0.5, 0.2, 0.1, 0.05])
+    assert CalibrationSpec(shrinkage=0.3).shrinkage_for(7) == 0.3

@@ -39,7 +39,8 @@ def test_every_option_reaches_its_field() -> None:
         *("--bits", "3", "--rank", "7", "--factor-bits", "6", "--recipe", "ldlq"),
         *("--rotation", "none", "--damping", "0.02", "--iterations", "9", "--seed", "77"),
         *("--calib", "a", "b", "--nsamples", "5", "--seqlen", "33", "--streams", "original"),
-        *("--mix", "0.25", "--repair", "0.75", "--embed-bits", "6", "--head-bits", "16"),
+        *("--mix", "0.25", "--repair", "0.75", "--shrinkage", "0.2"),
+        *("--embed-bits", "6", "--head-bits", "16"),
     )
     solve, calibration = spec.decompose, spec.calibration
     assert solve.quant == QuantSpec("trellis12", 3)
@@ -50,6 +51,7 @@ def test_every_option_reaches_its_field() -> None:
     assert (calibration.nsamples, calibration.seqlen) == (5, 33)
     assert (calibration.streams, calibration.mix) == ("original", 0.25)
     assert calibration.repair == 0.75
+    assert calibration.shrinkage == 0.2
     assert (spec.embed_bits, spec.head_bits) == (6, 16)
 
 

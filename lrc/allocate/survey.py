@@ -18,6 +18,7 @@ from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.matrix import PackedMatrix
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
+from lrc.linalg.second_moment import SecondMoment
 from lrc.models.llama import LlamaModel
 from lrc.progress import Progress
 from lrc.quant.table import quantize_table
@@ -105,10 +106,10 @@ def survey(study: Study) -> dict[str, tuple[Option, ...]]:
             stream = stream.enter(dense, threads)
             for site_index, site in enumerate(dense.sites):
                 if not done:
-                    H = site_moment(stream, None, threads).matrix()
+                    moment = site_moment(stream, None, threads)
                     prefix = f"model.layers.{index}."
                     names = [f"{prefix}{key}" for key in site.linears]
-                    for name, found in _site_levels(study, f"{prefix}{site.name}", names, H):
+                    for name, found in _site_levels(study, f"{prefix}{site.name}", names, moment):
                         levels[name] = found
                         advance()
                 stream = stream.step(dense, site_index, threads)
@@ -132,11 +133,15 @@ class _Levels:
 
 
 def _site_levels(
-    study: Study, site: str, names: list[str], work: NDArray[np.float64]
+    study: Study, site: str, names: list[str], moment: SecondMoment
 ) -> Iterable[tuple[str, _Levels]]:
-    """The matrices of one site, side by side; ``work``, their H, is overwritten."""
+    """The matrices of one site, side by side."""
+    work = moment.matrix()
     plain = work.astype(np.float32)
-    metric = metric_for(work, None, study.spec.decompose, site=site, block_size=8)
+    shrinkage = study.spec.calibration.shrinkage_for(moment.rows)
+    metric = metric_for(
+        work, None, study.spec.decompose, site=site, block_size=8, shrinkage=shrinkage
+    )
 
     def one(name: str) -> _Levels:
         return _matrix_levels(study, name, metric, plain)

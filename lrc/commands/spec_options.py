@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lrc.commands.values import byte_count, number_or_auto, share_or_auto
 from lrc.errors import SpecError
 from lrc.presets import DEFAULT, PRESETS, get_preset, preset
 from lrc.spec import (
@@ -21,31 +21,6 @@ from lrc.spec import (
     CompressSpec,
     QuantSpec,
 )
-
-
-def number_or_auto(text: str) -> int | Literal["auto"]:
-    """Parse ``--rank`` or bits of a table: ``auto`` or a whole number."""
-    if text == "auto":
-        return "auto"
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a whole number") from None
-
-
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def byte_count(text: str) -> int:
-    """Parse ``--target-size``: a number with KB, MB, GB, KiB, MiB or GiB, or plain bytes."""
-    number = text.strip().upper()
-    unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if number.endswith(u)), "")
-    try:
-        return int(Fraction(number.removesuffix(unit).strip()) * _UNITS.get(unit, 1))
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no size; write it like 60MB, 1.5GB or 900MiB"
-        ) from None
 
 
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +86,11 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="share of what the residual stream has lost that is asked back of layers writing "
         f"to it (default: {calib.repair})",
+    )
+    calibration.add_argument(
+        "--shrinkage",
+        type=share_or_auto,
+        help=f"share of its diagonal added to each second moment (default: {calib.shrinkage})",
     )
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
@@ -262,6 +242,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
             streams=args.streams,
             mix=args.mix,
             repair=args.repair,
+            shrinkage=args.shrinkage,
         ),
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,

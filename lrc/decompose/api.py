@@ -91,10 +91,12 @@ def metric_for(
     *,
     site: str,
     block_size: int,
+    shrinkage: float = 0.0,
 ) -> SiteMetric:
     """The shared metric of a site, with signs drawn from the seed and the site's name.
 
-    ``work`` is H and ``work_cross`` E[x z^T]; both are overwritten.
+    ``work`` is H and ``work_cross`` E[x z^T]; both are overwritten. ``shrinkage`` is for moments
+    that are estimated; a given H is taken as it is.
     """
     return site_metric(
         work,
@@ -103,6 +105,7 @@ def metric_for(
         damping=spec.damping,
         block_size=block_size,
         seed=derive_seed(spec.seed, site, "in"),
+        shrinkage=shrinkage,
     )
 
 

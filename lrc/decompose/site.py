@@ -27,7 +27,7 @@ _LEAST_TARGET_DAMPING = 1e-3
 
 @dataclass(frozen=True)
 class SiteMetric:
-    """H in the basis where weights are rounded, normalised to mean diagonal 1.
+    """H in the basis where weights are rounded, normalised to mean diagonal 1, then shrunk.
 
     ``H`` float32 (n, n) is undamped: every error is measured with it; ``shift`` float64 (n,) is
     its damping. ``feedback`` float32 (n, n) drives LDLQ, ``block_size`` columns at a time.
@@ -108,6 +108,7 @@ def site_metric(
     damping: float,
     block_size: int,
     seed: int,
+    shrinkage: float = 0.0,
 ) -> SiteMetric:
     """Rotate, normalise, damp and factor H once for all matrices at a site.
 
@@ -123,6 +124,9 @@ def site_metric(
         of the result.
     block_size : int
         The least of the site's quantizers: columns that are rounded together.
+    shrinkage : float
+        Share of each diagonal entry, in the basis that is rounded, by which H is moved towards its
+        diagonal for good: the remedy for an H that few tokens estimate (Ledoit and Wolf, 2004).
 
     Raises
     ------
@@ -140,6 +144,8 @@ def site_metric(
     work /= scale
     rotate_both(work, signs)
     symmetrise(work)
+    shrunk = shrinkage * np.diag(work)
+    work[np.diag_indices(n)] += shrunk
     undamped = work.astype(np.float32)
     shift = damping_shift(work, damping)
     work[np.diag_indices(n)] += shift
@@ -155,7 +161,7 @@ def site_metric(
             work[np.diag_indices(n)] += factored.shift + level - shift
             shift = np.full(n, level)
             target_factor = factor(work).cholesky
-        work_cross[np.diag_indices(n)] += shift
+        work_cross[np.diag_indices(n)] += shrunk + shift
     return SiteMetric(
         H=undamped,
         shift=feedback_shift,

@@ -8,11 +8,13 @@ from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrc.decompose.api import decompose_at_site, metric_for
 from lrc.decompose.site import site_metric
 from lrc.errors import NumericalError
 from lrc.linalg.factor import block_ldl, damping_shift, factor, feedback_matrix
 from lrc.linalg.incoherence import rotate_columns, rotate_moment
 from lrc.linalg.lowrank import solve_left
+from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.laws import quadratic_loss
 from lrc.testing.strategies import degenerate_moments, second_moments, seeds, weights
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
@@ -22,11 +24,10 @@ SIZES = st.integers(1, 20)
 ROTATIONS = st.sampled_from(["none", "hadamard"])
 
 
-def metric(H, cross=None, *, rotation="hadamard", damping=0.01, block_size=8, seed=7013):
+def metric(H, cross=None, *, rotation="hadamard", damping=0.01, **more):
     cross = cross if cross is None else cross.copy()
-    return site_metric(
-        H.copy(), cross, rotation=rotation, damping=damping, block_size=block_size, seed=seed
-    )
+    options = {"block_size": 8, "seed": 7013} | more
+    return site_metric(H.copy(), cross, rotation=rotation, damping=damping, **options)
 
 
 def damped_moment(H, found):
@@ -69,6 +70,41 @@ def test_degenerate_moments_give_a_finite_metric_and_say_what_it_took(data, rota
     assert (found.damping > damping) == (found.retries > 0)
     assert factor(damped_moment(H, found)).retries == 0, "what retries added belongs to it"
     assert found.damping <= damping + 0.1
+
+
+@given(data=st.data(), rotation=ROTATIONS, shrinkage=st.floats(0, 0.99))
+def test_shrinking_adds_to_the_diagonal_of_both_moments(data, rotation, shrinkage):
+    H = data.draw(SIZES.flatmap(lambda n: second_moments(n, 4.0)))
+    plain = metric(H, H.copy(), rotation=rotation)
+    found = metric(H, H.copy(), rotation=rotation, shrinkage=shrinkage)
+    added = shrinkage * np.diag(plain.H)
+    bound = factor_bound(len(H), np.float32)
+    assert_within(relative_difference(found.H, plain.H + np.diag(added)), bound, "H")
+    damped = 1.01 if rotation == "hadamard" else 1.0  # without rotation the level is absolute
+    moved = np.diag(found.cross - plain.cross) - damped * added
+    assert_within(np.abs(moved).max(), bound * np.abs(plain.H).max(), "cross")
+    if shrinkage == 0:
+        np.testing.assert_array_equal(found.H, plain.H)
+        np.testing.assert_array_equal(found.feedback, plain.feedback)
+
+
+@pytest.mark.parametrize(("codebook", "gain"), [("e8p", 0.99), ("trellis8", 0.99)])
+def test_shrinking_helps_on_inputs_that_were_not_seen(codebook, gain):
+    """H of three times as many tokens as channels; errors under the moment that is true."""
+    rng = np.random.default_rng(7019)
+    n, spec = 96, DecomposeSpec(quant=QuantSpec(codebook, 2), low_rank=LowRankSpec(0))
+    errors = np.zeros(2)
+    for _ in range(3):
+        W = rng.standard_normal((96, n)).astype(np.float32)
+        root = np.linalg.qr(rng.standard_normal((n, n)))[0] * np.arange(1, n + 1) ** -0.5
+        z = rng.standard_normal((3 * n, n)) @ root.T
+        for i, shrinkage in enumerate((0.0, 0.1)):
+            seen = metric_for(
+                z.T @ z / len(z), None, spec, site="s", block_size=8, shrinkage=shrinkage
+            )
+            E = W - decompose_at_site(W, seen, spec, name="w", threads=1).to_dense()
+            errors[i] += np.square(E @ root).sum()
+    assert errors[1] < gain * errors[0]
 
 
 def test_moments_that_are_not_finite_are_refused():

@@ -1,0 +1,41 @@
+"""Values of options that are more than a number."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+from typing import Literal
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def number_or_auto(text: str) -> int | Literal["auto"]:
+    """Parse ``--rank`` or bits of a table: ``auto`` or a whole number."""
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a whole number") from None
+
+
+def share_or_auto(text: str) -> float | Literal["auto"]:
+    """Parse ``--shrinkage``: ``auto`` or a number."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number") from None
+
+
+def byte_count(text: str) -> int:
+    """Parse ``--target-size``: a number with KB, MB, GB, KiB, MiB or GiB, or plain bytes."""
+    number = text.strip().upper()
+    unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if number.endswith(u)), "")
+    try:
+        return int(Fraction(number.removesuffix(unit).strip()) * _UNITS.get(unit, 1))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; write it like 60MB, 1.5GB or 900MiB"
+        ) from None
