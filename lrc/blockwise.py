@@ -133,7 +133,7 @@ def _block(
         job.journal.dropped += moment.dropped
         cross = moment.cross() if streams.original else None
         H, behind = moment.matrix(), moment.behind()
-        shrinkage = job.spec.calibration.shrinkage_for(moment.rows)
+        shrinkage = job.spec.calibration.shrinkage_for(moment.n, moment.rows)
         del moment
         metric = metric_for(
             H,
@@ -157,7 +157,7 @@ def _block(
         for key, found in zip(site.linears, solved, strict=True):
             name = f"{prefix}{key}.weight"
             tensors |= matrix_tensors(name, found.matrix)
-            job.journal.records[name] = _record(found, file)
+            job.journal.records[name] = _record(found, file) | {"shrinkage": shrinkage}
             if f"{prefix}{key}" in job.spec.matrices:
                 job.journal.records[name]["reason"] = job.spec.matrices[f"{prefix}{key}"].reason
             if not job.original_only:

@@ -254,7 +254,6 @@ def _manifest(
         "calibration": {
             "tokens": int(windows.size),
             "dropped_rows": journal.dropped,
-            "shrinkage": job.spec.calibration.shrinkage_for(windows.size),
         },
         "files": journal.files,
         "matrices": journal.records,

@@ -15,8 +15,9 @@ and
 
 A record names the matrix's ``file``, ``shape`` [m, n], ``codebook``, ``bits``, ``group_size``,
 ``rotation``, ``rank``, ``factor_bits`` and the measured ``bits_per_weight``,
-``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, and the ``reason`` of
-a matrix whose parameters are its own. Tensors of the matrix
+``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the ``shrinkage`` of
+the moments that errors are measured with, and the ``reason`` of a matrix whose parameters are its
+own. Tensors of the matrix
 ``NAME`` (checkpoint key, with ``.weight``), all little-endian:
 
 =================== ======== ===================== ===========================================
