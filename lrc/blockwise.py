@@ -133,7 +133,7 @@ def _block(
         job.journal.dropped += moment.dropped
         cross = moment.cross() if streams.original else None
         H, behind = moment.matrix(), moment.behind()
-        shrinkage = job.spec.calibration.shrinkage_for(moment.n, moment.rows)
+        shrinkage = job.spec.calibration.shrinkage_for(moment.rows)
         del moment
         metric = metric_for(
             H,

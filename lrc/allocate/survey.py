@@ -138,7 +138,7 @@ def _site_levels(
     """The matrices of one site, side by side."""
     work = moment.matrix()
     plain = work.astype(np.float32)
-    shrinkage = study.spec.calibration.shrinkage_for(moment.n, moment.rows)
+    shrinkage = study.spec.calibration.shrinkage_for(moment.rows)
     metric = metric_for(
         work, None, study.spec.decompose, site=site, block_size=8, shrinkage=shrinkage
     )
