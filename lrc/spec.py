@@ -188,7 +188,7 @@ class CalibrationSpec(Record):
         """The share for second moments of so many tokens.
 
         Automatic shares were measured on finished models: at 8192 tokens 0.2 lowers the divergence
-        by 6 % (more for wide inputs alone, by less), at 32768 tokens 0.1 and none are alike.
+        by 6 %, at 32768 tokens 0.1 and none are alike.
         """
         if self.shrinkage == "auto":
             return min(0.1 * math.sqrt(32768 / max(tokens, 1)), 0.5)
