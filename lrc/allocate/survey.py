@@ -18,7 +18,6 @@ from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.matrix import PackedMatrix
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
-from lrc.linalg.second_moment import SecondMoment
 from lrc.models.llama import LlamaModel
 from lrc.progress import Progress
 from lrc.quant.table import quantize_table
@@ -106,10 +105,10 @@ def survey(study: Study) -> dict[str, tuple[Option, ...]]:
             stream = stream.enter(dense, threads)
             for site_index, site in enumerate(dense.sites):
                 if not done:
-                    moment = site_moment(stream, None, threads)
+                    H = site_moment(stream, None, threads).matrix()
                     prefix = f"model.layers.{index}."
                     names = [f"{prefix}{key}" for key in site.linears]
-                    for name, found in _site_levels(study, f"{prefix}{site.name}", names, moment):
+                    for name, found in _site_levels(study, f"{prefix}{site.name}", names, H):
                         levels[name] = found
                         advance()
                 stream = stream.step(dense, site_index, threads)
@@ -133,15 +132,11 @@ class _Levels:
 
 
 def _site_levels(
-    study: Study, site: str, names: list[str], moment: SecondMoment
+    study: Study, site: str, names: list[str], work: NDArray[np.float64]
 ) -> Iterable[tuple[str, _Levels]]:
-    """The matrices of one site, side by side."""
-    work = moment.matrix()
+    """The matrices of one site, side by side; ``work``, their H, is overwritten."""
     plain = work.astype(np.float32)
-    shrinkage = study.spec.calibration.shrinkage_for(moment.rows)
-    metric = metric_for(
-        work, None, study.spec.decompose, site=site, block_size=8, shrinkage=shrinkage
-    )
+    metric = metric_for(work, None, study.spec.decompose, site=site, block_size=8)
 
     def one(name: str) -> _Levels:
         return _matrix_levels(study, name, metric, plain)

@@ -144,7 +144,7 @@ def site_metric(
     work /= scale
     rotate_both(work, signs)
     symmetrise(work)
-    shrunk = shrinkage * np.diag(work)
+    shrunk = shrinkage * np.diag(work) if shrinkage else np.zeros(n)
     work[np.diag_indices(n)] += shrunk
     undamped = work.astype(np.float32)
     shift = damping_shift(work, damping)
