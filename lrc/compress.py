@@ -251,10 +251,7 @@ def _manifest(
             "digest": source.digest(),
             "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
         },
-        "calibration": {
-            "tokens": int(windows.size),
-            "dropped_rows": journal.dropped,
-        },
+        "calibration": {"tokens": int(windows.size), "dropped_rows": journal.dropped},
         "files": journal.files,
         "matrices": journal.records,
         "warnings": journal.warnings,

@@ -170,3 +170,16 @@ def test_compressing_a_compressed_model_is_refused(
     assert outcome.err.startswith("lrc: error: ")
     assert "unexpected" not in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_shrinkage_reaches_every_matrix(lrc: Lrc, model: Path, text: Path, tmp_path: Path) -> None:
+    errors = []
+    for share in ("0", "0.5"):
+        out = tmp_path / share
+        options = ("--calib", text, "--nsamples", 3, "--seqlen", 32, "--rank", 0, "--quiet")
+        lrc("compress", model, "-o", out, *options, "--shrinkage", share).check()
+        records = PackedCheckpoint.open(out).report["matrices"]
+        linear = [r for name, r in records.items() if name.endswith("_proj.weight")]
+        assert {record["shrinkage"] for record in linear} == {float(share)}
+        errors.append([record["relative_error"] for record in linear])
+    assert all(plain != shrunk for plain, shrunk in zip(*errors, strict=True))
