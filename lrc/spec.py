@@ -99,8 +99,8 @@ class DecomposeSpec(Record):
 
     ``damping`` is added to H as ``damping * diag(H)`` before it is factored (unitless);
     ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
-    falls by less than ``tolerance`` (relative). Without ``scale_search`` scales stay at the RMS
-    rule, or at the least rounding error of their group.
+    falls by less than ``tolerance`` (relative). Scales start at the RMS rule, or at the least
+    rounding error of their group; with ``scale_search`` polish fits them again in closed form.
     """
 
     nested: ClassVar[dict[str, type[Record]]] = {"quant": QuantSpec, "low_rank": LowRankSpec}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lrc.decompose.base import Problem, Solution, Trace
 from lrc.decompose.lrstep import Pair, fit_factors
-from lrc.decompose.qstep import feedback_rounding, polished, search_scale
+from lrc.decompose.qstep import feedback_rounding, polished
 from lrc.decompose.rank import choose_rank, foresee, most_rank
 from lrc.linalg.lowrank import top_eigenvectors
 from lrc.linalg.norms import rms
@@ -59,8 +59,7 @@ def caldera(problem: Problem) -> Solution:
     spec, metric, T = problem.spec, problem.metric, problem.target
     energy = problem.energy
     feedback = metric.feedback_for(problem.quantizer.block_size)
-    scale = search_scale(problem, T, metric.H, feedback)
-    rounded, scale = feedback_rounding(problem, T, metric.H, feedback, scale)
+    rounded, scale = feedback_rounding(problem, T, metric.H, feedback)
     del feedback
     error = problem.error(T - rounded.values, energy)
     trace = Trace().then("Q", error)
@@ -102,8 +101,7 @@ def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
     if held < _AFRESH * state.held:
         feedback = problem.metric.downdated_feedback(R, problem.quantizer.block_size)
         lowered = problem.metric.downdated(R)
-        scale = search_scale(problem, A, lowered, feedback)
-        rounded, scale = feedback_rounding(problem, A, lowered, feedback, scale, turns=1)
+        rounded, scale = feedback_rounding(problem, A, lowered, feedback, turns=1)
         return dataclasses.replace(state, rounded=rounded, scale=scale, held=held)
     rounded, scale = polished(problem, A, problem.metric.downdated(R), rounded, scale, turns=1)
     return dataclasses.replace(state, rounded=rounded, scale=scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lrc.decompose.base import Problem, Solution, Trace
 from lrc.decompose.lrstep import fit_factors
-from lrc.decompose.qstep import feedback_rounding, nearest, search_scale
+from lrc.decompose.qstep import feedback_rounding, nearest
 from lrc.errors import SpecError
 
 
@@ -16,11 +16,10 @@ def round_to_nearest(problem: Problem) -> Solution:
 
 
 def ldlq_only(problem: Problem) -> Solution:
-    """Q by LDLQ with scale search and polish, no low rank. Cost about (3 + 2 sweeps) m n^2."""
+    """Q by LDLQ with polish, no low rank. Cost about (3 + 2 sweeps) m n^2."""
     T, H = problem.target, problem.metric.H
     feedback = problem.metric.feedback_for(problem.quantizer.block_size)
-    scale = search_scale(problem, T, H, feedback)
-    rounded, scale = feedback_rounding(problem, T, H, feedback, scale)
+    rounded, scale = feedback_rounding(problem, T, H, feedback)
     error = problem.error(T - rounded.values, problem.energy)
     return Solution(rounded.codes, scale, None, None, Trace().then("Q", error))
 

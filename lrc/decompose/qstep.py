@@ -10,9 +10,6 @@ from lrc.linalg.norms import proxy_loss, times_metric
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 
-#: Multiples of the RMS rule tried on a sample of rows: feedback widens what is rounded.
-_MULTIPLES = (0.88, 0.92, 0.96, 1.0)
-_SAMPLE_ROWS = 64
 #: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
 #: A trellis finds the best path of a whole tile: plain turns are all that pays.
@@ -40,34 +37,9 @@ def grid(problem: Problem, scale: NDArray[np.float32]) -> Grid:
 
 
 def nearest(problem: Problem) -> tuple[Rounded, NDArray[np.float32]]:
-    """Round each weight on its own: no feedback, no scale search."""
+    """Round each weight on its own: no feedback, no gain."""
     scale = stored_scale(problem, problem.target)
     return round_to_nearest(problem.target, grid(problem, scale)), scale
-
-
-def search_scale(
-    problem: Problem,
-    A: NDArray[np.float32],
-    H: NDArray[np.float32],
-    feedback: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Stored scales of A times the multiple with the least loss on a sample of rows.
-
-    Trellises keep the rule: their range was set under feedback, and rounding them takes long.
-    Cost: four roundings of at most 64 rows.
-    """
-    rule = stored_scale(problem, A)
-    if problem.quantizer.block_rows > 1 or not problem.spec.scale_search:
-        return rule
-    rows = np.unique(np.linspace(0, len(A) - 1, min(_SAMPLE_ROWS, len(A))).astype(int))
-    sample = np.ascontiguousarray(A[rows])
-    losses = []
-    for multiple in _MULTIPLES:
-        scale = as_stored(rule * multiple)
-        part = scale if len(scale) == 1 else scale[rows]
-        rounded = ldlq(sample, feedback, grid(problem, part), threads=1)
-        losses.append(proxy_loss(sample - rounded.values, H))
-    return as_stored(rule * _MULTIPLES[int(np.argmin(losses))])
 
 
 def feedback_rounding(
@@ -75,14 +47,15 @@ def feedback_rounding(
     A: NDArray[np.float32],
     H: NDArray[np.float32],
     feedback: NDArray[np.float32],
-    scale: NDArray[np.float32],
     *,
     turns: int | None = None,
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """LDLQ of A with ``feedback``, then polish under the undamped H; codes and final scales.
 
     ``turns`` bounds the turns of polish: Q that will be rounded again needs only a first one.
+    Larger and smaller scales were tried on samples of rows: they gained nothing over the rule.
     """
+    scale = stored_scale(problem, A)
     rounded = ldlq(A, feedback, grid(problem, scale), threads=problem.threads)
     return polished(problem, A, H, rounded, scale, turns=turns)
 
