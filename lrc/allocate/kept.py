@@ -19,10 +19,10 @@ from lrc.errors import SpecError
 from lrc.formats.atomic import atomic_write_json
 from lrc.formats.checkpoint import Checkpoint
 from lrc.journal import fingerprint
-from lrc.spec import AllocationSpec, CompressSpec
+from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 
 #: To be raised when the same question gets another answer.
-SURVEY_VERSION = 1
+SURVEY_VERSION = 2
 
 _OWNER, _LEVELS, _MEASURED = "survey.json", "levels", "sensitivities.json"
 
@@ -57,9 +57,11 @@ class KeptSurvey:
             It is of another model, calibration or version, or no survey at all.
         """
         effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
+        # Of the calibration a survey uses the windows alone.
+        surveyed = dataclasses.replace(spec, calibration=CalibrationSpec())
         key = fingerprint(
             source.digest(),
-            json.dumps(spec.to_dict()),
+            json.dumps(surveyed.to_dict()),
             json.dumps(effort.to_dict()),
             str(SURVEY_VERSION),
             np.ascontiguousarray(windows, np.int64).tobytes(),

@@ -227,7 +227,12 @@ def test_a_survey_serves_every_target(
         patch.setattr(kept, "measure", None)
         patch.setattr(surveying, "_site_levels", None)
         lrc("compress", model, "-o", tmp_path / "second", "--target-bpw", 3.1, *common).check()
+        # Nor does it depend on how the target of a matrix is made.
+        mixed = ("--target-bpw", 3.1, "--mix", 0.2, *common)
+        lrc("compress", model, "-o", tmp_path / "mixed", *mixed).check()
     assert digests(tmp_path / "second") == digests(budgeted)
+    lrc("compress", model, "-o", tmp_path / "alone", *mixed[:-2]).check()
+    assert digests(tmp_path / "mixed") == digests(tmp_path / "alone") != digests(budgeted)
     assert digests(tmp_path / "first") != digests(budgeted)
     # A whole file has tables to measure too; its answer is that of a survey made for it.
     size = ("--target-size", "40kB")
