@@ -14,6 +14,9 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Scripts that make golden files, some with packages that tests do without.
+collect_ignore_glob = ["make_*.py"]
+
 settings.register_profile("dev", max_examples=50, deadline=None, print_blob=True)
 settings.register_profile(
     "ci", max_examples=200, deadline=None, print_blob=True, derandomize=True, database=None

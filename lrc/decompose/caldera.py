@@ -14,7 +14,6 @@ from lrc.decompose.qstep import feedback_rounding, polished
 from lrc.decompose.rank import choose_rank, foresee, most_rank
 from lrc.linalg.lowrank import top_eigenvectors
 from lrc.linalg.norms import rms
-from lrc.quant import get_quantizer
 from lrc.quant.ldlq import Rounded
 
 #: An automatic rank may add at most this share of the backbone's bits.
@@ -23,8 +22,6 @@ _AUTO_SHARE = 0.1
 _AFRESH = 0.95
 #: Where L R may start; of equals the first is taken.
 _STARTS = ("inputs", "weights", "error")
-#: Least rows that choose a start, and rows for each rank.
-_SAMPLE_ROWS, _ROWS_PER_RANK = 256, 8
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,17 @@ def caldera(problem: Problem) -> Solution:
     """Q + L R by alternation.
 
     Q alone comes first. Then L R starts at its error, or at the weights, which leaves Q a smaller
-    target in a smaller metric; of several starts the best after one round goes on, found on a
-    sample of rows where there are many. Q moves under the Schur complement of the last R, because
-    L is solved again after it: codes are polished from where they are, or rounded afresh once L R
-    has taken a good part of what they held, since their scale is then too wide. Each round ends on
-    an L solve, is scored with the undamped H, and the best is kept. Stops when a round gains less
-    than ``spec.tolerance``.
+    target in a smaller metric; of several starts the best after one round goes on. Q moves under
+    the Schur complement of the last R, because L is solved again after it: codes are polished from
+    where they are, or rounded afresh once L R has taken a good part of what they held, since their
+    scale is then too wide. Each round ends on an L solve, is scored with the undamped H, and the
+    best is kept. Stops when a round gains less than ``spec.tolerance``.
 
     Notes
     -----
     Law: the error returned is the least of the trace, and no worse than that of Q alone. Cost a
     round: (6 + 2 sweeps) m n^2 + 8 r n^2, and m n^2 + n^3/3 more where Q is rounded afresh, as
-    in the first from each start; the first Q costs as much as two rounds. Trying several starts
-    on max(256, 8 r) of m rows costs a first round each in proportion, but 2 n^3/3 for metrics.
+    in the first from each start; the first Q costs as much as two rounds.
     Source: Saha et al., CALDERA, arXiv 2405.18886; the starts are those of :class:`LowRankSpec`,
     the polished round is our own.
     """
@@ -65,7 +60,7 @@ def caldera(problem: Problem) -> Solution:
     trace = Trace().then("Q", error)
     best = state = _State(rounded, scale, rms(T), None, error)
     rank, note = _rank(problem, T - rounded.values)
-    states = [_started(problem, state, rank, start) for start in _starts(problem, state, rank)]
+    states = [_started(problem, state, rank, start) for start in _starts(problem, rank)]
     for turn in range(spec.iterations + 1 if rank else 0):
         previous = state.error
         state = min((_round(problem, s, rank, energy) for s in states), key=_error)
@@ -107,34 +102,16 @@ def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
     return dataclasses.replace(state, rounded=rounded, scale=scale)
 
 
-def _starts(problem: Problem, state: _State, rank: int) -> tuple[str, ...]:
-    """What L R may start from; of large matrices a sample of rows chooses among several."""
+def _starts(problem: Problem, rank: int) -> tuple[str, ...]:
+    """What L R may start from.
+
+    All are tried on the whole matrix: fitted to a sample of its rows, L R takes their noise for
+    structure, and favours the error.
+    """
     start = problem.spec.low_rank.start
-    if not rank or start != "auto":
-        return (start if rank else "error",)
-    rows = _sample_rows(problem, rank)
-    if rows is None:
-        return _STARTS
-    part = dataclasses.replace(problem, target=np.ascontiguousarray(problem.target[rows]))
-    rounded = Rounded(
-        tuple(plane[rows] for plane in state.rounded.codes), state.rounded.values[rows]
-    )
-    scale = state.scale if len(state.scale) == 1 else state.scale[rows]
-    alone = dataclasses.replace(state, rounded=rounded, scale=scale, held=rms(part.target))
-    begun = {start: _started(part, alone, rank, start) for start in _STARTS}
-    return (min(_STARTS, key=lambda start: _round(part, begun[start], rank, part.energy).error),)
-
-
-def _sample_rows(problem: Problem, rank: int) -> NDArray[np.intp] | None:
-    """Rows in whole tiles, evenly spaced, enough for this rank; None: take all."""
-    m, tall = len(problem.target), problem.quantizer.block_rows
-    count = max(_SAMPLE_ROWS, _ROWS_PER_RANK * rank) // tall * tall
-    sampled = get_quantizer(problem.spec.quant, count)
-    if m < 4 * count or sampled.block_rows != tall:
-        return None
-    tiles = np.linspace(0, m // tall - 1, count // tall).astype(int)
-    rows: NDArray[np.intp] = (tiles[:, None] * tall + np.arange(tall)).ravel()
-    return rows
+    if not rank:
+        return ("error",)
+    return _STARTS if start == "auto" else (start,)
 
 
 def _started(problem: Problem, state: _State, rank: int, start: str) -> _State:
