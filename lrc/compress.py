@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc import __version__
-from lrc.allocate.api import allocate_in, forget
-from lrc.allocate.budget import check_budget
-from lrc.allocate.options import check_allocatable
+from lrc.allocate.api import allocate_in, check_request, forget
 from lrc.blockwise import Job, run_blocks
 from lrc.calibrate.corpus import calibration_windows
 from lrc.errors import CalibrationError, FormatError, SpecError
@@ -120,8 +118,7 @@ def compress(
     model = load_model(checkpoint)
     _check_names(model, spec)
     if allocation is not None:
-        check_allocatable(spec.decompose)
-        check_budget(checkpoint, spec, allocation)
+        check_request(checkpoint, spec, allocation, survey_folder)
     elif survey_folder is not None:
         raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
     check_output(out)

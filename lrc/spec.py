@@ -100,7 +100,7 @@ class DecomposeSpec(Record):
     ``damping`` is added to H as ``damping * diag(H)`` before it is factored (unitless);
     ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
     falls by less than ``tolerance`` (relative). Scales start at the RMS rule, or at the least
-    rounding error of their group; with ``scale_search`` polish fits them again in closed form.
+    rounding error of their group; with ``refit_scales`` polish fits them again in closed form.
     """
 
     nested: ClassVar[dict[str, type[Record]]] = {"quant": QuantSpec, "low_rank": LowRankSpec}
@@ -113,7 +113,7 @@ class DecomposeSpec(Record):
     iterations: int = 2
     inner_iterations: int = 4
     polish_sweeps: int = 2
-    scale_search: bool = True
+    refit_scales: bool = True
     tolerance: float = 3e-3
     seed: int = 20261122
 

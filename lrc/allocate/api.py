@@ -107,6 +107,7 @@ def allocate(
     checkpoint = open_model_files(source)
     if not isinstance(checkpoint, Checkpoint):
         raise FormatError(f"{source} is compressed already; give the original model")
+    check_request(checkpoint, spec, allocation, survey_folder)
     model = load_model(checkpoint)
     count = resolve_threads(threads)
     with single_threaded_blas(), tempfile.TemporaryDirectory(prefix="lrc-allocate-") as folder:
@@ -126,6 +127,25 @@ def allocate(
         ).spec  # fmt: skip
 
 
+def check_request(
+    source: Checkpoint,
+    spec: CompressSpec,
+    allocation: AllocationSpec,
+    survey_folder: str | Path | None,
+) -> None:
+    """Check all that can be checked before there are calibration tokens.
+
+    Raises
+    ------
+    SpecError
+        The budget cannot be met, bits are fixed already, or the survey is of something else.
+    """
+    check_allocatable(spec.decompose)
+    check_budget(source, spec, allocation)
+    if survey_folder is not None:
+        KeptSurvey(Path(survey_folder)).check(source, spec, allocation)
+
+
 def allocate_in(
     folder: Path,
     model: LlamaModel,
@@ -139,17 +159,16 @@ def allocate_in(
 ) -> Allocation:
     """Do the work of :func:`allocate` in ``folder``, where an interrupted call goes on.
 
-    ``model`` reads from a dense checkpoint. :func:`forget` removes what is left in ``folder``.
+    ``model`` reads from a dense checkpoint, and :func:`check_request` has passed.
+    :func:`forget` removes what is left in ``folder``.
     """
     result = folder / _RESULT
     if result.is_file():
         kept = json.loads(result.read_bytes())
         return Allocation(CompressSpec.from_dict(kept["spec"]), kept["summary"])
-    check_allocatable(spec.decompose)
     source = model.source
     if not isinstance(source, Checkpoint):
         raise FormatError("an allocation needs the original model")
-    check_budget(source, spec, allocation)
     kept_survey = KeptSurvey(Path(survey_folder or folder / _SURVEY))
     kept_survey.claim(source, spec, allocation, windows)
     surveyed, heldout = split_windows(windows, allocation)

@@ -42,14 +42,16 @@ class KeptSurvey:
         self.folder = folder
         self.levels = LevelStore(folder / _LEVELS)
 
-    def claim(
+    def check(
         self,
         source: Checkpoint,
         spec: CompressSpec,
         allocation: AllocationSpec,
-        windows: NDArray[np.integer],
-    ) -> None:
-        """Make the folder, or check that what it holds was found for the same question.
+        windows: NDArray[np.integer] | None = None,
+    ) -> dict[str, str]:
+        """Check that what the folder holds, if anything, was found for the same question.
+
+        Without ``windows`` any calibration text will do. Returns what identifies the question.
 
         Raises
         ------
@@ -59,25 +61,40 @@ class KeptSurvey:
         effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
         # Of the calibration a survey uses the windows alone.
         surveyed = dataclasses.replace(spec, calibration=CalibrationSpec())
-        key = fingerprint(
-            source.digest(),
-            json.dumps(surveyed.to_dict()),
-            json.dumps(effort.to_dict()),
-            str(SURVEY_VERSION),
-            np.ascontiguousarray(windows, np.int64).tobytes(),
-        )
+        question = {
+            "model and options": fingerprint(
+                source.digest(),
+                json.dumps(surveyed.to_dict()),
+                json.dumps(effort.to_dict()),
+                str(SURVEY_VERSION),
+            )
+        }
+        if windows is not None:
+            tokens = np.ascontiguousarray(windows, np.int64)
+            question["calibration"] = fingerprint(str(tokens.shape), tokens.tobytes())
         owner = self.folder / _OWNER
         if owner.is_file():
-            if json.loads(owner.read_bytes()) != {"key": key}:
+            kept = json.loads(owner.read_bytes())
+            if any(kept.get(what) != asked for what, asked in question.items()):
                 raise SpecError(
                     f"{self.folder} holds a survey of another model, calibration text, options or "
                     "version; give another folder, or remove it"
                 )
-            return
-        if self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and any(self.folder.iterdir()):
             raise SpecError(f"{self.folder} is not empty and holds no survey; give another folder")
+        return question
+
+    def claim(
+        self,
+        source: Checkpoint,
+        spec: CompressSpec,
+        allocation: AllocationSpec,
+        windows: NDArray[np.integer],
+    ) -> None:
+        """Make the folder, or :meth:`check` it."""
+        question = self.check(source, spec, allocation, windows)
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(owner, {"key": key})
+        atomic_write_json(self.folder / _OWNER, question)
 
     def measured(
         self,

@@ -86,7 +86,7 @@ def polished(
             seed=problem.spec.seed + turn,
             threads=problem.threads,
         )
-        if problem.spec.scale_search and turn < _REFITS:
+        if problem.spec.refit_scales and turn < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)
     return rounded, scale
 

@@ -63,7 +63,7 @@ def rounded_with(problem, scale):
 @few(2)
 @given(problem=units())
 def test_without_a_fit_scales_stay_at_the_rule(problem):
-    spec = dataclasses.replace(problem.spec, scale_search=False)
+    spec = dataclasses.replace(problem.spec, refit_scales=False)
     problem = dataclasses.replace(problem, spec=spec)
     T, metric = problem.target, problem.metric
     _, final = feedback_rounding(problem, T, metric.H, metric.feedback)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,7 +243,7 @@ def test_a_survey_serves_every_target(
 
 
 def test_a_survey_of_something_else_is_refused(
-    lrc: Lrc, model: Path, text: Path, tmp_path: Path
+    lrc: Lrc, model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ("compress", model, "--calib", text, *COMMON, "--survey", tmp_path / "survey")
     lrc(*common, "-o", tmp_path / "first", "--target-bpw", 2.7).check()
@@ -254,6 +255,13 @@ def test_a_survey_of_something_else_is_refused(
     foreign = lrc(*common[:-1], tmp_path, "-o", tmp_path / "second", "--target-bpw", 2.7)
     assert foreign.code == 1
     assert "is not empty and holds no survey" in foreign.err
+    # What does not depend on the text is checked before the model writes any.
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("lrc.compress"), "calibration_windows", None)
+        bare = ("compress", model, *COMMON, *common[-2:], "-o", tmp_path / "second")
+        early = lrc(*bare, "--target-bpw", 2.7, "--rotation", "none")
+        assert early.code == 1
+        assert "survey of another model, calibration text, options" in early.err
     aimless = lrc(*common, "-o", tmp_path / "second")
     assert aimless.code == 1
     assert "give a target" in aimless.err
