@@ -46,6 +46,5 @@ def load(path: str | Path) -> LoadedModel:
     """
     from lrc.formats.packed import open_model_files
 
-    path = Path(path)
     source = open_model_files(path)
-    return LoadedModel(load_model(source), Tokenizer.open(path), source, path)
+    return LoadedModel(load_model(source), Tokenizer.open(source.path), source, source.path)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from lrc.chat import render_chat
 from lrc.errors import CalibrationError, FormatError, SpecError
+from lrc.formats.diagnose import no_tokenizer
+from lrc.formats.lfs import refuse_pointer
 from lrc.formats.strict_json import read_object
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ class Tokenizer:
         path = Path(path)
         file = path / "tokenizer.json"
         if not file.is_file():
-            raise FormatError(f"{path} has no tokenizer.json; give a whole model directory")
+            raise FormatError(no_tokenizer(path))
+        refuse_pointer(file)
         try:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the binding raises bare Exception

@@ -12,14 +12,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.errors import FormatError
+from lrc.errors import FormatError, UnsupportedModelError
+from lrc.formats.diagnose import INDEX as INDEX
+from lrc.formats.diagnose import PICKLES, no_config, no_directory, no_weights, quantised_by
+from lrc.formats.diagnose import SINGLE as SINGLE
+from lrc.formats.hub_cache import blobs_of, snapshot_in
 from lrc.formats.safetensors_file import SafetensorsFile
 from lrc.formats.strict_json import read_object
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_WEIGHTS = (*_PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
+_WEIGHTS = (*PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
 _HASH_CHUNK = 1 << 22
 
 
@@ -46,25 +47,34 @@ class Checkpoint:
     def open(cls, path: Path | str) -> Self:
         """Open a directory and check every header in it.
 
+        A repository of the Hugging Face cache that has one snapshot stands for that snapshot.
+
         Raises
         ------
         FormatError
             Not a directory; no config.json or no safetensors weights; an index that leaves
             the directory or names a missing file or tensor; a malformed safetensors file.
+        UnsupportedModelError
+            The weights are quantised already.
         """
-        root = Path(path)
+        root = snapshot_in(Path(path))
         if not root.is_dir():
-            what = "is a file" if root.exists() else "does not exist"
-            raise FormatError(f"model {path} {what}; expected a directory with config.json")
+            raise FormatError(no_directory(root))
         if not (root / "config.json").is_file():
-            raise FormatError(f"{path} has no config.json; expected a Hugging Face model directory")
+            raise FormatError(no_config(root))
         config = read_object(contained(root, "config.json"), unique=False)
+        method = quantised_by(config)
+        if method is not None:
+            raise UnsupportedModelError(
+                f"the weights of {root} are quantised already ({method}); give the original model, "
+                "in float32, float16 or bfloat16"
+            )
         if (root / SINGLE).exists():
             file = SafetensorsFile(contained(root, SINGLE))
             return cls(root, config, dict.fromkeys(file.names, file))
         if (root / INDEX).exists():
             return cls(root, config, _open_index(root))
-        raise FormatError(_no_weights(root))
+        raise FormatError(no_weights(root))
 
     def names(self) -> tuple[str, ...]:
         """Tensor names, sorted."""
@@ -148,7 +158,8 @@ def contained(root: Path, name: str) -> Path:
     """Path of the file ``name`` of a directory, which must not lead out of it.
 
     Links are followed and must end inside ``root``. The one exception is the layout of the
-    Hugging Face cache, whose ``snapshots/REVISION`` directories link into ``blobs`` beside.
+    Hugging Face cache, where all that is below ``snapshots/REVISION`` may link into the ``blobs``
+    of its repository.
 
     Raises
     ------
@@ -159,10 +170,9 @@ def contained(root: Path, name: str) -> Path:
     if not name or not parts[0] or ":" in name or ".." in parts or "\0" in name:
         raise FormatError(f"{root} names the file {name!r}, which is not inside the directory")
     home, target = root.resolve(), (root / name).resolve()
-    allowed = [home]
-    if home.parent.name == "snapshots":
-        allowed.append(home.parent.parent / "blobs")
-    if not any(target.is_relative_to(folder) for folder in allowed):
+    blobs = blobs_of(home)
+    inside = target.is_relative_to(home) or (blobs is not None and target.is_relative_to(blobs))
+    if not inside:
         raise FormatError(f"{root / name} is a link that leads out of the directory; copy the file")
     return root / name
 
@@ -196,19 +206,6 @@ def _open_index(root: Path) -> dict[str, SafetensorsFile]:
         if tensor not in files[name].names:
             raise FormatError(f"{root / INDEX} puts {tensor!r} in {name}, which does not hold it")
     return {tensor: files[weight_map[tensor]] for tensor in sorted(weight_map)}
-
-
-def _no_weights(root: Path) -> str:
-    names = sorted(path.name for path in root.iterdir())
-    pickles = [name for name in names if name.endswith(_PICKLES)]
-    if pickles:
-        return (
-            f"{root} has only pickled weights ({pickles[0]}), which can run code when read; "
-            "expected model.safetensors: convert them first"
-        )
-    if any(name.endswith(".gguf") for name in names):
-        return f"{root} has a GGUF file but no {SINGLE}; use import-gguf first"
-    return f"{root} has neither {SINGLE} nor {INDEX}"
 
 
 def _file_digest(path: Path) -> bytes:

@@ -51,6 +51,7 @@ from numpy.typing import NDArray
 from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint, contained, other_files
 from lrc.formats.codec import plane_layout
+from lrc.formats.hub_cache import snapshot_in
 from lrc.formats.manifest import FORMAT as FORMAT
 from lrc.formats.manifest import FORMAT_VERSION as FORMAT_VERSION
 from lrc.formats.manifest import MANIFEST as MANIFEST
@@ -290,7 +291,7 @@ def open_model_files(path: str | Path) -> Checkpoint | PackedCheckpoint:
     FormatError
         If it is neither.
     """
-    path = Path(path)
+    path = snapshot_in(Path(path))
     if (path / MANIFEST).is_file():
         return PackedCheckpoint.open(path)
     return Checkpoint.open(path)

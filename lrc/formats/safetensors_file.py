@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError
+from lrc.formats.lfs import refuse_pointer
 from lrc.formats.strict_json import parse_object
 
 #: Bits of one element; BF16 and the narrow floats have no NumPy type and are read as integers.
@@ -68,6 +69,7 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        refuse_pointer(self.path)
         try:
             size = self.path.stat().st_size
             with self.path.open("rb") as stream:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lrc.errors import FormatError
+from lrc.formats.lfs import refuse_pointer
 
 
 def parse_object(text: bytes, what: str, *, unique: bool = True) -> dict[str, Any]:
@@ -52,8 +53,9 @@ def read_object(path: Path, *, unique: bool = True) -> dict[str, Any]:
     Raises
     ------
     FormatError
-        The file cannot be read, or :func:`parse_object` refuses its text.
+        The file cannot be read, is a git-lfs pointer, or :func:`parse_object` refuses its text.
     """
+    refuse_pointer(path)
     try:
         text = path.read_bytes()
     except OSError as error:
