@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from lrc.errors import FormatError
 from lrc.models import load_model
-from lrc.models.config import LlamaConfig
 from lrc.models.llama import LlamaModel, linear_shapes
+from lrc.models.llama_config import LlamaConfig
 
 BASE: dict[str, Any] = {
     "model_type": "llama",

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrc.errors import FormatError, SpecError
 from lrc.models.base import Array, Ids, Site, WeightSource, check_shape
-from lrc.models.config import LlamaConfig
+from lrc.models.llama_config import LlamaConfig
 from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
 from lrc.nn.embedding import Embedding, make_embedding

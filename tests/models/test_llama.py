@@ -11,8 +11,8 @@ from tiny_llama import LLAMA3, MemorySource, tiny_config, tiny_model, tiny_weigh
 
 from lrc.errors import FormatError, SpecError, UnsupportedModelError
 from lrc.models import load_model
-from lrc.models.config import LlamaConfig
 from lrc.models.llama import SITES, linear_shapes
+from lrc.models.llama_config import LlamaConfig
 from lrc.nn.linear import DenseLinear
 
 MODEL = tiny_model(num_key_value_heads=2)

@@ -8,7 +8,7 @@ import pytest
 from tiny_llama import PARITY_CASES, MemorySource, tiny_config, tiny_weights
 
 from lrc.models import load_model
-from lrc.models.config import LlamaConfig
+from lrc.models.llama_config import LlamaConfig
 
 FOLDER = Path(__file__).parents[1] / "data" / "golden" / "parity"
 TOLERANCE = 1e-4  # largest difference over largest logit

@@ -1,0 +1,138 @@
+"""Reading a ``config.json``: values of one key, and the rule that no key is left out in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from lrc.errors import FormatError, UnsupportedModelError
+
+#: Unknown keys named in one message.
+_NAMED = 4
+
+
+@dataclass(frozen=True)
+class ConfigKeys:
+    """All that a model family knows of the keys of its ``config.json``.
+
+    Attributes
+    ----------
+    family : str
+        Named in errors.
+    used : frozenset of str
+        Keys whose values are read.
+    off : mapping of str to tuple
+        Keys of things that are not computed here, and the values that switch them off.
+    harmless : mapping of str to str
+        Keys that change nothing that is computed here, whatever they say, and why. A name may
+        end in ``*``.
+    """
+
+    family: str
+    used: frozenset[str]
+    off: Mapping[str, tuple[object, ...]]
+    harmless: Mapping[str, str]
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse a configuration that says anything which would be left out.
+
+        An unknown key is fine where it is null, which sets nothing.
+
+        Raises
+        ------
+        UnsupportedModelError
+            A known key has a value that is not supported, or a key is not known; named.
+        """
+        for key, allowed in self.off.items():
+            if key in config and config[key] not in allowed:
+                raise UnsupportedModelError(
+                    f"config.json: {key}={short(config[key])} is not supported; only "
+                    f"{allowed[-1]!r} is"
+                )
+        _refuse_own_code(config)
+        unknown = [k for k in config if config[k] is not None and not self._knows(k)]
+        if unknown:
+            named = ", ".join(f"{key}={short(config[key])}" for key in unknown[:_NAMED])
+            more = f" and {len(unknown) - _NAMED} more keys" if len(unknown) > _NAMED else ""
+            raise UnsupportedModelError(
+                f"config.json: {named}{more} not known for a {self.family} model, and may change "
+                "what it computes; where that is not so, remove it from config.json"
+            )
+
+    def _knows(self, key: str) -> bool:
+        if key in self.used or key in self.off or key in self.harmless:
+            return True
+        return any(fnmatchcase(key, known) for known in self.harmless if known.endswith("*"))
+
+
+def _refuse_own_code(config: Mapping[str, Any]) -> None:
+    """Refuse a model that is run by code of its own; code of a tokenizer only is fine."""
+    own = config.get("auto_map") or {}
+    names = own if isinstance(own, Mapping) else {"auto_map": own}
+    code = sorted(str(name) for name in names if name != "AutoTokenizer")
+    if code:
+        raise UnsupportedModelError(
+            f"config.json: auto_map names code of the model's own for {', '.join(code)}, which may "
+            "compute something else and is not run; where it does not, remove auto_map"
+        )
+
+
+def short(value: object, width: int = 60) -> str:
+    """``repr`` of a value, cut for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def number(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """Take a positive number, or ``default`` where the key is absent or null.
+
+    Raises
+    ------
+    FormatError
+        When it is something else.
+    """
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise FormatError(f"config.json: {key}={value!r} must be a number above 0")
+    return float(value)
+
+
+def count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """Take a positive integer, or ``default`` where the key is absent or null.
+
+    Raises
+    ------
+    FormatError
+        When it is something else.
+    """
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise FormatError(f"config.json: {key}={value!r} must be an integer of at least 1")
+    return value
+
+
+def flag(config: Mapping[str, Any], key: str) -> bool:
+    """Take true or false; false where the key is absent or null.
+
+    Raises
+    ------
+    FormatError
+        When it is something else.
+    """
+    value = config.get(key)
+    if not isinstance(value, bool | None):
+        raise FormatError(f"config.json: {key}={value!r} must be true or false")
+    return bool(value)
+
+
+def first_id(value: object) -> int | None:
+    """Take a token id from an id, a list of ids or null."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
