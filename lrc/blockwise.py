@@ -26,7 +26,7 @@ from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.matrix import PackedMatrix
 from lrc.formats.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
-from lrc.formats.safetensors_file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors_file import SafetensorsFile, check_written, write_safetensors
 from lrc.journal import Journal
 from lrc.models.llama import LlamaBlock, LlamaModel
 from lrc.nn.embedding import make_embedding
@@ -292,4 +292,5 @@ def _uncompressed(source: Checkpoint, prefix: str) -> Tensors:
 
 def _write(job: Job, file: str, tensors: Tensors) -> None:
     write_safetensors(job.folder / file, tensors, {"format": FORMAT})
+    check_written(job.folder / file, tensors)  # errors on record are of these arrays
     job.journal.files.append(file)

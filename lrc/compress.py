@@ -34,6 +34,7 @@ from lrc.models.llama import LlamaModel
 from lrc.progress import SILENT, Progress
 from lrc.resources import peak_rss_bytes
 from lrc.spec import AllocationSpec, CompressSpec
+from lrc.storage import storage
 from lrc.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.tokens import Tokenizer
 
@@ -259,14 +260,15 @@ def _report(
     out: Path, job: Job, allocation: dict[str, Any] | None, seconds: float
 ) -> CompressReport:
     written, journal = PackedCheckpoint.open(out), job.journal
+    stored = storage(written)
     return CompressReport(
         path=out,
         spec=job.spec,
         allocation=allocation,
-        matrices=journal.records,
-        bits_per_weight_linear=written.report["bits_per_weight_linear"],
-        bits_per_weight_file=written.report["bits_per_weight_file"],
-        file_bytes=written.report["file_bytes"],
+        matrices=written.report["matrices"],
+        bits_per_weight_linear=stored["bits_per_weight_linear"] or 0.0,
+        bits_per_weight_file=stored["bits_per_weight_file"],
+        file_bytes=stored["file_bytes"],
         seconds=seconds,
         seconds_per_block=float(np.mean(journal.seconds)) if journal.seconds else 0.0,
         peak_rss_bytes=peak_rss_bytes(),

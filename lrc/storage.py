@@ -21,28 +21,25 @@ class Storage(TypedDict):
 
 
 def storage(source: Checkpoint | PackedCheckpoint) -> Storage:
-    """Measure what ``source`` stores.
+    """Measure what ``source`` stores, from the headers of its weight files alone.
 
-    A packed model's figures are those of its report; a dense one's follow from the dtypes of
-    its tensors. The file's bits count every byte of the weight files, headers included, over
-    every weight.
+    The file's bits count every byte of the weight files, headers included, over every weight
+    that is stored, packed or not.
     """
-    if isinstance(source, PackedCheckpoint):
-        return Storage(
-            bits_per_weight_linear=source.report["bits_per_weight_linear"],
-            bits_per_weight_file=source.report["bits_per_weight_file"],
-            file_bytes=source.report["file_bytes"],
-        )
-    infos = {name: source.shards[name].info(name) for name in source.names()}
-    linear = [info for name, info in infos.items() if is_block_linear(name, info.shape)]
-    weights = sum(math.prod(info.shape) for info in infos.values())
-    linear_weights = sum(math.prod(info.shape) for info in linear)
-    linear_bits = 8 * sum(info.span[1] - info.span[0] for info in linear)
+    shapes = {name: source.shape(name) for name in source.names()}
+    linear = [name for name, shape in shapes.items() if is_block_linear(name, shape)]
+    linear_weights = sum(math.prod(shapes[name]) for name in linear)
+    linear_bits = 8 * sum(source.stored_bytes(name) for name in linear)
     return Storage(
         bits_per_weight_linear=linear_bits / linear_weights if linear_weights else None,
-        bits_per_weight_file=8 * source.nbytes / max(weights, 1),
+        bits_per_weight_file=8 * source.nbytes / max(count_weights(source), 1),
         file_bytes=source.nbytes,
     )
+
+
+def count_weights(source: Checkpoint | PackedCheckpoint) -> int:
+    """Weights of the tensors that ``source`` stores."""
+    return sum(math.prod(source.shape(name)) for name in source.names())
 
 
 def is_block_linear(name: str, shape: tuple[int, ...]) -> bool:
@@ -65,7 +62,7 @@ def dense_matrices(source: Checkpoint) -> dict[str, dict[str, Any]]:
         name: {
             "shape": list(info.shape),
             "dtype": info.dtype,
-            "bits_per_weight": 8 * (info.span[1] - info.span[0]) / math.prod(info.shape),
+            "bits_per_weight": 8 * info.nbytes / math.prod(info.shape),
         }
         for name, info in infos.items()
         if len(info.shape) == 2 and math.prod(info.shape) > 0

@@ -13,7 +13,6 @@ from lrc.allocate.sensitivity import Sensitivities
 from lrc.allocate.sizes import (
     linear_bytes,
     linear_layers,
-    stored_bytes,
     table_specs,
     weight_file_bytes,
     weights_of,
@@ -22,6 +21,7 @@ from lrc.allocate.solve import Choice, solve
 from lrc.allocate.survey import TABLE_WIDTHS
 from lrc.errors import SpecError
 from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.layout import stored_bytes
 from lrc.shell import EMBEDDING, HEAD
 from lrc.spec import AllocationSpec, CompressSpec, MatrixSpec
 

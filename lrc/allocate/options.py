@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lrc.allocate.sizes import fitting_quant, matrix_specs, stored_bytes
+from lrc.allocate.sizes import fitting_quant, matrix_specs
 from lrc.allocate.solve import Choice, lower_hull
 from lrc.errors import SpecError
+from lrc.formats.layout import stored_bytes
 from lrc.spec import (
     CODEBOOKS_BY_BITS,
     TRELLISES,

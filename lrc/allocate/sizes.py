@@ -6,7 +6,7 @@ import math
 
 from lrc.errors import SpecError
 from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.codec import plane_layout
+from lrc.formats.layout import Specs, matrix_layout, stored_bytes
 from lrc.formats.packed import BLOCKS, FORMAT
 from lrc.formats.safetensors_file import TensorSpec, file_size
 from lrc.quant.table import GROUP_SIZE
@@ -14,7 +14,6 @@ from lrc.shell import EMBEDDING, HEAD
 from lrc.spec import TRELLISES, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.storage import is_block_linear
 
-Specs = dict[str, TensorSpec]
 _FINAL_NORM = "model.norm.weight"
 
 
@@ -35,38 +34,25 @@ def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Spec
     SpecError
         If the rank is automatic: then only the solver knows.
     """
-    m, n = shape
-    quant, rotated = fitting_quant(spec.quant, m), spec.rotation == "hadamard"
-    layout = plane_layout(quant.codebook, quant.bits, m, n) if spec.recipe != "low-rank" else ()
-    specs = {
-        f"{name}.codes.{i}": TensorSpec("U16" if dtype.itemsize == 2 else "U8", plane)
-        for i, (dtype, plane) in enumerate(layout)
-    }
-    if layout:
-        whole = rotated and not quant.group_size
-        groups = -(-n // quant.group_size) if quant.group_size else 1
-        specs[f"{name}.scales"] = TensorSpec("F16", (1 if whole else m, groups))
-    specs[f"{name}.gain"] = TensorSpec("F32", (1,))
-    if rotated:
-        specs[f"{name}.signs_in"] = TensorSpec("U8", (-(-n // 8),))
-        specs[f"{name}.signs_out"] = TensorSpec("U8", (-(-m // 8),))
-    if spec.recipe in ("caldera", "low-rank"):
-        specs |= _factor_specs(name, (m, n), spec.low_rank)
-    return specs
+    quant, rotated = fitting_quant(spec.quant, shape[0]), spec.rotation == "hadamard"
+    has_q, has_factors = spec.recipe != "low-rank", spec.recipe in ("caldera", "low-rank")
+    return matrix_layout(
+        name,
+        (shape[0], shape[1]),
+        codebook=quant.codebook if has_q else "none",
+        bits=quant.bits if has_q else 0,
+        group_size=quant.group_size,
+        rotated=rotated,
+        rank=_rank(name, shape, spec.low_rank) if has_factors else 0,
+        factor_bits=spec.low_rank.factor_bits,
+        scale_rows=1 if rotated and not quant.group_size else shape[0],
+    )
 
 
-def _factor_specs(name: str, shape: tuple[int, int], low_rank: LowRankSpec) -> Specs:
+def _rank(name: str, shape: tuple[int, ...], low_rank: LowRankSpec) -> int:
     if not isinstance(low_rank.rank, int):
         raise SpecError(f"the size of {name} is unknown while its rank is {low_rank.rank!r}")
-    rank, bits, specs = min(low_rank.rank, *shape), low_rank.factor_bits, {}
-    for side, length in zip(("left", "right"), shape, strict=True):
-        if rank and bits == 16:
-            specs[f"{name}.{side}"] = TensorSpec("F16", (rank, length))
-            specs[f"{name}.{side}_scales"] = TensorSpec("F16", (0,))
-        elif rank:
-            specs[f"{name}.{side}"] = TensorSpec("U8", (rank, -(-length * bits // 8)))
-            specs[f"{name}.{side}_scales"] = TensorSpec("F16", (rank,))
-    return specs
+    return min(low_rank.rank, *shape)
 
 
 def table_specs(name: str, shape: tuple[int, ...], bits: int) -> Specs:
@@ -79,11 +65,6 @@ def table_specs(name: str, shape: tuple[int, ...], bits: int) -> Specs:
         f"{name}.scales": TensorSpec("F16", (m, -(-n // GROUP_SIZE))),
         f"{name}.gain": TensorSpec("F32", (1,)),
     }
-
-
-def stored_bytes(specs: Specs) -> int:
-    """Bytes of tensors, headers not counted."""
-    return sum(spec.nbytes for spec in specs.values())
 
 
 def weight_file_bytes(source: Checkpoint, spec: CompressSpec) -> int:

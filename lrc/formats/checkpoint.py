@@ -88,6 +88,10 @@ class Checkpoint:
         """Shape of a tensor; FormatError when there is none."""
         return self._shard(name).info(name).shape
 
+    def stored_bytes(self, name: str) -> int:
+        """Bytes of a tensor on disk; FormatError when there is none."""
+        return self._shard(name).info(name).nbytes
+
     def dense(self, name: str, *, check_finite: bool = False) -> NDArray[np.float32]:
         """Read one tensor as float32, its shape as stored.
 

@@ -42,6 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,12 @@ from numpy.typing import NDArray
 
 from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint, contained, other_files
-from lrc.formats.codec import plane_layout
 from lrc.formats.hub_cache import snapshot_in
+from lrc.formats.layout import Specs, stored_bytes, stored_layout
 from lrc.formats.manifest import FORMAT as FORMAT
 from lrc.formats.manifest import FORMAT_VERSION as FORMAT_VERSION
 from lrc.formats.manifest import MANIFEST as MANIFEST
-from lrc.formats.manifest import check_record, read_manifest
+from lrc.formats.manifest import read_manifest
 from lrc.formats.matrix import Factor, PackedMatrix
 from lrc.formats.safetensors_file import SafetensorsFile
 from lrc.formats.strict_json import read_object
@@ -103,72 +104,36 @@ def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> 
     Raises
     ------
     FormatError
-        If the record or a tensor is missing, does not fit or holds a scale that is not finite.
+        If the record or a tensor is missing, does not fit or holds a value that is not finite.
     """
-    check_record(name, record)
+    specs = stored_layout(file, name, record)
+    parts = {tensor: file.read(tensor) for tensor in specs}
+    for tensor, array in parts.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FormatError(f"{file.path}: tensor {tensor} has values that are not finite")
     m, n = record["shape"]
-    codebook, bits, group_size = record["codebook"], record["bits"], record["group_size"]
-    rank, factor_bits, rotation = record["rank"], record["factor_bits"], record["rotation"]
-    layout = plane_layout(codebook, bits, m, n)
-    planes = tuple(
-        _expect(file, f"{name}.codes.{i}", dtype, shape) for i, (dtype, shape) in enumerate(layout)
-    )
-    groups = -(-n // group_size) if group_size else 1
-    scales = _scales(file, f"{name}.scales", m, groups) if planes else _NO_SCALES
-    rotated = rotation == "hadamard"
+    rank, factor_bits = record["rank"], record["factor_bits"]
+
+    def factor(side: str, length: int) -> Factor | None:
+        if rank == 0:
+            return None
+        part = f"{name}.{side}"
+        return Factor(factor_bits, length, parts[part], parts[f"{part}_scales"])
+
     return PackedMatrix(
         shape=(m, n),
-        codebook=codebook,
-        bits=bits,
-        group_size=group_size,
-        planes=planes,
-        scales=scales,
-        gain=float(_finite(file, f"{name}.gain", np.dtype(np.float32), (1,))[0]),
-        rotation=rotation,
-        signs_in=_signs(file, f"{name}.signs_in", n) if rotated else None,
-        signs_out=_signs(file, f"{name}.signs_out", m) if rotated else None,
-        left=_factor(file, f"{name}.left", rank, m, factor_bits) if rank else None,
-        right=_factor(file, f"{name}.right", rank, n, factor_bits) if rank else None,
+        codebook=record["codebook"],
+        bits=record["bits"],
+        group_size=record["group_size"],
+        planes=tuple(parts[t] for t in specs if t.startswith(f"{name}.codes.")),
+        scales=parts.get(f"{name}.scales", _NO_SCALES),
+        gain=float(parts[f"{name}.gain"][0]),
+        rotation=record["rotation"],
+        signs_in=parts.get(f"{name}.signs_in"),
+        signs_out=parts.get(f"{name}.signs_out"),
+        left=factor("left", m),
+        right=factor("right", n),
     )
-
-
-def _expect(
-    file: SafetensorsFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> NDArray[Any]:
-    array = file.read(name)
-    if array.dtype != dtype or array.shape != tuple(shape):
-        raise FormatError(
-            f"{file.path}: tensor {name} is {array.dtype} {array.shape}, "
-            f"and {MANIFEST} implies {dtype} {tuple(shape)}"
-        )
-    return array
-
-
-def _finite(
-    file: SafetensorsFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> NDArray[Any]:
-    array = _expect(file, name, dtype, shape)
-    if not np.isfinite(array).all():
-        raise FormatError(f"{file.path}: tensor {name} has values that are not finite")
-    return array
-
-
-def _scales(file: SafetensorsFile, name: str, m: int, groups: int) -> NDArray[Any]:
-    rows = m if file.info(name).shape[:1] == (m,) else 1
-    return _finite(file, name, np.dtype(np.float16), (rows, groups))
-
-
-def _signs(file: SafetensorsFile, name: str, length: int) -> NDArray[Any]:
-    return _expect(file, name, np.dtype(np.uint8), (-(-length // 8),))
-
-
-def _factor(file: SafetensorsFile, name: str, rank: int, length: int, bits: int) -> Factor:
-    whole = bits == 16
-    dtype = np.dtype(np.float16 if whole else np.uint8)
-    shape = (rank, length if whole else -(-length * bits // 8))
-    words = (_finite if whole else _expect)(file, name, dtype, shape)
-    scales = _finite(file, f"{name}_scales", np.dtype(np.float16), (0 if whole else rank,))
-    return Factor(bits, length, words, scales)
 
 
 class PackedCheckpoint:
@@ -189,7 +154,11 @@ class PackedCheckpoint:
 
     @classmethod
     def open(cls, path: str | Path) -> PackedCheckpoint:
-        """Read and check the manifest and every file's header.
+        """Read the manifest and every file's header, and check them against each other.
+
+        Every tensor of every matrix is there, of the dtype and shape that its record implies, and
+        none is left over. ``bits_per_weight`` of each record is counted from them: what the
+        manifest says of it is not believed.
 
         Raises
         ------
@@ -197,23 +166,35 @@ class PackedCheckpoint:
             If the directory, the manifest or a file is missing, malformed or of another version.
         """
         path = Path(path)
-        manifest = read_manifest(path)
-        opened = cls(path, manifest)
-        for name in opened._matrices:  # a broken file should fail here, not at first use
-            opened._owner(f"{name}.gain")
-        manifest.update(opened._totals())
+        opened = cls(path, read_manifest(path))
+        for name, record in opened._matrices.items():
+            m, n = record["shape"]
+            record["bits_per_weight"] = 8 * opened.stored_bytes(name) / (m * n)
+        opened._check_leftovers()
         return opened
 
-    def _totals(self) -> dict[str, float | int]:
-        """Sizes as they lie on disk: linear layers of the blocks, and every byte over weights."""
-        records = [r for name, r in self._matrices.items() if name.startswith(BLOCKS)]
-        weights = sum(r["shape"][0] * r["shape"][1] for r in records)
-        bits = sum(r["bits_per_weight"] * r["shape"][0] * r["shape"][1] for r in records)
+    @cached_property
+    def _parts(self) -> dict[str, Specs]:
+        """The tensors of every matrix."""
         return {
-            "bits_per_weight_linear": bits / max(weights, 1),
-            "bits_per_weight_file": 8 * self.nbytes / max(self.report["source"]["parameters"], 1),
-            "file_bytes": self.nbytes,
+            name: stored_layout(self._owner(f"{name}.gain"), name, record)
+            for name, record in self._matrices.items()
         }
+
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        """Tensors that are no part of a matrix."""
+        return frozenset(self._tensors).difference(*self._parts.values())
+
+    def _check_leftovers(self) -> None:
+        for tensor in sorted(self._plain):
+            whole = accumulate(tensor.split("."), "{}.{}".format)
+            packed = self._owner(tensor).info(tensor).dtype not in ("F16", "F32")
+            if packed or not self._matrices.keys().isdisjoint(whole):
+                raise FormatError(
+                    f"{self._owner(tensor).path}: tensor {tensor} is no part of any matrix that "
+                    f"{MANIFEST} describes; the two do not belong together"
+                )
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -237,19 +218,23 @@ class PackedCheckpoint:
 
     def names(self) -> tuple[str, ...]:
         """Names of the original's tensors that are stored, packed or not."""
-        parts = {f"{name}." for name in self._matrices}
-        plain = (t for t in self._tensors if not any(t.startswith(p) for p in parts))
-        return tuple(sorted({*self._matrices, *plain}))
+        return tuple(sorted({*self._matrices, *self._plain}))
 
     def has(self, name: str) -> bool:
         """Whether the original's tensor ``name`` is stored."""
-        return name in self._matrices or name in self._tensors
+        return name in self._matrices or name in self._plain
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the tensor ``name``."""
         if name in self._matrices:
             return tuple(self._matrices[name]["shape"])
         return self._owner(name).info(name).shape
+
+    def stored_bytes(self, name: str) -> int:
+        """Bytes on disk of the tensor ``name``, of all parts of a packed one; no headers."""
+        if name in self._matrices:
+            return stored_bytes(self._parts[name])
+        return self._owner(name).info(name).nbytes
 
     def dense(self, name: str) -> NDArray[np.float32]:
         """The tensor ``name`` as float32, decoded if it is packed."""

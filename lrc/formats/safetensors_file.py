@@ -51,6 +51,11 @@ class TensorInfo:
     shape: tuple[int, ...]
     span: tuple[int, int]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes the tensor takes."""
+        return self.span[1] - self.span[0]
+
 
 class SafetensorsFile:
     """A memory-mapped safetensors file whose whole header was checked on opening.
@@ -268,3 +273,21 @@ def write_safetensors(
     specs = {name: TensorSpec.of(array) for name, array in tensors.items()}
     arrays = (tensors[name] for name in write_order(specs))
     stream_safetensors(Path(path), specs, arrays, metadata or {})
+
+
+def check_written(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Read a file back and compare it with the ``tensors`` it was written from, byte by byte.
+
+    Raises
+    ------
+    FormatError
+        A tensor is missing or differs.
+    """
+    file = SafetensorsFile(path)
+    for name, array in tensors.items():
+        stored = file.read(name)
+        same = (stored.dtype, stored.shape) == (array.dtype, array.shape)
+        if not same or stored.tobytes() != array.tobytes():
+            raise FormatError(
+                f"{path}: tensor {name} does not read back as it was written; check the disk"
+            )

@@ -16,11 +16,12 @@ from lrc.allocate.endtoend import Trial, divergences
 from lrc.allocate.levels import LevelStore
 from lrc.allocate.options import Level, Option, matrix_options
 from lrc.allocate.sensitivity import choose_groups, measure
-from lrc.allocate.sizes import matrix_specs, stored_bytes
+from lrc.allocate.sizes import matrix_specs
 from lrc.allocate.survey import Study, Tables, split_windows, survey, survey_tables
 from lrc.calibrate.streams import Stream, site_moment, window_chunks
 from lrc.evaluate import perplexity
 from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.layout import stored_bytes
 from lrc.linalg.norms import relative_proxy_error
 from lrc.models import load_model
 from lrc.progress import SILENT

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
-from make_golden_v1 import FOLDER
 from packed_cases import CODEBOOKS, random_matrix
+from packed_golden import GOLDEN, Change, copied, drop, put, with_tensors
 
 from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint
@@ -26,9 +24,7 @@ from lrc.formats.packed import (
 )
 from lrc.formats.safetensors_file import SafetensorsFile, write_safetensors
 
-GOLDEN = FOLDER / "model"
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
-Change = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +53,6 @@ def test_what_a_packed_checkpoint_tells(golden: PackedCheckpoint) -> None:
     files = {f.name for f in golden.other_files()}
     assert {"config.json", "tokenizer.json"} < files
     assert not {MANIFEST, "shell.safetensors"} & files
-
-
-def test_sizes_are_those_on_disk(golden: PackedCheckpoint) -> None:
-    weights = GOLDEN.glob("*.safetensors")
-    assert golden.nbytes == golden.report["file_bytes"] == sum(f.stat().st_size for f in weights)
-    linear = [golden.linear(n) for n in golden.names() if n.endswith("_proj.weight")]
-    bits = sum(m.stored_bits for m in linear) / sum(np.prod(m.shape) for m in linear)
-    assert golden.report["bits_per_weight_linear"] == pytest.approx(bits)
-    parameters = sum(int(np.prod(golden.shape(n))) for n in golden.names())
-    expected = 8 * golden.nbytes / parameters
-    assert golden.report["bits_per_weight_file"] == pytest.approx(expected)
 
 
 def test_the_right_reader_is_chosen(tmp_path: Path) -> None:
@@ -102,34 +87,6 @@ def test_matrices_survive_storage(tmp_path, codebook, shape, rank, factor_bits, 
 
 
 # Broken manifests
-
-
-def drop(*path: str) -> Change:
-    def change(manifest: dict[str, Any]) -> None:
-        for key in path[:-1]:
-            manifest = manifest[key]
-        del manifest[path[-1]]
-
-    return change
-
-
-def put(value: object, *path: str) -> Change:
-    def change(manifest: dict[str, Any]) -> None:
-        for key in path[:-1]:
-            manifest = manifest[key]
-        manifest[path[-1]] = value
-
-    return change
-
-
-def copied(tmp_path: Path, change: Change | None = None) -> Path:
-    shutil.copytree(GOLDEN, tmp_path / "model")
-    path = tmp_path / "model" / MANIFEST
-    if change is not None:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        change(manifest)
-        path.write_text(json.dumps(manifest), encoding="utf-8")
-    return tmp_path / "model"
 
 
 def read_all(folder: Path) -> None:
@@ -209,29 +166,21 @@ def test_missing_files_are_named(name: str, tmp_path: Path) -> None:
 # Broken tensors
 
 
-def with_tensors(tmp_path: Path, change: Change) -> Path:
-    folder = copied(tmp_path)
-    path = folder / "block-00000.safetensors"
-    file = SafetensorsFile(path)
-    tensors = {name: np.array(file.read(name)) for name in file.names}
-    change(tensors)
-    write_safetensors(path, tensors, file.metadata)
-    return folder
-
-
 SUFFIXES = ["codes.0", "scales", "gain", "signs_in", "signs_out", "left", "left_scales", "right",
             "right_scales"]  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_missing_tensors_are_named(suffix: str, tmp_path: Path) -> None:
+def test_missing_tensors_are_named_on_opening(suffix: str, tmp_path: Path) -> None:
     name = f"{Q_PROJ}.{suffix}"
     with pytest.raises(FormatError, match=name):
-        read_all(with_tensors(tmp_path, drop(name)))
+        PackedCheckpoint.open(with_tensors(tmp_path, drop(name)))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_tensors_of_another_type_or_shape_are_refused(suffix: str, tmp_path: Path) -> None:
+def test_tensors_of_another_type_or_shape_are_refused_on_opening(
+    suffix: str, tmp_path: Path
+) -> None:
     name = f"{Q_PROJ}.{suffix}"
 
     def widened(tensors: dict[str, Any]) -> None:
@@ -243,7 +192,7 @@ def test_tensors_of_another_type_or_shape_are_refused(suffix: str, tmp_path: Pat
     for i, change in enumerate((widened, longer)):
         (tmp_path / str(i)).mkdir()
         with pytest.raises(FormatError, match=name):
-            read_all(with_tensors(tmp_path / str(i), change))
+            PackedCheckpoint.open(with_tensors(tmp_path / str(i), change))
 
 
 @pytest.mark.parametrize("suffix", ["scales", "gain", "left_scales"])
@@ -254,6 +203,19 @@ def test_scales_that_are_not_finite_are_refused(suffix: str, bad: float, tmp_pat
 
     with pytest.raises(FormatError, match=f"{Q_PROJ}.{suffix}.*finite"):
         read_all(with_tensors(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [put(0, "matrices", Q_PROJ, "rank"), put("none", "matrices", Q_PROJ, "rotation"),
+     drop("matrices", Q_PROJ)],
+)  # fmt: skip
+def test_tensors_that_no_record_describes_are_refused_on_opening(
+    change: Change, tmp_path: Path
+) -> None:
+    """Else what is not read would be counted, or what is counted not read."""
+    with pytest.raises(FormatError, match=f"{Q_PROJ}.* is no part of"):
+        PackedCheckpoint.open(copied(tmp_path, change))
 
 
 def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:

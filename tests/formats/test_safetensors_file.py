@@ -17,6 +17,7 @@ from lrc.errors import FormatError
 from lrc.formats.safetensors_file import (
     SafetensorsFile,
     TensorSpec,
+    check_written,
     file_size,
     stream_safetensors,
     write_safetensors,
@@ -92,6 +93,21 @@ def test_written_tensors_are_aligned_views(tmp_path: Path) -> None:
     view = file.float32("c")
     assert not view.flags.owndata
     assert not view.flags.writeable
+
+
+@pytest.mark.parametrize("change", ["byte", "shape", "dtype", "name"])
+def test_a_file_that_does_not_read_back_as_written_is_refused(tmp_path: Path, change: str) -> None:
+    tensors = {"a": np.array([0.0, np.nan, 2.0]), "b": np.arange(6, dtype=np.uint8)}
+    write_safetensors(tmp_path / "f", tensors)
+    check_written(tmp_path / "f", tensors)
+    other = {
+        "byte": {"a": np.array([-0.0, np.nan, 2.0])},
+        "shape": {"b": np.arange(6, dtype=np.uint8).reshape(2, 3)},
+        "dtype": {"b": np.arange(6, dtype=np.int8)},
+        "name": {"c": np.ones(1)},
+    }[change]
+    with pytest.raises(FormatError, match=r"does not read back|no tensor 'c'"):
+        check_written(tmp_path / "f", tensors | other)
 
 
 @pytest.mark.parametrize("length", [1, 2, 30, 63])

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import tiny
 
+from lrc import blockwise, compress
+from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.packed import PackedCheckpoint
+from lrc.formats.safetensors_file import write_safetensors
 from lrc.spec import CompressSpec
 from lrc.storage import is_block_linear
 from lrc.testing.tolerance import relative_difference
@@ -183,3 +186,18 @@ def test_shrinkage_reaches_every_matrix(lrc: Lrc, model: Path, text: Path, tmp_p
         assert {record["shrinkage"] for record in linear} == {float(share)}
         errors.append([record["relative_error"] for record in linear])
     assert all(plain != shrunk for plain, shrunk in zip(*errors, strict=True))
+
+
+def test_errors_on_record_are_of_the_bytes_on_disk(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors are taken before a block is written: a file that holds anything else is refused."""
+
+    def careless(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        name = next(name for name in tensors if name.endswith(".codes.0"))
+        write_safetensors(path, tensors | {name: tensors[name] ^ 1}, metadata)
+
+    monkeypatch.setattr(blockwise, "write_safetensors", careless)
+    spec = CompressSpec.from_dict({"calibration": {"files": [str(text)], "nsamples": 2}})
+    with pytest.raises(FormatError, match=r"codes\.0 does not read back as it was written"):
+        compress(model, tmp_path / "out", spec, threads=1)
