@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.chat import render_chat
+from lrc.chat import Message, render_chat
+from lrc.chat_templates import DEFAULT, choose_template, read_templates
 from lrc.errors import CalibrationError, FormatError, SpecError
 from lrc.formats.diagnose import no_tokenizer
 from lrc.formats.lfs import refuse_pointer
-from lrc.formats.strict_json import read_object
+from lrc.special_tokens import SETTINGS, add_named_tokens, read_optional
 
 if TYPE_CHECKING:
     import tokenizers
 
 TokenIds = NDArray[np.int32]
 _REPLACEMENT = "\ufffd"
+#: Halves of a UTF-16 pair: text of broken JSON or of bytes that are no UTF-8 has them.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
-    """A ``tokenizer.json`` with the special ids and the chat template that belong to it.
+    """A ``tokenizer.json`` with the special ids and the chat templates that belong to it.
 
     Parameters
     ----------
@@ -32,8 +36,8 @@ class Tokenizer:
         Ids that end a text, ascending.
     bos_id : int or None
         Id that starts a text.
-    chat_template : str or None
-        Jinja template of a conversation.
+    chat_template : str, mapping of str to str, or None
+        Jinja template of a conversation, or several by name.
     special : mapping of str to str
         Special tokens by role, such as ``bos_token``; the template sees them.
     """
@@ -43,41 +47,40 @@ class Tokenizer:
         backend: tokenizers.Tokenizer,
         eos_ids: tuple[int, ...] = (),
         bos_id: int | None = None,
-        chat_template: str | None = None,
+        chat_template: str | Mapping[str, str] | None = None,
         special: Mapping[str, str] | None = None,
     ) -> None:
         self.backend = backend
         self.eos_ids = eos_ids
         self.bos_id = bos_id
-        self.chat_template = chat_template
+        if isinstance(chat_template, str):
+            chat_template = {DEFAULT: chat_template}
+        self.chat_templates = dict(chat_template or {})
         self.special = dict(special or {})
 
     @classmethod
     def open(cls, path: str | Path) -> Tokenizer:
         """Read the tokenizer of a model directory.
 
-        ``eos_ids`` unites what ``generation_config.json`` (else ``config.json``) and
-        ``tokenizer_config.json`` name; ``bos_id`` is the first found in the same order.
+        ``tokenizer.json`` says how text is cut and what is added around it (``add_bos_token``
+        and ``tokenizer_class`` in ``tokenizer_config.json`` change nothing about that); tokens
+        that are only named beside it are added. Truncation, padding and dropout are for
+        training and never applied. ``eos_ids`` unites what ``generation_config.json`` (else
+        ``config.json``) and ``tokenizer_config.json`` name; ``bos_id`` is the first found in the
+        same order.
 
         Raises
         ------
         FormatError
-            When ``tokenizer.json`` is missing or not valid, or a JSON file is malformed.
+            When ``tokenizer.json`` is missing or not valid, a JSON file is malformed, or the
+            files do not agree on the id of a token.
         """
-        import tokenizers
-
         path = Path(path)
-        file = path / "tokenizer.json"
-        if not file.is_file():
-            raise FormatError(no_tokenizer(path))
-        refuse_pointer(file)
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the binding raises bare Exception
-            raise FormatError(f"{file} is not a valid tokenizer: {error}") from error
-        settings = _read_json(path / "tokenizer_config.json")
-        special = _special_tokens(settings)
-        models = [_read_json(path / name) for name in ("generation_config.json", "config.json")]
+        backend = _open_backend(path)
+        special = add_named_tokens(backend, path)
+        split = read_optional(path / SETTINGS).get("split_special_tokens")
+        backend.encode_special_tokens = bool(split)
+        models = [read_optional(path / name) for name in ("generation_config.json", "config.json")]
         eos = next(filter(None, (_id_list(m.get("eos_token_id")) for m in models)), [])
         bos = next(filter(None, (_id_list(m.get("bos_token_id")) for m in models)), [])
         eos = eos + _id_list(backend.token_to_id(special.get("eos_token", "")))
@@ -86,38 +89,70 @@ class Tokenizer:
             backend,
             tuple(sorted(set(eos))),
             bos[0] if bos else None,
-            _chat_template(path, settings),
+            read_templates(path),
             special,
         )
 
+    @property
+    def chat_template(self) -> str | None:
+        """The template that a conversation takes unless another is named."""
+        return self.chat_templates.get(DEFAULT)
+
     def encode(self, text: str, add_special: bool = False) -> TokenIds:
-        """Token ids (T,) int32 of ``text``; ``add_special`` adds what the tokenizer adds."""
-        return np.asarray(self.backend.encode(text, add_special_tokens=add_special).ids, np.int32)
+        """Token ids (T,) int32 of ``text``; ``add_special`` adds what the tokenizer adds.
+
+        Half a UTF-16 pair, which is no character, becomes U+FFFD.
+        """
+        whole = _SURROGATE.sub(_REPLACEMENT, text)
+        return np.asarray(self.backend.encode(whole, add_special_tokens=add_special).ids, np.int32)
+
+    def encode_prompt(self, text: str) -> TokenIds:
+        """Token ids (T,) int32 of a text to go on from.
+
+        As `encode` with what the tokenizer adds, but BOS once where the text begins with it,
+        and BOS alone for an empty text.
+        """
+        ids = self.encode(text, add_special=True)
+        if self.bos_id is None:
+            return ids
+        if len(ids) > 1 and ids[0] == ids[1] == self.bos_id:
+            return ids[1:]
+        return ids if len(ids) else np.asarray([self.bos_id], np.int32)
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of token ids."""
         text: str = self.backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
         return text
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render_chat(
+        self, messages: Sequence[Message], *, template: str | None = None, **options: Any
+    ) -> str:
         """Text of a conversation, up to where the model is to answer.
 
         Parameters
         ----------
         messages : sequence of {"role": ..., "content": ...}
+        template : str or None
+            Name of one of ``chat_templates``; None takes ``tool_use`` where there are tools and
+            such a template, else ``default``.
+        **options
+            ``tools``, ``documents``, ``add_generation_prompt``, ``continue_final_message`` and
+            ``variables`` of `lrc.chat.render_chat`.
 
         Raises
         ------
         SpecError
-            When the model has no chat template, or the template refuses the messages.
+            When the model has no such template, or the template fails or refuses the messages.
         """
-        if self.chat_template is None:
-            raise SpecError("this model has no chat template; give a plain prompt instead")
-        return render_chat(self.chat_template, messages, self.special)
+        tools = options.get("tools") is not None
+        source = choose_template(self.chat_templates, template, tools=tools)
+        return render_chat(source, messages, self.special, **options)
 
-    def apply_chat(self, messages: Sequence[Mapping[str, str]]) -> TokenIds:
+    def apply_chat(
+        self, messages: Sequence[Message], *, template: str | None = None, **options: Any
+    ) -> TokenIds:
         """Token ids (T,) int32 of `render_chat`."""
-        return self.encode(self.render_chat(messages))
+        return self.encode(self.render_chat(messages, template=template, **options))
 
 
 class TextStream:
@@ -201,33 +236,25 @@ def token_windows(
     return windows[np.sort(rng.choice(count, nsamples, replace=False))]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Contents of a JSON object file; empty where there is none."""
-    return read_object(path, unique=False) if path.is_file() else {}
+def _open_backend(path: Path) -> tokenizers.Tokenizer:
+    """The ``tokenizer.json`` of a directory, with nothing on that is for training only."""
+    import tokenizers
 
-
-def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Roles such as ``bos_token`` to their text; a token is a string or {"content": string}."""
-    found = {}
-    for key, value in settings.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if key.endswith("_token") and isinstance(text, str):
-            found[key] = text
-    return found
+    file = path / "tokenizer.json"
+    if not file.is_file():
+        raise FormatError(no_tokenizer(path))
+    refuse_pointer(file)
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the binding raises bare Exception
+        raise FormatError(f"{file} is not a valid tokenizer: {error}") from error
+    backend.no_truncation()
+    backend.no_padding()
+    if getattr(backend.model, "dropout", None) is not None:
+        backend.model.dropout = None
+    return backend
 
 
 def _id_list(value: object) -> list[int]:
     values = value if isinstance(value, list) else [value]
     return [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
-
-
-def _chat_template(path: Path, settings: Mapping[str, Any]) -> str | None:
-    """Template from ``chat_template.jinja`` or ``tokenizer_config.json`` ("default" of a list)."""
-    file = path / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text("utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None

@@ -27,6 +27,7 @@ def add(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--chat", action="store_true", help="the prompt is a question; use the chat template"
     )
+    parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="most new tokens")
     parser.add_argument("--temp", type=float, default=0.7, help="0 takes the likeliest token")
     parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the distribution")
@@ -45,13 +46,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Generate; text appears as it is made, or one record at the end with ``--json``."""
     if args.max_tokens < 1:
         raise LrcError(f"--max-tokens {args.max_tokens} must be at least 1")
+    if args.system is not None and not args.chat:
+        raise LrcError("--system is part of a conversation; add --chat")
     from lrc.generate import generate
     from lrc.load import load
     from lrc.sampler import Sampler
 
     sampler = Sampler(temperature=args.temp, top_p=args.top_p, seed=args.seed)
     loaded = load(args.model)
-    prompt = prompt_ids(loaded.tokenizer, args.prompt, chat=args.chat)
+    prompt = prompt_ids(loaded.tokenizer, args.prompt, chat=args.chat, system=args.system)
     tokens = generate(
         loaded.model,
         prompt,
@@ -76,8 +79,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.json(_record(loaded.tokenizer, len(prompt), ids, stamps))
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str, *, chat: bool) -> list[int]:
-    """Token ids of a prompt; BOS alone when the text has none.
+def prompt_ids(
+    tokenizer: Tokenizer, prompt: str, *, chat: bool, system: str | None = None
+) -> list[int]:
+    """Token ids of a prompt, or of a conversation that it begins after ``system``.
 
     Raises
     ------
@@ -85,10 +90,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, chat: bool) -> list[int]:
         The prompt is empty and the model has no BOS token.
     """
     if chat:
-        return [int(i) for i in tokenizer.apply_chat([{"role": "user", "content": prompt}])]
-    ids = [int(i) for i in tokenizer.encode(prompt, add_special=True)]
-    if not ids and tokenizer.bos_id is not None:
-        ids = [tokenizer.bos_id]
+        messages = [{"role": "user", "content": prompt}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        return [int(i) for i in tokenizer.apply_chat(messages)]
+    ids = [int(i) for i in tokenizer.encode_prompt(prompt)]
     if not ids:
         raise LrcError("the prompt is empty and this model has no BOS token; give some text")
     return ids

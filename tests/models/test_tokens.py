@@ -121,6 +121,8 @@ def test_eos_ids_unite_the_generation_and_the_tokenizer_settings(folder):
     assert Tokenizer.open(folder).eos_ids == (3, 257)
     edit(folder, "config.json", eos_token_id=None, bos_token_id=None)
     edit(folder, "tokenizer_config.json", bos_token={"content": EOS})
+    assert Tokenizer.open(folder).bos_id == 256, "the older file comes first, as in transformers"
+    (folder / "special_tokens_map.json").unlink()
     opened = Tokenizer.open(folder)
     assert (opened.eos_ids, opened.bos_id) == ((257,), 257)
 

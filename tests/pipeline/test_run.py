@@ -114,6 +114,17 @@ def test_generate_chat_record(lrc: Lrc, packed: Path) -> None:
     assert record["peak_rss_bytes"] > 0
 
 
+def test_generate_takes_a_system_prompt(lrc: Lrc, packed: Path) -> None:
+    options = ("generate", packed, "-p", "Why?", "--max-tokens", 1, "--json", "--quiet")
+    alone = lrc(*options, "--chat").check().json["prompt_tokens"]
+    told = lrc(*options, "--chat", "--system", "Be brief.").check().json["prompt_tokens"]
+    # the tiny template: <|start|>system\nBe brief.<|end|>\n, a token a byte
+    assert told - alone == 1 + len("system\nBe brief.") + 1 + 1
+    refused = lrc(*options, "--system", "Be brief.")
+    assert refused.code == 1
+    assert "add --chat" in refused.err
+
+
 def test_greedy_text_is_that_of_the_decoded_weights(lrc: Lrc, packed: Path, tmp_path: Path) -> None:
     lrc("export", packed, "--to", "hf", "-o", tmp_path / "hf", "--quiet").check()
     options = ("-p", "A matrix", "--max-tokens", 4, "--temp", 0, "--quiet")
