@@ -192,7 +192,12 @@ def _in_any_state(base: str) -> list[Case]:
             base,
             tokenizer_config=named | dict.fromkeys(("add_bos_token", "add_eos_token"), True),
         ),
-        case("new role", base, tokenizer_config=named | {"mask_token": "<mask>"}),
+        case(
+            "new roles",
+            base,
+            tokenizer_config={"mask_token": "<mask>", "x_token": "<Tool>", "cls_token": "[CLS]"}
+            | named,
+        ),
         case(
             "extra list",
             base,
@@ -269,6 +274,24 @@ def _added(base: str, size: int) -> list[Case]:
             "added in tokenizer.json, wrong id",
             base,
             {"added_tokens": [{"id": size + 2, **token("<tool>")}]},
+        ),
+        case(
+            "wrong id in tokenizer.json alone",
+            base,
+            {"added_tokens": [{"id": size + 2, **token("<tool>")}]},
+            tokenizer_config=decoder(),
+        ),
+        case(
+            "settings out of order",
+            base,
+            tokenizer_config=named
+            | {"added_tokens_decoder": {str(size + 1): ends, str(size): starts}},
+        ),
+        case(
+            "older file, special without a role",
+            base,
+            added_tokens={"<tool>": size},
+            tokenizer_config=named | {"additional_special_tokens": ["<tool>"]},
         ),
         case("older roles win", base, special_tokens_map={"eos_token": "Hello"}),
     ]

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from tiny import BOS, tokenizer, write_model
+from tiny import BOS, EOS, tokenizer, write_model
 from tokenizers import models
 
+from lrc.commands.generate import prompt_ids
 from lrc.errors import FormatError, SpecError
 from lrc.tokens import Tokenizer
 
@@ -57,6 +58,13 @@ def test_a_prompt_is_left_alone_where_nothing_is_added(folder):
     assert made.encode_prompt(f"{BOS}{BOS}").tolist() == [256]
     assert made.encode_prompt("").tolist() == [256]
     assert Tokenizer(tokenizer()).encode_prompt("").tolist() == []
+
+
+def test_a_system_prompt_comes_before_the_question(folder):
+    made = Tokenizer.open(folder)
+    text = f"{BOS}system\nBe brief.{EOS}\n{BOS}user\nHi{EOS}\n{BOS}assistant\n"
+    ids = prompt_ids(made, "Hi", chat=True, system="Be brief.")
+    assert made.decode(ids, skip_special=False) == text
 
 
 def test_dropout_is_off(folder):
