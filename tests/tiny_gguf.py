@@ -68,14 +68,17 @@ def write(
     weights: dict[str, NDArray[np.float32]] | None = None,
     kind: gguf.GGMLQuantizationType = Q8_0,
     architecture: str = "llama",
+    split: int = 0,
     **changes: Any,
 ) -> Path:
     """Write a file; matrices are stored as ``kind``; a change to None drops the key.
 
+    With ``split``, parts of so many tensors, ``NAME-00001-of-00003.gguf``.
+
     Names of changes write ``__`` for each dot.
     """
     fields = FIELDS | {name.replace("__", "."): value for name, value in changes.items()}
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
     for name, value in fields.items():
         _add(writer, name, value)
     for name, values in (tensors() if weights is None else weights).items():

@@ -17,6 +17,7 @@ _KNOWN = {
     "attention.key_length", "attention.value_length", "rope.freq_base", "rope.dimension_count",
     "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
     "rope.scaling.finetuned", "rope.scale_linear", "expert_count", "expert_used_count",
+    "tensor_data_layout",  # whatever it says, q and k are in the order that llama.cpp reads
 }  # fmt: skip
 #: Llama 3.1 and later: (low_freq_factor, high_freq_factor, original context); the factor varies.
 _LLAMA3 = (1.0, 4.0, 8192)

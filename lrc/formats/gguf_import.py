@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
 from lrc.formats.atomic import atomic_directory, check_output, json_bytes
 from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.gguf_config import hf_config, tensor_shapes
+from lrc.formats.gguf_config import Shapes, hf_config, tensor_shapes
+from lrc.formats.gguf_parts import read_parts
 from lrc.formats.gguf_tokenizer import special_ids, write_tokenizer
 from lrc.formats.safetensors_file import TensorSpec
 from lrc.formats.sharded import write_weights
@@ -52,12 +53,14 @@ def import_gguf(file: Path | str, out_dir: Path | str, progress: Progress | None
 
     Quantised weights are decoded and stored in float16; files whose matrices are in float32,
     or do not fit into float16, are stored in float32. The row order of q and k, which GGUF
-    permutes for its rotary embedding, is put back.
+    permutes for its rotary embedding, is put back. Biases on q, k and v alone are joined by zeros on
+    o, which Hugging Face's Llama has with them.
 
     Parameters
     ----------
     file
-        The GGUF file; its architecture must be ``llama``.
+        The GGUF file, or any of its parts ``NAME-00001-of-00003.gguf``; its architecture must be
+        ``llama``.
     out_dir
         Made by this call; must not exist.
     progress
@@ -101,21 +104,21 @@ def import_gguf(file: Path | str, out_dir: Path | str, progress: Progress | None
 
 
 class _Source:
-    """Fields and tensors of one GGUF file, under their Hugging Face names."""
+    """Fields and tensors of a GGUF model, under their Hugging Face names."""
 
     def __init__(self, path: Path, gguf: ModuleType) -> None:
-        reader = gguf.GGUFReader(path)
         self.path = path
-        self.fields = {name: field.contents() for name, field in reader.fields.items()}
+        self.fields, found = read_parts(path, gguf)
         self._dequantize = gguf.quants.dequantize
         self._float32 = gguf.GGMLQuantizationType.F32
-        found = {tensor.name: tensor for tensor in reader.tensors}
         shapes = {n: tuple(int(d) for d in reversed(t.shape)) for n, t in found.items()}
         factors = found.pop("rope_freqs.weight", None)
         self.config = hf_config(self.fields, shapes, None if factors is None else factors.data)
         self._tensors = {hf_name(name): tensor for name, tensor in found.items()}
         self.shapes = tensor_shapes(self.config)
-        _compare(self.shapes, {hf_name(n): shapes[n] for n in found})
+        have = {hf_name(n): shapes[n] for n in found}
+        self._zeros = _zero_biases(self.shapes, have)
+        _compare(self.shapes, have | self._zeros)
 
     @classmethod
     def open(cls, path: Path) -> _Source:
@@ -143,6 +146,8 @@ class _Source:
 
     def weight(self, name: str) -> NDArray[np.float32]:
         """One tensor, decoded, in Hugging Face row order."""
+        if name in self._zeros:
+            return np.zeros(self.shapes[name], np.float32)
         tensor = self._tensors[name]
         try:
             values = self._dequantize(tensor.data, tensor.tensor_type)
@@ -202,7 +207,16 @@ def unpermute(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
 
 
-def _compare(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+def _zero_biases(expected: Shapes, found: Shapes) -> dict[str, tuple[int, ...]]:
+    """Biases of o_proj, which Hugging Face asks for beside those of q, k and v, if none is there.
+
+    Models that were trained with biases on q, k and v alone are the same with zeros on o.
+    """
+    biases = {name: s for name, s in expected.items() if name.endswith("o_proj.bias")}
+    return {} if biases.keys() & found.keys() else biases
+
+
+def _compare(expected: Shapes, found: Shapes) -> None:
     """Exactly the expected tensors, each in its shape."""
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:

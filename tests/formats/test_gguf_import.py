@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -233,3 +234,26 @@ def test_missing_package_says_what_to_install(
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedModelError, match=name):
         hf_name(name)
+
+
+def test_biases_of_q_k_and_v_alone_are_joined_by_zeros_on_o(tmp_path: Path) -> None:
+    weights = tiny_gguf.tensors()
+    for i in range(2):
+        for name in ("attn_q", "attn_k", "attn_v"):
+            shape = tiny_gguf.SHAPES[name][:1]
+            weights[f"blk.{i}.{name}.bias"] = np.full(shape, 0.5, np.float32)
+    checkpoint = imported(tmp_path, weights)
+    assert checkpoint.config["attention_bias"] is True
+    for i, (name, value) in itertools.product(range(2), [("q", 0.5), ("v", 0.5), ("o", 0)]):
+        bias = checkpoint.dense(f"model.layers.{i}.self_attn.{name}_proj.bias")
+        assert (bias == value).all()
+    weights["blk.0.attn_output.bias"] = np.ones(96, np.float32)
+    (tmp_path / "some").mkdir()
+    with pytest.raises(FormatError, match=r"lacks model\.layers\.1\.self_attn\.o_proj\.bias"):
+        imported(tmp_path / "some", weights)
+
+
+def test_the_layout_key_changes_nothing(tmp_path: Path, directory: Path) -> None:
+    again = imported(tmp_path, llama__tensor_data_layout="Meta AI original pth").path
+    for path in directory.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
