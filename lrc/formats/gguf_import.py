@@ -53,8 +53,8 @@ def import_gguf(file: Path | str, out_dir: Path | str, progress: Progress | None
 
     Quantised weights are decoded and stored in float16; files whose matrices are in float32,
     or do not fit into float16, are stored in float32. The row order of q and k, which GGUF
-    permutes for its rotary embedding, is put back. Biases on q, k and v alone are joined by zeros on
-    o, which Hugging Face's Llama has with them.
+    permutes for its rotary embedding, is put back. Biases on q, k and v alone are joined by zeros
+    on o, which Hugging Face's Llama has with them.
 
     Parameters
     ----------
