@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrc import __version__
 from lrc.allocate.api import allocate_in, check_request, forget
 from lrc.blockwise import Job, run_blocks
 from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.windows import given_windows
 from lrc.errors import CalibrationError, FormatError, SpecError
 from lrc.formats.atomic import atomic_directory, atomic_write_json, check_output
 from lrc.formats.checkpoint import Checkpoint
@@ -67,7 +68,7 @@ def compress(
     allocation: AllocationSpec | None = None,
     threads: int | None = None,
     progress: Progress = SILENT,
-    windows: NDArray[np.integer] | None = None,
+    windows: ArrayLike | None = None,
     survey_folder: str | Path | None = None,
 ) -> CompressReport:
     """Compress the model in directory ``source`` into a new directory ``out``.
@@ -118,6 +119,8 @@ def compress(
         raise FormatError(f"{source} is compressed already; give the original model")
     model = load_model(checkpoint)
     _check_names(model, spec)
+    if windows is not None:
+        windows = given_windows(windows, model)
     if allocation is not None:
         check_request(checkpoint, spec, allocation, survey_folder)
     elif survey_folder is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrc.allocate.budget import Budgeted, Picks, check_budget
 from lrc.allocate.endtoend import divergences
@@ -20,6 +20,7 @@ from lrc.allocate.kept import KeptSurvey
 from lrc.allocate.options import check_allocatable
 from lrc.allocate.survey import Study, Tables, split_windows, survey, survey_tables
 from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.windows import given_windows
 from lrc.decompose.api import derive_seed
 from lrc.errors import FormatError
 from lrc.formats.atomic import atomic_write_json
@@ -57,7 +58,7 @@ def allocate(
     generations: int = 0,
     threads: int | None = None,
     progress: Progress = SILENT,
-    windows: NDArray[np.integer] | None = None,
+    windows: ArrayLike | None = None,
     survey_folder: str | Path | None = None,
 ) -> CompressSpec:
     """Choose codebook, bits, rank and factor bits of every matrix for a budget.
@@ -109,6 +110,8 @@ def allocate(
         raise FormatError(f"{source} is compressed already; give the original model")
     check_request(checkpoint, spec, allocation, survey_folder)
     model = load_model(checkpoint)
+    if windows is not None:
+        windows = given_windows(windows, model)
     count = resolve_threads(threads)
     with single_threaded_blas(), tempfile.TemporaryDirectory(prefix="lrc-allocate-") as folder:
         if windows is None:

@@ -7,14 +7,15 @@ import zlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrc.decompose.base import Decomposition, Problem, Solution
 from lrc.decompose.caldera import caldera
 from lrc.decompose.plain import ldlq_only, low_rank_only, round_to_nearest
 from lrc.decompose.site import SiteMetric, site_metric
-from lrc.errors import NumericalError, SpecError
+from lrc.errors import NumericalError
 from lrc.formats.matrix import PackedMatrix
+from lrc.linalg.given import real_matrix, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
 from lrc.quant import get_quantizer
@@ -31,8 +32,8 @@ DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
 
 
 def decompose(
-    W: NDArray[np.floating],
-    H: NDArray[np.floating] | None = None,
+    W: ArrayLike,
+    H: ArrayLike | None = None,
     spec: DecomposeSpec | None = None,
     *,
     threads: int | None = None,
@@ -41,11 +42,11 @@ def decompose(
 
     Parameters
     ----------
-    W : float array, shape (m, n)
-        Rows are outputs. Not modified.
-    H : float array, shape (n, n), optional
-        Second moment E[z z^T] of the inputs, symmetric positive semidefinite; the identity if
-        not given. Not modified.
+    W : real array, shape (m, n)
+        Rows are outputs; taken as float32. Not modified.
+    H : real array, shape (n, n), optional
+        Second moment E[z z^T] of the inputs, symmetric positive semidefinite up to rounding of
+        float32; the identity if not given. Not modified.
     spec : DecomposeSpec, optional
         Recipe, codebook, rank, rotation, damping, seed.
     threads : int, optional
@@ -58,9 +59,9 @@ def decompose(
     Raises
     ------
     SpecError
-        If the shapes disagree.
+        If W or H is no matrix of real numbers, or the shapes disagree.
     NumericalError
-        If W or H is not finite, or H cannot be factored.
+        If W or H is not finite, or H is asymmetric, indefinite or cannot be factored.
 
     Examples
     --------
@@ -71,15 +72,11 @@ def decompose(
     True
     """
     spec = spec or DecomposeSpec()
-    if W.ndim != 2 or 0 in W.shape:
-        raise SpecError(f"W has shape {W.shape}; expected a matrix (m, n) with m, n >= 1")
-    n = W.shape[1]
-    moment = np.eye(n) if H is None else np.array(H, np.float64)
-    if moment.shape != (n, n):
-        raise SpecError(f"H has shape {moment.shape}; W {W.shape} needs ({n}, {n})")
-    weight = np.ascontiguousarray(W, np.float32)
+    weight = real_matrix(W, "W", np.float32)
+    m, n = weight.shape
     with single_threaded_blas():
-        block_size = least_block((spec.quant,), W.shape[:1])
+        moment = np.eye(n) if H is None else second_moment(H, n)
+        block_size = least_block((spec.quant,), (m,))
         metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
         return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
 

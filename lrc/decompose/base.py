@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lrc.decompose.site import SiteMetric
 from lrc.formats.matrix import Factor, PackedMatrix
-from lrc.linalg.norms import proxy_loss
+from lrc.linalg.norms import squared_norm
 from lrc.quant import get_quantizer
 from lrc.quant.base import Codes, Quantizer
 from lrc.spec import DecomposeSpec
@@ -48,14 +48,13 @@ class Problem:
     @property
     def energy(self) -> float:
         """tr(T H T^T)."""
-        return proxy_loss(self.target, self.metric.H, self.threads)
+        return squared_norm(self.target, self.metric.H, self.threads)
 
     def error(self, residual: NDArray[np.float32], energy: float) -> float:
         """sqrt(tr(E H E^T) / energy) of E = ``residual``; 0 for a zero target."""
         if energy <= 0:
             return 0.0
-        loss = proxy_loss(residual, self.metric.H, self.threads)
-        return float(np.sqrt(max(loss, 0.0) / energy))
+        return float(np.sqrt(squared_norm(residual, self.metric.H, self.threads) / energy))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ _CHUNK_ROWS = 512
 #: Damping grows by this factor at each retry, from at least ``_FIRST_RETRY``.
 _GROWTH = 10.0
 _FIRST_RETRY = 1e-6
-_MAX_RETRIES = 8
+#: The last adds a tenth of the diagonal: what that does not repair is no second moment.
+_MAX_RETRIES = 6
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def factor(H: NDArray[np.float64]) -> Factored:
     """Lower Cholesky factor, adding to the diagonal until there is one.
 
     H (n, n) float64, symmetric, is not modified; it should carry its damping already. On failure
-    a share of the diagonal is added, from 1e-6 upwards in factors of ten, eight times at most.
+    a share of the diagonal is added, from 1e-6 in factors of ten to 0.1, six times at most.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def factor(H: NDArray[np.float64]) -> Factored:
         return Factored(lower, ridge * share, ridge, retry)
     raise NumericalError(
         f"second moment of shape {H.shape} is not positive definite after {_MAX_RETRIES} "
-        f"increases of the damping (last {ridge:.1e}); use more calibration tokens"
+        f"increases of the damping (last {ridge / _GROWTH:.1e}); use more calibration tokens"
     )
 
 

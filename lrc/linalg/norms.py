@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.errors import NumericalError
 from lrc.threads import chunks, ordered_map
 
 _CHUNK_ROWS = 512
@@ -21,6 +22,26 @@ def proxy_loss(E: NDArray[np.floating], H: NDArray[np.floating], threads: int = 
         return float(np.einsum("ij,ij->", E[rows] @ metric, E[rows], dtype=np.float64))
 
     return sum(ordered_map(part, chunks(len(E), _CHUNK_ROWS), threads))
+
+
+def squared_norm(E: NDArray[np.floating], H: NDArray[np.floating], threads: int = 1) -> float:
+    """The proxy loss of a positive semidefinite H, at least 0: rounding may take it below.
+
+    Raises
+    ------
+    NumericalError
+        It is further below than rounding explains, so H is indefinite.
+    """
+    loss = proxy_loss(E, H, threads)
+    if loss >= 0:
+        return loss
+    size = float(np.linalg.norm(H)) * float(np.square(E, dtype=np.float64).sum())
+    if loss < -len(H) * float(np.finfo(E.dtype).eps) * size:
+        raise NumericalError(
+            f"an error of {loss:.1e} was measured with a second moment of shape {H.shape}, which "
+            "is not positive semidefinite; check how it was made"
+        )
+    return 0.0
 
 
 def times_metric(
@@ -42,10 +63,10 @@ def relative_proxy_error(
     E: NDArray[np.floating], W: NDArray[np.floating], H: NDArray[np.floating]
 ) -> float:
     """sqrt(tr(E H E^T) / tr(W H W^T)); 0 when both vanish, inf when only W's does."""
-    loss, energy = proxy_loss(E, H), proxy_loss(W, H)
+    loss, energy = squared_norm(E, H), squared_norm(W, H)
     if energy <= 0:
         return 0.0 if loss <= 0 else float("inf")
-    return float(np.sqrt(max(loss, 0.0) / energy))
+    return float(np.sqrt(loss / energy))
 
 
 def rms(W: NDArray[np.floating]) -> float:

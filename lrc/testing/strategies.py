@@ -92,7 +92,8 @@ def degenerate_moments(draw: st.DrawFn, n: int) -> NDArray[np.float64]:
     """What calibration can yield at its worst, float64 (n, n).
 
     Fewer tokens than channels, channels that are dead, equal or a million times larger than
-    the others, eigenvalues down to 1e-14, a rounding-sized negative part, or all zeros.
+    the others, eigenvalues down to 1e-14, a rounding-sized negative part with a quiet channel, or
+    all zeros.
     """
     family = draw(st.sampled_from(DEGENERATE_FAMILIES))
     rng = np.random.default_rng(draw(seeds()))
@@ -113,6 +114,9 @@ def degenerate_moments(draw: st.DrawFn, n: int) -> NDArray[np.float64]:
     elif family == "slightly indefinite":
         values = np.where(np.arange(n) < n / 2, 1.0, -1e-9)
         H = _with_spectrum(values, int(rng.integers(2, 2**32)))
+        quiet = np.ones(n)
+        quiet[channel] = 1e-5
+        H = quiet[:, None] * H * quiet
     return draw(scales()) * 0.5 * (H + H.T)
 
 

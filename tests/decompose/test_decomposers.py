@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.decompose.api import DECOMPOSERS, decompose, derive_seed
+from lrc.decompose.api import DECOMPOSERS, decompose, derive_seed, metric_for
+from lrc.decompose.base import Problem
 from lrc.errors import NumericalError, SpecError
 from lrc.formats.packed import matrix_record, matrix_tensors, read_matrix
 from lrc.formats.safetensors_file import SafetensorsFile, write_safetensors
@@ -87,15 +90,30 @@ def test_laws_hold_for_degenerate_moments(recipe, data):
 
 
 @every
-def test_an_indefinite_moment_is_damped_until_it_factors_and_says_so(recipe):
+def test_a_moment_indefinite_by_rounding_is_damped_until_it_factors_and_says_so(recipe):
     rng = np.random.default_rng(7301)
     V = np.linalg.qr(rng.standard_normal((16, 16)))[0]
-    H = (V * np.where(np.arange(16) < 15, 1.0, -1e-4)) @ V.T
+    H = (V * np.where(np.arange(16) < 15, 1.0, -1.5e-6)) @ V.T
     W = rng.standard_normal((8, 16)).astype(F32)
     found = decompose(W, 0.5 * (H + H.T), spec_for(recipe, damping=0.0), threads=1)
     assert np.isfinite(found.to_dense()).all()
-    assert found.damping >= 1e-5
-    assert any("damping raised" in note and "times to 1" in note for note in found.notes)
+    assert found.damping == pytest.approx(1e-5)
+    assert "damping raised 2 times to 1.0e-05" in found.notes
+
+
+@every
+@pytest.mark.parametrize("least", [-0.5, -1e-4])
+def test_errors_are_never_measured_with_an_indefinite_or_asymmetric_moment(recipe, least):
+    W = np.random.default_rng(7311).standard_normal((8, 16)).astype(F32)
+    H = np.diag(np.where(np.arange(16) == 3, least, 1.0))
+    with pytest.raises(NumericalError, match=f"H has the eigenvalue {least:.1e}"):
+        decompose(W, H, spec_for(recipe))
+    with pytest.raises(NumericalError, match="H differs from its transpose"):
+        decompose(W, np.eye(16) + np.eye(16, k=1), spec_for(recipe))
+    metric = metric_for(np.eye(16), None, spec_for(recipe), site="x", block_size=8)
+    problem = Problem(W, dataclasses.replace(metric, H=H.astype(F32) - F32(0.6)), spec_for(recipe))
+    with pytest.raises(NumericalError, match="not positive semidefinite"):
+        problem.error(np.ones((8, 16), F32), 1.0)
 
 
 @every
@@ -169,6 +187,11 @@ def test_no_moment_means_the_identity_and_float64_is_taken(recipe):
     same(found, decompose(W, np.eye(12), spec))
     same(found, decompose(W.astype(np.float64), np.eye(12, dtype=F32), spec))
     same(found, decompose(np.asfortranarray(W), None, spec))
+    same(found, decompose(W.tolist(), np.eye(12).tolist(), spec))
+    whole = np.rint(8 * W)
+    same(
+        decompose(whole, None, spec), decompose(whole.astype(np.int32), np.eye(12, dtype=int), spec)
+    )
 
 
 @every
@@ -199,12 +222,17 @@ def test_bad_arguments_are_refused(recipe):
             decompose(bad, None, spec)
     with pytest.raises(SpecError, match=r"needs \(4, 4\)"):
         decompose(W, np.eye(3), spec)
+    for bad in (W * 1j, W > 0, [[1.0], [2.0, 3.0]], [["x"]]):
+        with pytest.raises(SpecError, match=r"W (has dtype|is no array)"):
+            decompose(bad, None, spec)
+        with pytest.raises(SpecError, match=r"H (has dtype|is no array)"):
+            decompose(W, bad, spec)
     with pytest.raises(SpecError, match="threads=0"):
         decompose(W, None, spec, threads=0)
     for bad in (np.nan, np.inf):
         broken = W.copy()
         broken[1, 2] = bad
-        with pytest.raises(NumericalError, match="not all finite"):
+        with pytest.raises(NumericalError, match=r"W .*not finite"):
             decompose(broken, None, spec)
         H = np.eye(4)
         H[1, 1] = bad

@@ -65,8 +65,25 @@ def test_retries_are_counted_from_1e_6_upwards_in_tens():
     assert found.retries == 3
 
 
+def test_a_channel_almost_dead_is_raised_with_the_loudest():
+    """Its own diagonal cannot carry what rounding left beside it."""
+    H = np.array([[1.0, 1e-7], [1e-7, 0.0]])
+    found = factor(H)
+    assert found.retries == 1
+    np.testing.assert_allclose(found.shift, [1e-6, 1e-12], rtol=1e-12)
+
+
+def test_damping_is_never_raised_beyond_a_tenth():
+    def almost(beyond):
+        return np.array([[1.0, 1.0 + beyond], [1.0 + beyond, 1.0]])
+
+    assert factor(almost(0.09)).ridge == pytest.approx(0.1)
+    with pytest.raises(NumericalError, match=r"after 6 increases of the damping \(last 1\.0e-01\)"):
+        factor(almost(0.11))
+
+
 def test_what_no_damping_repairs_is_refused():
-    with pytest.raises(NumericalError, match="not positive definite after 8"):
+    with pytest.raises(NumericalError, match="not positive definite after 6"):
         factor(-np.eye(3))
 
 

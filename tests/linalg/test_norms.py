@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.linalg.norms import incoherence, proxy_loss, relative_proxy_error, rms
+from lrc.errors import NumericalError
+from lrc.linalg.norms import incoherence, proxy_loss, relative_proxy_error, rms, squared_norm
 from lrc.testing.laws import quadratic_loss
 from lrc.testing.strategies import problems
 from lrc.testing.tolerance import assert_within, factor_bound
@@ -45,3 +46,15 @@ def test_rms_and_incoherence():
     assert incoherence(np.ones((3, 4))) == 1.0
     assert incoherence(np.zeros((3, 4))) == 0.0
     assert rms(np.full((1000, 1), 1e25, np.float32)) == pytest.approx(1e25, rel=1e-6)
+
+
+def test_a_negative_error_is_rounding_or_an_indefinite_moment():
+    E = np.ones((2, 3), np.float32)
+    almost = np.array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, -1e-7]])
+    assert proxy_loss(E.astype(np.float64), almost) < 0
+    assert squared_norm(E, almost.astype(np.float32)) == 0.0
+    for H in (np.diag([1.0, -2.5, 1.0]), -np.eye(3)):
+        with pytest.raises(NumericalError, match="not positive semidefinite"):
+            squared_norm(E, H)
+        with pytest.raises(NumericalError, match="not positive semidefinite"):
+            relative_proxy_error(E, E, H)
