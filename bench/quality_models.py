@@ -161,7 +161,7 @@ def dithered_copy(model: Path, folder: Path, seed: int = SEED) -> Path:
         return out
     specs = {
         name: TensorSpec("F16" if info.dtype == "F16" else "F32", info.shape)
-        for name, info in ((name, source.shards[name].info(name)) for name in source.names())
+        for name, info in ((name, source.info(name)) for name in source.names())
     }
 
     def read(name: str) -> NDArray[Any]:

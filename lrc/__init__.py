@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from lrc.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
-    from lrc.formats.export_hf import export_hf
+    from lrc.exports.hf import export_hf
     from lrc.formats.gguf_import import import_gguf
     from lrc.generate import generate
     from lrc.load import LoadedModel, load
@@ -69,7 +69,7 @@ _HOME = {
     "compare": "lrc.evaluate",
     "compress": "lrc.compress",
     "decompose": "lrc.decompose",
-    "export_hf": "lrc.formats.export_hf",
+    "export_hf": "lrc.exports.hf",
     "generate": "lrc.generate",
     "import_gguf": "lrc.formats.gguf_import",
     "load": "lrc.load",

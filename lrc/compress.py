@@ -21,17 +21,10 @@ from lrc.calibrate.corpus import calibration_windows
 from lrc.calibrate.windows import given_windows
 from lrc.errors import CalibrationError, FormatError, SpecError
 from lrc.formats.atomic import atomic_directory, atomic_write_json, check_output
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    PackedCheckpoint,
-    open_model_files,
-)
+from lrc.formats.packed import FORMAT, FORMAT_VERSION, MANIFEST, PackedCheckpoint
 from lrc.journal import Journal, fingerprint, load_windows, save_windows
-from lrc.models import load_model
 from lrc.models.llama import LlamaModel
+from lrc.models.opened import open_original
 from lrc.progress import SILENT, Progress
 from lrc.resources import peak_rss_bytes
 from lrc.spec import AllocationSpec, CompressSpec
@@ -114,10 +107,7 @@ def compress(
     began = time.perf_counter()
     out = Path(out)
     spec = spec or CompressSpec()
-    checkpoint = open_model_files(source)
-    if not isinstance(checkpoint, Checkpoint):
-        raise FormatError(f"{source} is compressed already; give the original model")
-    model = load_model(checkpoint)
+    model, checkpoint = open_original(source)
     _check_names(model, spec)
     if windows is not None:
         windows = given_windows(windows, model)
@@ -130,6 +120,9 @@ def compress(
     for name in spec.calibration.files:
         if not Path(name).is_file():
             raise CalibrationError(f"calibration file {name} does not exist")
+    side_files = checkpoint.other_files()
+    count = resolve_threads(threads)
+    checkpoint.check_finite(count)
     job_name = fingerprint(
         checkpoint.digest(),
         json.dumps(spec.to_dict()),
@@ -142,7 +135,7 @@ def compress(
         journal = Journal.resume(folder)
         if journal.files:
             progress.note(f"continuing an interrupted run: {len(journal.files)} files are done")
-        count = resolve_threads(threads)
+        _copy(side_files, tokenizer, folder)
         job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
         if windows is None:
             windows = _windows(job, tokenizer, progress)
@@ -155,10 +148,7 @@ def compress(
             )  # fmt: skip
             job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
         run_blocks(job, windows, progress)
-        for path in checkpoint.other_files():
-            shutil.copyfile(path, folder / path.name)
         atomic_write_json(folder / MANIFEST, _manifest(job, windows, summary))
-        _check_tokenizer(tokenizer, folder)
         journal.finish(folder)
         forget(folder)
     for warning in journal.warnings:
@@ -207,6 +197,7 @@ def _note_conditions(job: Job, windows: NDArray[np.integer]) -> None:
     """Put on record what differs from what was asked for."""
     if job.journal.files:
         return
+    job.journal.warnings.extend(job.model.notes)
     asked = job.spec.calibration.nsamples
     if job.spec.calibration.files and len(windows) < asked:
         job.journal.warnings.append(
@@ -218,19 +209,23 @@ def _note_conditions(job: Job, windows: NDArray[np.integer]) -> None:
         )
 
 
-def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """The written directory must tokenize, stop and chat as the source does.
+def _copy(files: tuple[Path, ...], tokenizer: Tokenizer, folder: Path) -> None:
+    """Copy what is not weights; the directory must then tokenize, stop and chat as the source.
+
+    Done before any work, like all else that can be refused.
 
     Raises
     ------
     FormatError
         If it does not.
     """
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
     written = Tokenizer.open(folder)
     same = (
         written.eos_ids == tokenizer.eos_ids
         and written.bos_id == tokenizer.bos_id
-        and written.chat_template == tokenizer.chat_template
+        and written.chat_templates == tokenizer.chat_templates
     )
     if not same:
         raise FormatError(f"{folder}: eos, bos or chat template differ from the source's")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrc.models import load_model
 from lrc.models.llama import LlamaModel
 from lrc.tokens import Tokenizer
 
@@ -29,14 +28,14 @@ def load(path: str | Path) -> LoadedModel:
     """Open a dense or compressed model directory.
 
     The configuration, the tokenizer and the weights' headers are read and checked now, the
-    weights themselves when they are first needed.
+    weights themselves when they are first needed; ``model.notes`` says what is not read.
 
     Raises
     ------
     FormatError
-        When a file is missing or malformed.
+        When a file is missing or malformed, or a tensor is not what the configuration implies.
     UnsupportedModelError
-        When the configuration asks for something that is not computed here.
+        When the configuration or a tensor asks for something that is not computed here.
 
     Examples
     --------
@@ -44,7 +43,7 @@ def load(path: str | Path) -> LoadedModel:
     >>> loaded = lrc.load("SmolLM2-135M")  # doctest: +SKIP
     >>> loaded.tokenizer.decode([4427])  # doctest: +SKIP
     """
-    from lrc.formats.packed import open_model_files
+    from lrc.models.opened import open_model
 
-    source = open_model_files(path)
-    return LoadedModel(load_model(source), Tokenizer.open(source.path), source, source.path)
+    model, source = open_model(path)
+    return LoadedModel(model, Tokenizer.open(source.path), source, source.path)

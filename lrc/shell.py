@@ -11,9 +11,10 @@ from lrc.errors import NumericalError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.matrix import PackedMatrix
 from lrc.formats.packed import matrix_record, matrix_tensors
+from lrc.models.llama_tensors import EMBEDDING as EMBEDDING
+from lrc.models.llama_tensors import HEAD as HEAD
 from lrc.quant.table import quantize_table
 
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SHELL = "shell.safetensors"
 
 Tensors = dict[str, NDArray[Any]]

@@ -57,7 +57,7 @@ def is_block_linear(name: str, shape: tuple[int, ...]) -> bool:
 
 def dense_matrices(source: Checkpoint) -> dict[str, dict[str, Any]]:
     """Shape and bits a weight of every matrix of a dense model, by tensor name."""
-    infos = {name: source.shards[name].info(name) for name in source.names()}
+    infos = {name: source.info(name) for name in source.names()}
     return {
         name: {
             "shape": list(info.shape),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,13 @@ class MemorySource:
     def __init__(self, config: dict[str, Any], weights: dict[str, NDArray[np.float32]]) -> None:
         self.config = config
         self.weights = weights
+        self.path = Path("memory")
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.weights))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.weights[name].shape
 
     def has(self, name: str) -> bool:
         return name in self.weights

@@ -25,9 +25,8 @@ from lrc.decompose.api import derive_seed
 from lrc.errors import FormatError
 from lrc.formats.atomic import atomic_write_json
 from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import open_model_files
-from lrc.models import load_model
 from lrc.models.llama import LlamaModel
+from lrc.models.opened import open_original
 from lrc.progress import SILENT, Progress
 from lrc.spec import AllocationSpec, CompressSpec
 from lrc.threads import resolve_threads, single_threaded_blas
@@ -105,14 +104,12 @@ def allocate(
     allocation = AllocationSpec(
         bits_per_weight=target_bpw or 0.0, file_bytes=target_bytes or 0, generations=generations
     )
-    checkpoint = open_model_files(source)
-    if not isinstance(checkpoint, Checkpoint):
-        raise FormatError(f"{source} is compressed already; give the original model")
+    model, checkpoint = open_original(source)
     check_request(checkpoint, spec, allocation, survey_folder)
-    model = load_model(checkpoint)
     if windows is not None:
         windows = given_windows(windows, model)
     count = resolve_threads(threads)
+    checkpoint.check_finite(count)
     with single_threaded_blas(), tempfile.TemporaryDirectory(prefix="lrc-allocate-") as folder:
         if windows is None:
             windows = calibration_windows(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lrc.progress import Progress
+
+if TYPE_CHECKING:
+    from lrc.load import LoadedModel
 
 
 class Console(Protocol):
@@ -50,6 +53,16 @@ def add_verb(subparsers: SubParsers, name: str, run: Run, text: str) -> argparse
 def add_model(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Add the positional MODEL."""
     parser.add_argument("model", type=Path, metavar="MODEL", help=help_text)
+
+
+def load_and_tell(path: Path, console: Console) -> LoadedModel:
+    """Open a model directory, and tell what in it is not read."""
+    from lrc.load import load
+
+    loaded = load(path)
+    for note in loaded.model.notes:
+        console.progress.note(f"{path}: {note}")
+    return loaded
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

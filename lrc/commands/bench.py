@@ -7,7 +7,15 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from lrc.commands.base import Console, SubParsers, add_json, add_model, add_threads, add_verb
+from lrc.commands.base import (
+    Console,
+    SubParsers,
+    add_json,
+    add_model,
+    add_threads,
+    add_verb,
+    load_and_tell,
+)
 from lrc.errors import LrcError
 from lrc.report import human_size
 from lrc.resources import peak_rss_bytes
@@ -60,12 +68,11 @@ def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     import numpy as np
 
     from lrc.generate import Decoder
-    from lrc.load import load
     from lrc.threads import resolve_threads
 
     threads = resolve_threads(args.threads)
     start = time.perf_counter()
-    loaded = load(args.model)
+    loaded = load_and_tell(args.model, console)
     model = loaded.model
     longest = max(args.prompt, SHORT_PROMPT + args.tokens)
     if longest > model.config.max_positions:

@@ -37,8 +37,8 @@ def run_import(args: argparse.Namespace, console: Console) -> None:
 
 def run_export(args: argparse.Namespace, console: Console) -> None:
     """Export to a dense directory."""
-    from lrc.formats.export_hf import export_hf
+    from lrc.exports.hf import export_hf
 
     with counted(console.progress, "tensor") as tell:
-        export_hf(args.model, args.out, tell)
+        export_hf(args.model, args.out, tell, note=console.progress.note)
     console.line(f"wrote {args.out}")

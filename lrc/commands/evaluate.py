@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrc.commands.base import Console, SubParsers, add_json, add_model, add_threads, add_verb
+from lrc.commands.base import (
+    Console,
+    SubParsers,
+    add_json,
+    add_model,
+    add_threads,
+    add_verb,
+    load_and_tell,
+)
 from lrc.errors import LrcError
 from lrc.report import human_size, number, table, with_error
 
@@ -64,12 +72,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.windows < 0:
         raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
     from lrc.evaluate import perplexity, text_windows
-    from lrc.load import load
     from lrc.storage import storage
 
     text = _text(args.text)
-    loaded = load(args.model)
-    against = None if args.against is None else load(args.against)
+    loaded = load_and_tell(args.model, console)
+    against = None if args.against is None else load_and_tell(args.against, console)
     windows = text_windows(loaded.tokenizer, text, args.ctx, args.windows or None)
     evaluation = perplexity(
         loaded.model,

@@ -8,7 +8,15 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from lrc.commands.base import Console, SubParsers, add_json, add_model, add_threads, add_verb
+from lrc.commands.base import (
+    Console,
+    SubParsers,
+    add_json,
+    add_model,
+    add_threads,
+    add_verb,
+    load_and_tell,
+)
 from lrc.errors import LrcError
 from lrc.resources import peak_rss_bytes
 
@@ -49,11 +57,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.system is not None and not args.chat:
         raise LrcError("--system is part of a conversation; add --chat")
     from lrc.generate import generate
-    from lrc.load import load
     from lrc.sampler import Sampler
 
     sampler = Sampler(temperature=args.temp, top_p=args.top_p, seed=args.seed)
-    loaded = load(args.model)
+    loaded = load_and_tell(args.model, console)
     prompt = prompt_ids(loaded.tokenizer, args.prompt, chat=args.chat, system=args.system)
     tokens = generate(
         loaded.model,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,9 +16,11 @@ from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.diagnose import INDEX as INDEX
 from lrc.formats.diagnose import PICKLES, no_config, no_directory, no_weights, quantised_by
 from lrc.formats.diagnose import SINGLE as SINGLE
+from lrc.formats.finite import count_non_finite
 from lrc.formats.hub_cache import blobs_of, snapshot_in
-from lrc.formats.safetensors_file import SafetensorsFile
+from lrc.formats.safetensors_file import SafetensorsFile, TensorInfo
 from lrc.formats.strict_json import read_object
+from lrc.threads import ordered_map
 
 _WEIGHTS = (*PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
 _HASH_CHUNK = 1 << 22
@@ -36,11 +38,20 @@ class Checkpoint:
         Its config.json.
     shards
         Tensor name to the file that holds it.
+    weight_files
+        All files of weights.
+    stored_as
+        Tensor name to its name in the file, where that is another.
+    absent
+        Tensors that the index names and their file lacks, with a line that says so.
     """
 
     path: Path
     config: dict[str, Any]
     shards: Mapping[str, SafetensorsFile]
+    weight_files: tuple[Path, ...]
+    stored_as: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
     kind: ClassVar[str] = "dense"
 
     @classmethod
@@ -53,7 +64,7 @@ class Checkpoint:
         ------
         FormatError
             Not a directory; no config.json or no safetensors weights; an index that leaves
-            the directory or names a missing file or tensor; a malformed safetensors file.
+            the directory or names a missing file; a malformed safetensors file.
         UnsupportedModelError
             The weights are quantised already.
         """
@@ -71,9 +82,11 @@ class Checkpoint:
             )
         if (root / SINGLE).exists():
             file = SafetensorsFile(contained(root, SINGLE))
-            return cls(root, config, dict.fromkeys(file.names, file))
+            return cls(root, config, dict.fromkeys(file.names, file), (file.path,))
         if (root / INDEX).exists():
-            return cls(root, config, _open_index(root))
+            shards, absent = _open_index(root)
+            files = sorted({file.path for file in shards.values()})
+            return cls(root, config, shards, tuple(files), absent=absent)
         raise FormatError(no_weights(root))
 
     def names(self) -> tuple[str, ...]:
@@ -86,11 +99,35 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor; FormatError when there is none."""
-        return self._shard(name).info(name).shape
+        return self.info(name).shape
+
+    def info(self, name: str) -> TensorInfo:
+        """Dtype, shape and byte range of a tensor; FormatError when there is none."""
+        return self._shard(name).info(self.stored_as.get(name, name))
+
+    def check_dtypes(self, names: Iterable[str]) -> None:
+        """Refuse tensors that :meth:`dense` would refuse for what their header says.
+
+        Raises
+        ------
+        FormatError
+            Naming the first.
+        """
+        for name in names:
+            self._shard(name).check_dtype(self.stored_as.get(name, name))
+
+    def reading(self, stored_as: Mapping[str, str]) -> Checkpoint:
+        """The same checkpoint with no other tensors than these, by name: what they are called now.
+
+        Bytes and digest stay those of all files.
+        """
+        shards = {name: self.shards[was] for name, was in stored_as.items()}
+        in_file = {name: self.stored_as.get(was, was) for name, was in stored_as.items()}
+        return replace(self, shards=shards, stored_as=in_file)
 
     def stored_bytes(self, name: str) -> int:
         """Bytes of a tensor on disk; FormatError when there is none."""
-        return self._shard(name).info(name).nbytes
+        return self.info(name).nbytes
 
     def dense(self, name: str, *, check_finite: bool = False) -> NDArray[np.float32]:
         """Read one tensor as float32, its shape as stored.
@@ -107,14 +144,34 @@ class Checkpoint:
         FormatError
             No such tensor, not a floating-point one, or not finite.
         """
-        values = self._shard(name).float32(name)
-        if check_finite and not np.isfinite(values).all():
-            bad = int(values.size - np.isfinite(values).sum())
+        values = self._shard(name).float32(self.stored_as.get(name, name))
+        if check_finite:
+            self._refuse_non_finite(name, count_non_finite(values, "F32"))
+        return values
+
+    def check_finite(self, threads: int = 1) -> None:
+        """Refuse NaN and infinity in any tensor, matrices and all others.
+
+        Raises
+        ------
+        FormatError
+            Naming the first.
+        """
+
+        def bad(name: str) -> int:
+            stored = self.stored_as.get(name, name)
+            return count_non_finite(self._shard(name).read(stored), self.info(name).dtype)
+
+        names = self.names()
+        for name, count in zip(names, ordered_map(bad, names, threads), strict=True):
+            self._refuse_non_finite(name, count)
+
+    def _refuse_non_finite(self, name: str, bad: int) -> None:
+        if bad:
             raise FormatError(
                 f"tensor {name!r} of {self.path} has {bad} values that are NaN or infinite; "
                 "the checkpoint is damaged"
             )
-        return values
 
     def linear(self, name: str, *, check_finite: bool = True) -> NDArray[np.float32]:
         """Read the weight of a linear layer, (out, in) float32; refuses non-finite values.
@@ -135,7 +192,7 @@ class Checkpoint:
     @cached_property
     def nbytes(self) -> int:
         """Bytes of the weight files on disk."""
-        return sum(path.stat().st_size for path in self._files())
+        return sum(path.stat().st_size for path in self.weight_files)
 
     def digest(self) -> str:
         """SHA-256 (hex) over config.json and every weight file, headers included."""
@@ -144,18 +201,16 @@ class Checkpoint:
     @cached_property
     def _digest(self) -> str:
         total = hashlib.sha256()
-        for path in (self.path / "config.json", *self._files()):
+        for path in (self.path / "config.json", *self.weight_files):
             total.update(_file_digest(path))
         return total.hexdigest()
-
-    def _files(self) -> tuple[Path, ...]:
-        return tuple(sorted({file.path for file in self.shards.values()}))
 
     def _shard(self, name: str) -> SafetensorsFile:
         try:
             return self.shards[name]
         except KeyError:
-            raise FormatError(f"{self.path} has no tensor {name!r}") from None
+            absent = self.absent.get(name, f"{self.path} has no tensor {name!r}")
+            raise FormatError(absent) from None
 
 
 def contained(root: Path, name: str) -> Path:
@@ -193,8 +248,11 @@ def other_files(root: Path) -> tuple[Path, ...]:
     )
 
 
-def _open_index(root: Path) -> dict[str, SafetensorsFile]:
-    """Tensor name to shard, as model.safetensors.index.json says."""
+def _open_index(root: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
+    """Tensor name to shard, and what model.safetensors.index.json says and its files lack.
+
+    Files may hold tensors that the index does not name: they are there as well.
+    """
     weight_map = read_object(contained(root, INDEX)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{root / INDEX} has no weight_map from tensor names to files")
@@ -206,10 +264,15 @@ def _open_index(root: Path) -> dict[str, SafetensorsFile]:
         if not path.is_file():
             raise FormatError(f"{root / INDEX} names {name}, which is missing; fetch it again")
         files[name] = SafetensorsFile(path)
+    shards = {tensor: file for file in files.values() for tensor in file.names}
+    absent = {}
     for tensor, name in weight_map.items():
-        if tensor not in files[name].names:
-            raise FormatError(f"{root / INDEX} puts {tensor!r} in {name}, which does not hold it")
-    return {tensor: files[weight_map[tensor]] for tensor in sorted(weight_map)}
+        if tensor in files[name].names:
+            shards[tensor] = files[name]
+        else:
+            shards.pop(tensor, None)
+            absent[tensor] = f"{root / INDEX} puts {tensor!r} in {name}, which does not hold it"
+    return dict(sorted(shards.items())), absent
 
 
 def _file_digest(path: Path) -> bytes:

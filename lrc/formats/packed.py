@@ -199,7 +199,7 @@ class PackedCheckpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The parsed ``config.json`` of the original."""
-        return read_object(self.path / "config.json")
+        return read_object(self.path / "config.json", unique=False)
 
     @cached_property
     def _files(self) -> dict[str, SafetensorsFile]:

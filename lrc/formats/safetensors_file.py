@@ -111,8 +111,8 @@ class SafetensorsFile:
             return raw
         return raw.view(_NUMPY[info.dtype]).reshape(info.shape)
 
-    def float32(self, name: str) -> NDArray[np.float32]:
-        """Widen a tensor to float32; an aligned F32 tensor is returned as a read-only view.
+    def check_dtype(self, name: str) -> TensorInfo:
+        """Header entry of a tensor that :meth:`float32` can widen.
 
         Raises
         ------
@@ -125,6 +125,11 @@ class SafetensorsFile:
                 f"tensor {name!r} of {self.path} is stored as {info.dtype}; expected F32, F16 or "
                 "BF16 weights (an already quantised checkpoint cannot be read)"
             )
+        return info
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """Widen a tensor that :meth:`check_dtype` accepts; aligned F32 is a read-only view."""
+        info = self.check_dtype(name)
         raw = self.read(name)
         if info.dtype == "BF16":
             return (raw.astype(np.uint32) << 16).view(np.float32)

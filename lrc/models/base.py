@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,8 +22,21 @@ class WeightSource(Protocol):
     """Named weights and the configuration they belong to: a dense or a packed checkpoint."""
 
     @property
+    def path(self) -> Path:
+        """Where it lies; named in errors."""
+        ...
+
+    @property
     def config(self) -> dict[str, Any]:
         """The parsed ``config.json``."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all that is stored."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the tensor ``name``, from a header."""
         ...
 
     def has(self, name: str) -> bool:

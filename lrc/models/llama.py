@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrc.errors import FormatError, SpecError
-from lrc.models.base import Array, Ids, Site, WeightSource, check_shape
+from lrc.errors import SpecError
+from lrc.models.accept import accept
+from lrc.models.base import Array, Ids, Site, WeightSource
 from lrc.models.llama_config import LlamaConfig
+from lrc.models.llama_tensors import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    NORMS,
+    SITES,
+    block_prefix,
+    linear_shapes,
+    tensors,
+)
 from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
 from lrc.nn.embedding import Embedding, make_embedding
@@ -23,14 +34,6 @@ from lrc.nn.rope import Positions, apply_rope, rope_tables
 if TYPE_CHECKING:
     from lrc.nn.engine import DecodeEngine
     from lrc.nn.prompt_engine import PromptEngine
-
-SITES = (
-    Site("attn_input", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-    Site("attn_output", ("self_attn.o_proj",), writes=True),
-    Site("mlp_input", ("mlp.gate_proj", "mlp.up_proj")),
-    Site("mlp_output", ("mlp.down_proj",), writes=True),
-)
-NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
 @dataclass(frozen=True)
@@ -137,30 +140,39 @@ class LlamaModel:
     ----------
     source : WeightSource
         Dense or packed checkpoint with ``model_type`` "llama".
+
+    Attributes
+    ----------
+    source
+        The same, its names those that the model reads.
+    tensors
+        What they are.
+    notes
+        What a user should know of tensors that are stored and not read.
+
+    Raises
+    ------
+    FormatError
+        A tensor is missing or is not what the configuration implies.
+    UnsupportedModelError
+        The configuration, or a tensor, asks for something that is not computed here.
     """
 
     sites = SITES
 
     def __init__(self, source: WeightSource) -> None:
-        self.source = source
         self.config = LlamaConfig.from_dict(source.config)
+        self.tensors = tensors(self.config)
+        accepted = accept(source, self.tensors, "llama")
+        self.source, self.notes = accepted.source, accepted.notes
         self._lock = threading.RLock()
         self._blocks: tuple[LlamaBlock, ...] | None = None
 
     def load_block(self, index: int) -> LlamaBlock:
-        """Read block ``index`` from the source; nothing of it is kept by the model.
-
-        Raises
-        ------
-        FormatError
-            When a tensor is missing or has an unexpected shape.
-        """
-        prefix = f"model.layers.{index}."
-        linears = {
-            key: self._linear(prefix + key, shape)
-            for key, shape in linear_shapes(self.config).items()
-        }
-        norms = {key: self._norm(f"{prefix}{key}.weight") for key in NORMS}
+        """Read block ``index`` from the source; nothing of it is kept by the model."""
+        prefix = block_prefix(index)
+        linears = {key: self._linear(prefix + key) for key in linear_shapes(self.config)}
+        norms = {key: self.source.dense(f"{prefix}{key}.weight") for key in NORMS}
         return LlamaBlock(self.config, index, linears, norms)
 
     @property
@@ -244,56 +256,21 @@ class LlamaModel:
 
     @cached_property
     def _embedding(self) -> Embedding:
-        name = "model.embed_tokens.weight"
-        weight = self.source.linear(name)
-        check_shape(name, weight.shape, (self.config.vocab, self.config.hidden))
-        return make_embedding(weight)
+        return make_embedding(self.source.linear(EMBEDDING))
 
     @cached_property
     def _final_norm(self) -> Array:
-        return self._norm("model.norm.weight")
+        return self.source.dense(FINAL_NORM)
 
     @cached_property
     def _head(self) -> Linear:
         if not self.config.tied:
-            return self._linear("lm_head", (self.config.vocab, self.config.hidden))
+            return make_linear(self.source.linear(HEAD))
         return make_linear(self._embedding.matrix)
 
-    def _norm(self, name: str) -> Array:
-        weight = self.source.dense(name)
-        check_shape(name, weight.shape, (self.config.hidden,))
-        return weight
-
-    def _linear(self, key: str, shape: tuple[int, int]) -> Linear:
-        """Read the linear layer ``key``, with the bias that the configuration calls for."""
-        name, bias_name = f"{key}.weight", f"{key}.bias"
-        weight = self.source.linear(name)
-        check_shape(name, weight.shape, shape)
-        if not _has_bias(self.config, key):
-            if self.source.has(bias_name):
-                raise FormatError(f"tensor {bias_name} is stored but config.json has no bias there")
+    def _linear(self, key: str) -> Linear:
+        """Read the linear layer ``key``, with its bias where it has one."""
+        weight, bias = self.source.linear(f"{key}.weight"), f"{key}.bias"
+        if bias not in self.tensors.read:
             return make_linear(weight)
-        bias = self.source.dense(bias_name)
-        check_shape(bias_name, bias.shape, (shape[0],))
-        return make_linear(weight, bias)
-
-
-def linear_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
-    """(m, n) of each linear layer of a block, in the order of the sites."""
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    hidden, wide = config.hidden, config.intermediate
-    return {
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (wide, hidden),
-        "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
-    }
-
-
-def _has_bias(config: LlamaConfig, key: str) -> bool:
-    if ".self_attn." in key:
-        return config.attention_bias
-    return ".mlp." in key and config.mlp_bias
+        return make_linear(weight, self.source.dense(bias))

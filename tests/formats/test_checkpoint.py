@@ -11,7 +11,7 @@ import pytest
 
 from lrc.errors import FormatError
 from lrc.formats.checkpoint import Checkpoint, contained
-from lrc.formats.safetensors_file import TensorSpec, write_safetensors
+from lrc.formats.safetensors_file import TensorSpec, stream_safetensors, write_safetensors
 from lrc.formats.sharded import write_weights
 
 RNG = np.random.default_rng(83)
@@ -99,6 +99,35 @@ def test_non_finite_weights_are_refused_by_name(tmp_path: Path, bad: float) -> N
         checkpoint.dense("lm_head.weight", check_finite=True)
     np.testing.assert_array_equal(checkpoint.dense("lm_head.weight"), weight)
     np.testing.assert_array_equal(checkpoint.linear("lm_head.weight", check_finite=False), weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, "BF16"])
+def test_the_scan_finds_a_bad_value_in_every_dtype(tmp_path: Path, dtype: Any) -> None:
+    fine = np.full(1 << 19, 1.5, np.float32)
+    bad = fine.copy()
+    bad[[5, -1]] = np.nan, -np.inf  # in the first and in the last part that is looked at
+    for folder, values in (("fine", fine), ("bad", bad)):
+        root = base(tmp_path / folder)
+        if dtype == "BF16":
+            words = (values.view(np.uint32) >> 16).astype(np.uint16)
+            specs = {"w": TensorSpec("BF16", words.shape)}
+            stream_safetensors(root / "model.safetensors", specs, [words], {})
+        else:
+            write_safetensors(root / "model.safetensors", {"w": values.astype(dtype)})
+    Checkpoint.open(tmp_path / "fine").check_finite()
+    for threads in (1, 2):
+        with pytest.raises(FormatError, match=r"tensor 'w' .* has 2 values that are NaN"):
+            Checkpoint.open(tmp_path / "bad").check_finite(threads)
+
+
+def test_a_view_has_other_names_and_the_same_bytes(tmp_path: Path) -> None:
+    whole = Checkpoint.open(single(tmp_path))
+    view = whole.reading({"head": "lm_head.weight"})
+    assert view.names() == ("head",)
+    assert not view.has("lm_head.weight")
+    np.testing.assert_array_equal(view.dense("head"), TENSORS["lm_head.weight"])
+    np.testing.assert_array_equal(view.reading({"h": "head"}).dense("h"), view.dense("head"))
+    assert (view.digest(), view.nbytes) == (whole.digest(), whole.nbytes)
 
 
 def test_unknown_tensor_and_vector_as_linear_are_refused(tmp_path: Path) -> None:
@@ -192,7 +221,6 @@ def test_contained_allows_folders_below(tmp_path: Path) -> None:
     ("weight_map", "message"),
     [
         ({"lm_head.weight": "b.safetensors"}, "names b.safetensors, which is missing"),
-        ({"extra.weight": "a.safetensors"}, "'extra.weight' in a.safetensors, which does not"),
         ({"lm_head.weight": 5}, "file name for each tensor"),
         ({}, "no weight_map"),
         (["a.safetensors"], "no weight_map"),
@@ -202,6 +230,13 @@ def test_contained_allows_folders_below(tmp_path: Path) -> None:
 def test_index_must_match_the_shards(tmp_path: Path, weight_map: Any, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         Checkpoint.open(indexed(tmp_path, weight_map))
+
+
+def test_index_and_shards_need_not_agree_on_what_is_not_read(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(indexed(tmp_path, {"extra.weight": "a.safetensors"}))
+    assert checkpoint.names() == tuple(sorted(TENSORS))  # also those that the index leaves out
+    with pytest.raises(FormatError, match=r"'extra.weight' in a.safetensors, which does not hold"):
+        checkpoint.dense("extra.weight")
 
 
 def test_index_that_repeats_a_tensor_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lrc.errors import FormatError
 from lrc.formats.atomic import atomic_directory, check_output, json_bytes
-from lrc.formats.packed import open_model_files
 from lrc.formats.safetensors_file import TensorSpec
 from lrc.formats.sharded import MAX_SHARD_BYTES, write_weights
+from lrc.models.opened import open_model
 
 #: Called with what is being done, units done and units in all.
 Progress = Callable[[str, int, int], None]
@@ -25,12 +25,13 @@ def export_hf(
     out_dir: Path | str,
     progress: Progress | None = None,
     *,
+    note: Callable[[str], None] | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Decode a model into float16 weights that any Hugging Face program reads.
 
-    One tensor at a time is in memory. Every other file is copied byte for byte, except that
-    config.json tells the new dtype.
+    One tensor at a time is in memory; those that the model does not read are left out. Every
+    other file is copied byte for byte, except that config.json tells the new dtype.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ def export_hf(
         Made by this call; must not exist.
     progress
         Told after each tensor.
+    note
+        Told what is stored and not read.
     max_shard_bytes
         Weights beyond this size are split into several files.
 
@@ -52,13 +55,19 @@ def export_hf(
     ------
     FormatError
         The model cannot be read, or a weight does not fit into float16.
+    UnsupportedModelError
+        The configuration, or a tensor, asks for something that is not computed here.
     OutputError
         ``out_dir`` exists or cannot be written.
     """
     target = Path(out_dir)
     check_output(target)
-    source = open_model_files(packed_dir)
-    specs = {name: TensorSpec("F16", source.shape(name)) for name in source.names()}
+    model, source = open_model(packed_dir)
+    specs = {name: TensorSpec("F16", source.shape(name)) for name in sorted(model.tensors.read)}
+    side_files = source.other_files()
+    if note is not None:
+        for line in model.notes:
+            note(line)
     done = 0
 
     def read(name: str) -> NDArray[Any]:
@@ -70,7 +79,7 @@ def export_hf(
         return values
 
     with atomic_directory(target) as work:
-        for file in source.other_files():
+        for file in side_files:
             if file.name != "config.json":
                 shutil.copyfile(file, work / file.name)
         (work / "config.json").write_bytes(json_bytes(_with_dtype(source.config)))
@@ -94,6 +103,6 @@ def to_float16(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
 
 
 def _with_dtype(config: dict[str, Any]) -> dict[str, Any]:
-    """Copy of the config that says float16, under the key that it used."""
-    key = "dtype" if "dtype" in config and "torch_dtype" not in config else "torch_dtype"
-    return {**config, key: "float16"}
+    """Copy of the config that says float16, under every key that it used."""
+    used = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
+    return {**config, **dict.fromkeys(used, "float16")}

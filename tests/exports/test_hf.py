@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError
-from lrc.formats import export_hf as module
+from lrc.exports import hf as module
+from lrc.exports.hf import export_hf
 from lrc.formats.atomic import OutputError
 from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.export_hf import export_hf
 from lrc.formats.safetensors_file import write_safetensors
 
 RNG = np.random.default_rng(47)
@@ -49,10 +51,19 @@ class Source:
         return tuple(self.files)
 
 
+class Model:
+    """The part of its model."""
+
+    notes = ("something is not read",)
+
+    def __init__(self, source: Source) -> None:
+        self.tensors = SimpleNamespace(read=source.weights)
+
+
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     made = Source(tmp_path)
-    monkeypatch.setattr(module, "open_model_files", lambda _: made)
+    monkeypatch.setattr(module, "open_model", lambda _: (Model(made), made))
     return made
 
 
@@ -80,10 +91,20 @@ def test_other_files_are_copied_and_the_config_tells_the_dtype(
     assert CONFIG["torch_dtype"] == "bfloat16"
 
 
-def test_the_newer_key_for_the_dtype_is_kept(tmp_path: Path, source: Source) -> None:
-    source.config = {"dtype": "float32"}
+@pytest.mark.parametrize("keys", [("dtype",), ("dtype", "torch_dtype"), ("torch_dtype",)])
+def test_every_key_for_the_dtype_tells_it(
+    tmp_path: Path, source: Source, keys: tuple[str, ...]
+) -> None:
+    source.config = dict.fromkeys(keys, "float32")
     out = export_hf("any", tmp_path / "out")
-    assert json.loads((out / "config.json").read_text()) == {"dtype": "float16"}
+    assert json.loads((out / "config.json").read_text()) == dict.fromkeys(keys, "float16")
+
+
+@pytest.mark.usefixtures("source")
+def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    export_hf("any", tmp_path / "out", note=told.append)
+    assert told == ["something is not read"]
 
 
 @pytest.mark.usefixtures("source")
@@ -109,9 +130,10 @@ def test_existing_output_is_refused_before_reading(tmp_path: Path) -> None:
 
 
 def test_a_dense_directory_is_rewritten(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "config.json").write_text(json.dumps(CONFIG))
-    write_safetensors(tmp_path / "in" / "model.safetensors", WEIGHTS)
-    checkpoint = Checkpoint.open(export_hf(tmp_path / "in", tmp_path / "out"))
+    model = tiny.write_model(tmp_path / "in")
+    weights = tiny.tensors(tiny.CONFIG, seed=71)
+    buffer = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(6, np.float32)}
+    write_safetensors(model / "model.safetensors", weights | buffer)
+    checkpoint = Checkpoint.open(export_hf(model, tmp_path / "out"))
     assert checkpoint.config["torch_dtype"] == "float16"
-    assert checkpoint.names() == tuple(sorted(WEIGHTS))
+    assert checkpoint.names() == tuple(sorted(weights))

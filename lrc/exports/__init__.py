@@ -1,0 +1,1 @@
+"""A model written for other programs, one file a target."""

@@ -1,0 +1,44 @@
+"""Model directories, opened and checked against what their family reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lrc.errors import FormatError
+from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.packed import PackedCheckpoint, open_model_files
+from lrc.models import load_model
+from lrc.models.llama import LlamaModel
+
+
+def open_model(path: str | Path) -> tuple[LlamaModel, Checkpoint | PackedCheckpoint]:
+    """The model in a directory, dense or compressed, and the files that it reads from.
+
+    The files are as the model accepted them: their names are those that it reads.
+
+    Raises
+    ------
+    FormatError
+        A file is missing or malformed, or is not what the configuration implies.
+    UnsupportedModelError
+        The configuration, or a tensor, asks for something that is not computed here.
+    """
+    source = open_model_files(path)
+    model = load_model(source)
+    return model, model.source if isinstance(model.source, Checkpoint) else source
+
+
+def open_original(path: str | Path) -> tuple[LlamaModel, Checkpoint]:
+    """The same of a dense directory.
+
+    Raises
+    ------
+    FormatError
+        As :func:`open_model`, or the model is compressed already.
+    UnsupportedModelError
+        As :func:`open_model`.
+    """
+    model, source = open_model(path)
+    if not isinstance(source, Checkpoint):
+        raise FormatError(f"{path} is compressed already; give the original model")
+    return model, source
