@@ -62,7 +62,7 @@ def sample_batch(
     """
     bos = model.config.bos_id if bos_id is None else bos_id
     if bos is None:
-        raise SpecError("the model's configuration names no bos_token_id; give calibration text")
+        raise SpecError("no file of the model names its BOS token; give calibration text")
     if nsamples < 1 or not 1 <= seqlen <= model.config.max_positions:
         raise SpecError(
             f"cannot sample {nsamples} sequences of {seqlen} tokens from a model with a context "

@@ -73,9 +73,11 @@ def calibration_windows(
         If the files hold fewer tokens than asked for.
     """
     if not spec.files:
+        bos = tokenizer.bos_id if model.config.bos_id is None else model.config.bos_id
         return sample_batch(
-            model, spec.nsamples, spec.seqlen, seed=seed, threads=threads, progress=progress
-        )
+            model, spec.nsamples, spec.seqlen, seed=seed,
+            bos_id=bos, threads=threads, progress=progress,
+        )  # fmt: skip
     wanted = spec.nsamples * spec.seqlen
     ids: list[NDArray[np.integer]] = []
     seen = 0

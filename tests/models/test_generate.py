@@ -190,5 +190,5 @@ def test_senseless_batches_are_refused():
         sample_batch(MODEL, 2, 257, 5)
     with pytest.raises(SpecError, match="0 sequences"):
         sample_batch(MODEL, 0, 8, 5)
-    with pytest.raises(SpecError, match="no bos_token_id"):
+    with pytest.raises(SpecError, match="names its BOS token"):
         sample_batch(tiny_model(bos_token_id=None), 2, 8, 5)

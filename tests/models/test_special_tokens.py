@@ -2,12 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 from tiny import BOS, EOS, tokenizer, write_model
 from tokenizers import models
 
+import lrc
+from lrc.calibrate.corpus import calibration_windows
 from lrc.commands.generate import prompt_ids
 from lrc.errors import FormatError, SpecError
+from lrc.progress import SILENT
+from lrc.spec import CalibrationSpec
 from lrc.tokens import Tokenizer
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -65,6 +70,26 @@ def test_a_system_prompt_comes_before_the_question(folder):
     text = f"{BOS}system\nBe brief.{EOS}\n{BOS}user\nHi{EOS}\n{BOS}assistant\n"
     ids = prompt_ids(made, "Hi", chat=True, system="Be brief.")
     assert made.decode(ids, skip_special=False) == text
+
+
+def test_the_model_writes_from_the_bos_that_any_file_names(folder):
+    asked = CalibrationSpec((), nsamples=2, seqlen=6)
+
+    def written():
+        loaded = lrc.load(folder)
+        return calibration_windows(
+            asked, loaded.tokenizer, loaded.model, seed=4, threads=1, progress=SILENT
+        )
+
+    given = written()
+    edit(folder, "config.json", bos_token_id=None)
+    np.testing.assert_array_equal(written(), given)
+    (folder / "generation_config.json").unlink()
+    np.testing.assert_array_equal(written(), given)
+    edit(folder, "tokenizer_config.json", bos_token=None)
+    (folder / "special_tokens_map.json").unlink()
+    with pytest.raises(SpecError, match="no file of the model names its BOS"):
+        written()
 
 
 def test_dropout_is_off(folder):
