@@ -87,7 +87,7 @@ def _check_semidefinite(H: NDArray[np.float64]) -> None:
         scipy.linalg.cholesky(H - least_allowed * np.eye(n), lower=True, overwrite_a=True)
     except np.linalg.LinAlgError:
         # Rounding may have failed it: the eigenvalue itself decides.
-        least = float(scipy.linalg.eigvalsh(H, subset_by_index=(0, 0))[0])
+        least = float(np.linalg.eigvalsh(H)[0])
         if least < least_allowed:
             raise NumericalError(
                 f"H has the eigenvalue {least:.1e}, beside a largest of {size:.1e}; expected a "

@@ -237,3 +237,16 @@ def test_output_gram_is_symmetric_and_keeps_the_precision_it_is_given():
     single = output_gram(A.astype(np.float32), H.astype(np.float32))
     assert single.dtype == F64
     assert_within(relative_difference(single, gram), factor_bound(9, np.float32))
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_no_eigenvector_of_a_tight_cluster_is_lost(rank):
+    """All eigenvalues alike but one: there LAPACK's choice of a range finds too few, or none."""
+    for seed in range(60):
+        V = np.linalg.qr(np.random.default_rng(seed).standard_normal((16, 16)))[0]
+        S = (V * np.where(np.arange(16) < 15, 1.0, 4e-4)) @ V.T
+        S = 0.5 * (S + S.T)
+        values, vectors = top_eigenvectors(S, rank, 5)
+        np.testing.assert_allclose(values, np.ones(rank), rtol=1e-12)
+        np.testing.assert_allclose(vectors.T @ vectors, np.eye(rank), atol=1e-12)
+        np.testing.assert_allclose(S @ vectors, vectors, atol=1e-12)
