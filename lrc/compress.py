@@ -27,6 +27,7 @@ from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original
 from lrc.progress import SILENT, Progress
 from lrc.resources import peak_rss_bytes
+from lrc.self_text import first_token
 from lrc.spec import AllocationSpec, CompressSpec
 from lrc.storage import storage
 from lrc.threads import blas_is_controlled, resolve_threads, single_threaded_blas
@@ -177,6 +178,8 @@ def _check_names(model: LlamaModel, spec: CompressSpec) -> None:
 
 def _windows(job: Job, tokenizer: Tokenizer, progress: Progress) -> NDArray[np.integer]:
     """Calibration tokens, those of the interrupted run if there are any."""
+    if not job.spec.calibration.files and not job.journal.files:
+        job.journal.warnings.extend(first_token(job.model, tokenizer).notes)
     kept = load_windows(job.folder)
     if kept is not None:
         return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from operator import methodcaller
 
 import numpy as np
@@ -13,7 +14,7 @@ from lrc.nn.cache import KVCache
 from lrc.progress import SILENT, Progress
 from lrc.sampler import Logits
 from lrc.threads import chunks, ordered_map, resolve_threads
-from lrc.tokens import TokenIds
+from lrc.tokens import TokenIds, Tokenizer
 
 #: Sequences that `sample_batch` advances together; part of what decides its output.
 BATCH = 16
@@ -21,6 +22,34 @@ BATCH = 16
 ROUND = 16
 #: Summands of the first level of the inverse cumulative distribution.
 _BLOCK = 256
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """What self-written text begins with: a token id, or None for a random one each.
+
+    ``notes`` has a line where that is not the BOS that config.json names.
+    """
+
+    id: int | None
+    notes: tuple[str, ...] = ()
+
+
+def first_token(model: LlamaModel, tokenizer: Tokenizer) -> FirstToken:
+    """BOS of config.json, else of the tokenizer's files, else an EOS, else a random token.
+
+    EOS is what comes before a text where texts follow one another.
+    """
+    if model.config.bos_id is not None:
+        return FirstToken(model.config.bos_id)
+    begins = "config.json names no bos_token_id: self-written text begins with"
+    if tokenizer.bos_id is not None:
+        bos = tokenizer.bos_id
+        return FirstToken(bos, (f"{begins} token {bos}, BOS of the tokenizer",))
+    if tokenizer.eos_ids:
+        eos = tokenizer.eos_ids[0]
+        return FirstToken(eos, (f"{begins} token {eos}, which ends texts",))
+    return FirstToken(None, (f"{begins} random tokens; there is no EOS either",))
 
 
 def sample_batch(
@@ -33,7 +62,7 @@ def sample_batch(
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> TokenIds:
-    """Text that the model writes itself, from BOS at temperature 1.
+    """Text that the model writes itself, from one token on at temperature 1.
 
     An end-of-text token is a token like any other: the sequence goes on. The result depends on
     ``nsamples``, ``seqlen`` and ``seed``, never on ``threads``.
@@ -42,11 +71,12 @@ def sample_batch(
     ----------
     model : LlamaModel
     nsamples, seqlen : int
-        Sequences, and tokens in each with BOS as the first.
+        Sequences, and tokens in each, the first one included.
     seed : int
         Each sequence has a random stream of its own, spawned from it.
     bos_id : int or None
-        First token; None takes the configuration's.
+        First token; None takes the configuration's, or a random one for each sequence where it
+        names none.
     threads : int or None
         Batches of `BATCH` sequences that run at the same time.
     progress : Progress
@@ -58,19 +88,20 @@ def sample_batch(
     Raises
     ------
     SpecError
-        When the model has no BOS, or ``seqlen`` exceeds its context.
+        When ``seqlen`` exceeds the model's context.
     """
-    bos = model.config.bos_id if bos_id is None else bos_id
-    if bos is None:
-        raise SpecError("no file of the model names its BOS token; give calibration text")
     if nsamples < 1 or not 1 <= seqlen <= model.config.max_positions:
         raise SpecError(
             f"cannot sample {nsamples} sequences of {seqlen} tokens from a model with a context "
             f"of {model.config.max_positions}"
         )
-    ids = np.full((nsamples, seqlen), bos, np.int32)
     streams = np.random.SeedSequence(seed).spawn(nsamples)
     draws = np.stack([np.random.default_rng(s).random(seqlen) for s in streams])
+    bos = model.config.bos_id if bos_id is None else bos_id
+    # The last draw of a sequence chooses none of the tokens after the first.
+    last = model.config.vocab - 1
+    ids = np.empty((nsamples, seqlen), np.int32)
+    ids[:, 0] = np.minimum(draws[:, -1] * (last + 1), last) if bos is None else bos
     batches = [_Batch(model, ids[part], draws[part]) for part in chunks(nsamples, BATCH)]
     workers = resolve_threads(threads)
     with progress.bar("sampling", nsamples * (seqlen - 1), "token") as advance:

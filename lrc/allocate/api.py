@@ -28,6 +28,7 @@ from lrc.formats.checkpoint import Checkpoint
 from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original
 from lrc.progress import SILENT, Progress
+from lrc.self_text import first_token
 from lrc.spec import AllocationSpec, CompressSpec
 from lrc.threads import resolve_threads, single_threaded_blas
 from lrc.tokens import Tokenizer
@@ -112,9 +113,12 @@ def allocate(
     checkpoint.check_finite(count)
     with single_threaded_blas(), tempfile.TemporaryDirectory(prefix="lrc-allocate-") as folder:
         if windows is None:
+            tokenizer = Tokenizer.open(checkpoint.path)
+            for note in first_token(model, tokenizer).notes if not spec.calibration.files else ():
+                progress.note(note)
             windows = calibration_windows(
                 spec.calibration,
-                Tokenizer.open(checkpoint.path),
+                tokenizer,
                 model,
                 seed=spec.decompose.seed,
                 threads=count,

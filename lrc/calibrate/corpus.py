@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lrc.errors import CalibrationError
 from lrc.models.llama import LlamaModel
 from lrc.progress import Progress
-from lrc.self_text import sample_batch
+from lrc.self_text import first_token, sample_batch
 from lrc.spec import CalibrationSpec
 from lrc.tokens import Tokenizer, token_windows
 
@@ -73,11 +73,15 @@ def calibration_windows(
         If the files hold fewer tokens than asked for.
     """
     if not spec.files:
-        bos = tokenizer.bos_id if model.config.bos_id is None else model.config.bos_id
         return sample_batch(
-            model, spec.nsamples, spec.seqlen, seed=seed,
-            bos_id=bos, threads=threads, progress=progress,
-        )  # fmt: skip
+            model,
+            spec.nsamples,
+            spec.seqlen,
+            seed=seed,
+            bos_id=first_token(model, tokenizer).id,
+            threads=threads,
+            progress=progress,
+        )
     wanted = spec.nsamples * spec.seqlen
     ids: list[NDArray[np.integer]] = []
     seen = 0

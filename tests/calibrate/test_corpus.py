@@ -14,6 +14,7 @@ from tiny_llama import tiny_model
 from lrc.calibrate.corpus import calibration_windows, read_texts
 from lrc.errors import CalibrationError
 from lrc.progress import SILENT
+from lrc.self_text import first_token
 from lrc.spec import CalibrationSpec
 from lrc.tokens import Tokenizer
 
@@ -127,6 +128,26 @@ def test_no_text_is_refused(name, content, tmp_path, tokenizer):
     path.write_text(content, encoding="utf-8")
     with pytest.raises(CalibrationError, match=r"no text in .*a.*; give a file with text"):
         windows(tokenizer, [path])
+
+
+@pytest.mark.parametrize(
+    ("in_config", "bos", "eos", "first", "told"),
+    [
+        (256, 255, (257,), 256, ()),
+        (None, 255, (257,), 255, ("token 255, BOS of the tokenizer",)),
+        (None, None, (3, 257), 3, ("token 3, which ends texts",)),
+        (None, None, (), None, ("random tokens",)),
+    ],
+)
+def test_what_self_written_text_begins_with(tokenizer, in_config, bos, eos, first, told):
+    model = tiny_model(vocab_size=258, bos_token_id=in_config)
+    given = Tokenizer(tokenizer.backend, eos, bos)
+    found = first_token(model, given)
+    assert found.id == first
+    assert len(found.notes) == len(told)
+    assert all(part in line for part, line in zip(told, found.notes, strict=True))
+    starts = windows(given, [], 4, 6, model)[:, 0]
+    assert set(starts) == {first} if first is not None else len(set(starts)) > 1
 
 
 def test_without_files_the_model_writes_and_threads_do_not_matter(tokenizer):

@@ -190,5 +190,14 @@ def test_senseless_batches_are_refused():
         sample_batch(MODEL, 2, 257, 5)
     with pytest.raises(SpecError, match="0 sequences"):
         sample_batch(MODEL, 0, 8, 5)
-    with pytest.raises(SpecError, match="names its BOS token"):
-        sample_batch(tiny_model(bos_token_id=None), 2, 8, 5)
+
+
+def test_without_a_bos_every_sequence_begins_at_random():
+    model = tiny_model(bos_token_id=None)
+    found = sample_batch(model, 64, 3, 5)
+    assert len(set(found[:, 0])) > 24  # of 48 tokens, 64 draws reach 35 on average
+    assert found[:, 0].min() >= 0
+    assert found[:, 0].max() < 48
+    np.testing.assert_array_equal(found, sample_batch(model, 64, 3, 5, threads=2))
+    assert (found[:, 0] != sample_batch(model, 64, 3, 6)[:, 0]).any()
+    assert (sample_batch(model, 4, 3, 5, bos_id=9)[:, 0] == 9).all()

@@ -178,6 +178,25 @@ def test_what_is_not_read_is_neither_kept_nor_counted(
     assert "not read: 'model.layers.2.mlp.up_proj.weight'" in told
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [({"bos_token_id": 256}, "token 256, BOS"), ({"eos_token_id": 257}, "token 257")],
+)
+def test_text_is_written_without_a_bos_in_the_configuration(
+    lrc: Lrc, fast: tuple[str, ...], tmp_path: Path, named: dict[str, int], told: str
+) -> None:
+    source = tiny.write_model(tmp_path / "model")
+    edit(source, bos_token_id=None)
+    (source / "generation_config.json").write_text(json.dumps(named))
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (source / name).unlink()
+    record = lrc("compress", source, "-o", tmp_path / "out", "--json", *fast).check().json
+    said = [line for line in record["warnings"] if "names no bos_token_id" in line]
+    assert len(said) == 1
+    assert told in said[0]
+    assert PackedCheckpoint.open(tmp_path / "out").report["warnings"] == record["warnings"]
+
+
 @pytest.mark.parametrize("other", [{"eos_ids": (1,)}, {"bos_id": 1}, {"chat_template": "x"}])
 def test_a_copy_that_would_not_stop_start_or_chat_alike_is_refused(
     model: Path, tmp_path: Path, other: dict[str, Any]
