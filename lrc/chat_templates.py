@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lrc.errors import FormatError, SpecError
+from lrc.formats.side_files import TEMPLATES
 from lrc.special_tokens import SETTINGS, read_optional
 
 DEFAULT = "default"
 _TOOLS = "tool_use"
 _FILE = "chat_template.jinja"
-_FOLDER = "additional_chat_templates"
 _PROCESSOR = "chat_template.json"
 
 
@@ -58,7 +58,7 @@ def choose_template(
 
 
 def _files(folder: Path) -> dict[str, str]:
-    named = sorted((folder / _FOLDER).glob("*.jinja"))
+    named = sorted((folder / TEMPLATES).glob("*.jinja"))
     files = {DEFAULT: folder / _FILE} | {file.stem: file for file in named}
     return {name: _text(file) for name, file in files.items() if file.is_file()}
 

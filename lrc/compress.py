@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from lrc.calibrate.windows import given_windows
 from lrc.errors import CalibrationError, FormatError, SpecError
 from lrc.formats.atomic import atomic_directory, atomic_write_json, check_output
 from lrc.formats.packed import FORMAT, FORMAT_VERSION, MANIFEST, PackedCheckpoint
+from lrc.formats.side_files import copy_side_files
 from lrc.journal import Journal, fingerprint, load_windows, save_windows
 from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original
@@ -136,7 +136,7 @@ def compress(
         journal = Journal.resume(folder)
         if journal.files:
             progress.note(f"continuing an interrupted run: {len(journal.files)} files are done")
-        _copy(side_files, tokenizer, folder)
+        _copy(checkpoint.path, side_files, tokenizer, folder)
         job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
         if windows is None:
             windows = _windows(job, tokenizer, progress)
@@ -212,7 +212,7 @@ def _note_conditions(job: Job, windows: NDArray[np.integer]) -> None:
         )
 
 
-def _copy(files: tuple[Path, ...], tokenizer: Tokenizer, folder: Path) -> None:
+def _copy(root: Path, files: tuple[Path, ...], tokenizer: Tokenizer, folder: Path) -> None:
     """Copy what is not weights; the directory must then tokenize, stop and chat as the source.
 
     Done before any work, like all else that can be refused.
@@ -222,8 +222,7 @@ def _copy(files: tuple[Path, ...], tokenizer: Tokenizer, folder: Path) -> None:
     FormatError
         If it does not.
     """
-    for path in files:
-        shutil.copyfile(path, folder / path.name)
+    copy_side_files(root, files, folder)
     written = Tokenizer.open(folder)
     same = (
         written.eos_ids == tokenizer.eos_ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lrc.errors import FormatError
 from lrc.formats.atomic import atomic_directory, check_output, json_bytes
 from lrc.formats.safetensors_file import TensorSpec
 from lrc.formats.sharded import MAX_SHARD_BYTES, write_weights
+from lrc.formats.side_files import copy_side_files
 from lrc.models.opened import open_model
 
 #: Called with what is being done, units done and units in all.
@@ -79,9 +79,7 @@ def export_hf(
         return values
 
     with atomic_directory(target) as work:
-        for file in side_files:
-            if file.name != "config.json":
-                shutil.copyfile(file, work / file.name)
+        copy_side_files(source.path, side_files, work)
         (work / "config.json").write_bytes(json_bytes(_with_dtype(source.config)))
         write_weights(work, specs, read, max_shard_bytes=max_shard_bytes)
     return target

@@ -19,6 +19,7 @@ from lrc.formats.diagnose import SINGLE as SINGLE
 from lrc.formats.finite import count_non_finite
 from lrc.formats.hub_cache import blobs_of, snapshot_in
 from lrc.formats.safetensors_file import SafetensorsFile, TensorInfo
+from lrc.formats.side_files import TEMPLATES
 from lrc.formats.strict_json import read_object
 from lrc.threads import ordered_map
 
@@ -237,10 +238,10 @@ def contained(root: Path, name: str) -> Path:
 
 
 def other_files(root: Path) -> tuple[Path, ...]:
-    """Visible files directly in ``root`` that hold neither weights nor an index of weights."""
+    """Visible files of ``root`` that hold neither weights nor an index; chat templates, too."""
     return tuple(
-        contained(root, path.name)
-        for path in sorted(root.iterdir())
+        contained(root, path.relative_to(root).as_posix())
+        for path in (*sorted(root.iterdir()), *sorted((root / TEMPLATES).glob("*.jinja")))
         if path.is_file()
         and not path.name.startswith(".")
         and path.suffix not in _WEIGHTS

@@ -32,10 +32,13 @@ class Source:
     """The part of a compressed checkpoint that export reads."""
 
     def __init__(self, root: Path, weights: dict[str, NDArray[np.float32]] = WEIGHTS) -> None:
+        self.path = root
         self.config: dict[str, Any] = CONFIG
         self.weights = weights
         self.files = [root / name for name in ("config.json", "tokenizer.json", "README.md")]
+        self.files.append(root / "additional_chat_templates" / "rag.jinja")
         for path in self.files:
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(f"{path.name}\r\n\xff".encode("latin-1"))
 
     def names(self) -> tuple[str, ...]:
@@ -86,7 +89,7 @@ def test_other_files_are_copied_and_the_config_tells_the_dtype(
 ) -> None:
     out = export_hf("any", tmp_path / "out")
     for path in source.files[1:]:
-        assert (out / path.name).read_bytes() == path.read_bytes()
+        assert (out / path.relative_to(source.path)).read_bytes() == path.read_bytes()
     assert json.loads((out / "config.json").read_text()) == {**CONFIG, "torch_dtype": "float16"}
     assert CONFIG["torch_dtype"] == "bfloat16"
 

@@ -206,10 +206,23 @@ def test_a_copy_that_would_not_stop_start_or_chat_alike_is_refused(
         "chat_template": found.chat_templates
     }
     files = Checkpoint.open(model).other_files()
-    COMPRESS._copy(files, Tokenizer(found.backend, **same), tmp_path)
+    COMPRESS._copy(model, files, Tokenizer(found.backend, **same), tmp_path)
     assert {file.name for file in files} == {file.name for file in tmp_path.iterdir()}
     with pytest.raises(FormatError, match="eos, bos or chat template differ"):
-        COMPRESS._copy(files, Tokenizer(found.backend, **(same | other)), tmp_path)
+        COMPRESS._copy(model, files, Tokenizer(found.backend, **(same | other)), tmp_path)
+
+
+def test_further_chat_templates_are_copied(tmp_path: Path) -> None:
+    model, out = tiny.write_model(tmp_path / "model"), tmp_path / "out"
+    out.mkdir()
+    folder = model / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "rag.jinja").write_text("documents")
+    (folder / "notes.txt").write_text("no template")
+    files = Checkpoint.open(model).other_files()
+    COMPRESS._copy(model, files, Tokenizer.open(model), out)
+    assert Tokenizer.open(out).chat_templates["rag"] == "documents"
+    assert [f.name for f in (out / folder.name).iterdir()] == ["rag.jinja"]
 
 
 def test_a_side_file_that_is_lost_is_found_before_the_work(
