@@ -88,10 +88,12 @@ def main() -> None:
         found = lrc.perplexity(compressed.model, windows, against=original.model)
         print(f"perplexity {found.perplexity:.1f}, KL divergence {found.kl_divergence:.4f}")
 
-        prompt = compressed.tokenizer.encode("To be")
+        # A text to go on from; messages, [{"role": "user", "content": ...}], where the model has a
+        # chat template. It stops where the model ends the text, here by chance if at all.
         sampler = lrc.Sampler(temperature=0.8, top_p=0.95, seed=2903)
-        tokens = list(lrc.generate(compressed.model, prompt, 16, sampler))
-        print(f"sampled tokens: {tokens}")
+        for piece in compressed.generate("To be", 16, sampler):
+            print(piece, end="", flush=True)
+        print()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def generate(
     sampler : Sampler or None
         None is greedy.
     eos_ids : collection of int
-        Ids that end the text; they are not yielded.
+        Ids that end the text; they are not yielded. Without any, the text goes on to
+        ``max_new_tokens``: give those of the model's tokenizer, or use
+        `lrc.load.LoadedModel.generate`, which does.
     threads : int or None
         Threads that share each token of a compressed model; None is every processor. The text
         does not depend on it.
@@ -150,10 +152,11 @@ def _continue(
     eos_ids: frozenset[int],
 ) -> Iterator[int]:
     rng = np.random.default_rng(sampler.seed)
-    ids = prompt
+    ids, seen = prompt, set(prompt.tolist())
     for _ in range(max_new_tokens):
-        token = sampler.pick(decoder.advance(ids), rng)
+        token = sampler.pick(decoder.advance(ids), rng, seen)
         if token in eos_ids:
             return
         yield token
+        seen.add(token)
         ids = np.array([token])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,16 @@ class TextStream:
     def _untold(self) -> str:
         before = self._tokenizer.decode(self._ids[: self._told])
         return self._tokenizer.decode(self._ids)[len(before) :]
+
+
+def text_pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """Text as its tokens come, never "" and never half a character; the pieces join to it."""
+    stream = TextStream(tokenizer)
+    for token in ids:
+        if piece := stream.push(token):
+            yield piece
+    if rest := stream.flush():
+        yield rest
 
 
 def token_windows(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lrc.commands.base import (
@@ -21,6 +20,7 @@ from lrc.errors import LrcError
 from lrc.resources import peak_rss_bytes
 
 if TYPE_CHECKING:
+    from lrc.chat import Message
     from lrc.tokens import Tokenizer
 
 #: Tokens whose time is not counted: kernels compile while the first ones are made.
@@ -39,6 +39,17 @@ def add(subparsers: SubParsers) -> None:
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="most new tokens")
     parser.add_argument("--temp", type=float, default=0.7, help="0 takes the likeliest token")
     parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the distribution")
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="N", help="only the N likeliest tokens (0: all)"
+    )
+    parser.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P",
+        help="only tokens at least P times as probable as the likeliest (0: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R",
+        help="makes tokens that were there already less likely (1: does not; 1.1 is mild)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=20261122, help="seed of the sampling")
     parser.add_argument(
         "--activations",
@@ -58,10 +69,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise LrcError("--system is part of a conversation; add --chat")
     from lrc.generate import generate
     from lrc.sampler import Sampler
+    from lrc.tokens import text_pieces
 
-    sampler = Sampler(temperature=args.temp, top_p=args.top_p, seed=args.seed)
+    sampler = Sampler(
+        args.temp, args.top_p, args.seed, args.top_k, args.min_p, args.repetition_penalty
+    )
     loaded = load_and_tell(args.model, console)
-    prompt = prompt_ids(loaded.tokenizer, args.prompt, chat=args.chat, system=args.system)
+    prompt = loaded.prompt_ids(conversation(args.prompt, args.system) if args.chat else args.prompt)
     tokens = generate(
         loaded.model,
         prompt,
@@ -86,35 +100,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.json(_record(loaded.tokenizer, len(prompt), ids, stamps))
 
 
-def prompt_ids(
-    tokenizer: Tokenizer, prompt: str, *, chat: bool, system: str | None = None
-) -> list[int]:
-    """Token ids of a prompt, or of a conversation that it begins after ``system``.
-
-    Raises
-    ------
-    LrcError
-        The prompt is empty and the model has no BOS token.
-    """
-    if chat:
-        messages = [{"role": "user", "content": prompt}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        return [int(i) for i in tokenizer.apply_chat(messages)]
-    ids = [int(i) for i in tokenizer.encode_prompt(prompt)]
-    if not ids:
-        raise LrcError("the prompt is empty and this model has no BOS token; give some text")
-    return ids
-
-
-def text_pieces(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:
-    """Text as tokens come; the pieces joined are the whole text."""
-    from lrc.tokens import TextStream
-
-    stream = TextStream(tokenizer)
-    for token in ids:
-        yield stream.push(token)
-    yield stream.flush()
+def conversation(question: str, system: str | None) -> list[Message]:
+    """Messages of one question, after what the model is told first, if anything."""
+    told = [] if system is None else [{"role": "system", "content": system}]
+    return [*told, {"role": "user", "content": question}]
 
 
 def _record(

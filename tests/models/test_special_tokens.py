@@ -9,7 +9,7 @@ from tokenizers import models
 
 import lrc
 from lrc.calibrate.corpus import calibration_windows
-from lrc.commands.generate import prompt_ids
+from lrc.commands.generate import conversation
 from lrc.errors import FormatError, SpecError
 from lrc.progress import SILENT
 from lrc.spec import CalibrationSpec
@@ -68,7 +68,7 @@ def test_a_prompt_is_left_alone_where_nothing_is_added(folder):
 def test_a_system_prompt_comes_before_the_question(folder):
     made = Tokenizer.open(folder)
     text = f"{BOS}system\nBe brief.{EOS}\n{BOS}user\nHi{EOS}\n{BOS}assistant\n"
-    ids = prompt_ids(made, "Hi", chat=True, system="Be brief.")
+    ids = made.apply_chat(conversation("Hi", "Be brief."))
     assert made.decode(ids, skip_special=False) == text
 
 

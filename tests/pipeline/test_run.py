@@ -103,6 +103,18 @@ def test_generate_is_repeatable(lrc: Lrc, model: Path, packed: Path) -> None:
         assert first.out.strip() or first.out.endswith("\n")
 
 
+def test_options_of_the_sampler_reach_it(lrc: Lrc, model: Path) -> None:
+    def text(*options: Any) -> str:
+        fixed = ("-p", "The quick", "--max-tokens", 12, "--quiet")
+        return str(lrc("generate", model, *fixed, *options).check().out)
+
+    greedy = text("--temp", 0)
+    assert text("--temp", 2, "--top-p", 1) != greedy
+    assert text("--temp", 2, "--top-p", 1, "--top-k", 1) == greedy
+    assert text("--temp", 2, "--top-p", 1, "--min-p", 1) == greedy
+    assert text("--temp", 0, "--repetition-penalty", 5) != greedy
+
+
 def test_generate_chat_record(lrc: Lrc, packed: Path) -> None:
     record = (
         lrc("generate", packed, "--chat", "-p", "Why?", "--max-tokens", 9, "--json", "--quiet")
