@@ -91,9 +91,8 @@ def main() -> None:
         # A text to go on from; messages, [{"role": "user", "content": ...}], where the model has a
         # chat template. It stops where the model ends the text, here by chance if at all.
         sampler = lrc.Sampler(temperature=0.8, top_p=0.95, seed=2903)
-        for piece in compressed.generate("To be", 16, sampler):
-            print(piece, end="", flush=True)
-        print()
+        pieces = list(compressed.generate("To be", 16, sampler))
+        print(f"{len(pieces)} pieces of sampled text: {''.join(pieces)!r}")
 
 
 if __name__ == "__main__":
