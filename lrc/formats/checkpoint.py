@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError, UnsupportedModelError
+from lrc.formats import diagnose
 from lrc.formats.diagnose import INDEX as INDEX
-from lrc.formats.diagnose import PICKLES, no_config, no_directory, no_weights, quantised_by
 from lrc.formats.diagnose import SINGLE as SINGLE
 from lrc.formats.finite import count_non_finite
 from lrc.formats.hub_cache import blobs_of, snapshot_in
@@ -23,7 +23,7 @@ from lrc.formats.side_files import TEMPLATES
 from lrc.formats.strict_json import read_object
 from lrc.threads import ordered_map
 
-_WEIGHTS = (*PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
+_WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
 _HASH_CHUNK = 1 << 22
 
 
@@ -71,11 +71,11 @@ class Checkpoint:
         """
         root = snapshot_in(Path(path))
         if not root.is_dir():
-            raise FormatError(no_directory(root))
+            raise FormatError(diagnose.no_directory(root))
         if not (root / "config.json").is_file():
-            raise FormatError(no_config(root))
+            raise FormatError(diagnose.no_config(root))
         config = read_object(contained(root, "config.json"), unique=False)
-        method = quantised_by(config)
+        method = diagnose.quantised_by(config)
         if method is not None:
             raise UnsupportedModelError(
                 f"the weights of {root} are quantised already ({method}); give the original model, "
@@ -88,7 +88,13 @@ class Checkpoint:
             shards, absent = _open_index(root)
             files = sorted({file.path for file in shards.values()})
             return cls(root, config, shards, tuple(files), absent=absent)
-        raise FormatError(no_weights(root))
+        raise FormatError(diagnose.no_weights(root))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the choice of weight files."""
+        note = diagnose.unread_index(self.path) if (self.path / SINGLE).exists() else None
+        return () if note is None else (note,)
 
     def names(self) -> tuple[str, ...]:
         """Tensor names, sorted."""

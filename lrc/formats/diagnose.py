@@ -88,6 +88,25 @@ def no_weights(root: Path) -> str:
     return f"{root} has neither {SINGLE} nor {INDEX}; fetch the weights of the model"
 
 
+def unread_index(root: Path) -> str | None:
+    """Say that the index of a directory with ``model.safetensors`` too is not read.
+
+    None where there is no index, or one that names that file and no other.
+    """
+    if not (root / INDEX).exists():
+        return None
+    try:
+        weight_map = read_object(root / INDEX).get("weight_map")
+    except FormatError:
+        weight_map = None
+    if isinstance(weight_map, dict) and all(name == SINGLE for name in weight_map.values()):
+        return None
+    return (
+        f"not read: {INDEX} and its shards, as {SINGLE} is there (transformers chooses the same); "
+        "remove whichever is stale"
+    )
+
+
 def no_tokenizer(root: Path) -> str:
     """Say how a directory without tokenizer.json gets one."""
     for pattern, what, converts in _TOKENIZERS:

@@ -47,7 +47,7 @@ def accept(source: WeightSource, tensors: Tensors, family: str) -> Accepted:
             _check_same(source, name, stored_as[why.same_as])
     notes = (*_renamed(stored_as), *_left_out(ignored))
     if isinstance(source, Checkpoint):
-        return Accepted(source.reading(stored_as), notes)
+        return Accepted(source.reading(stored_as), (*source.notes, *notes))
     return Accepted(source, notes)
 
 

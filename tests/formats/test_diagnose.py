@@ -152,3 +152,17 @@ def test_paths_that_are_no_directory_say_what_they_are(tmp_path: Path) -> None:
     folder(tmp_path, "m.gguf", "model.safetensors")
     assert "import-gguf" in refusal(tmp_path / "m.gguf")
     assert "is a file; expected a directory" in refusal(tmp_path / "model.safetensors")
+
+
+def test_an_index_beside_the_single_file_is_noted(tmp_path: Path) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    index = model / "model.safetensors.index.json"
+    for text in ('{"weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}}', "["):
+        index.write_text(text)
+        (note,) = lrc.load(model).model.notes
+        assert "model.safetensors.index.json and its shards" in note
+        assert "remove whichever is stale" in note
+    index.write_text('{"weight_map": {"model.norm.weight": "model.safetensors"}}')
+    assert lrc.load(model).model.notes == ()
+    index.unlink()
+    assert lrc.load(model).model.notes == ()
