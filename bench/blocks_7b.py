@@ -11,6 +11,8 @@ import numpy as np
 from lrc.formats.matrix import PackedMatrix
 from lrc.models.llama import linear_shapes
 from lrc.nn.cache import KVCache
+from lrc.nn.crew import Crew
+from lrc.nn.decode_program import DecodeProgram
 from lrc.nn.engine import DecodeEngine
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope
@@ -48,7 +50,8 @@ def engine(threads: int) -> Callable[[], Any]:
         norms = {"input_layernorm": ones, "post_attention_layernorm": ones}
         blocks.append(SimpleNamespace(linears=linears, norms=norms))
     head = PackedLinear(matrix((CONFIG.vocab, CONFIG.hidden), 7))
-    made = DecodeEngine(CONFIG, blocks, np.ones(CONFIG.hidden, np.float32), head, threads)
+    program = DecodeProgram(CONFIG, blocks, np.ones(CONFIG.hidden, np.float32), head)
+    made = DecodeEngine(program, Crew(threads))
     cache = KVCache(BLOCKS, 1, CONFIG.kv_heads, 64, CONFIG.head_dim)
     start = np.random.default_rng(8).standard_normal(CONFIG.hidden).astype(np.float32)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextvars import copy_context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
 from lrc.models.llama import LlamaModel
+from lrc.nn.crew import Crew
 from lrc.nn.tiles import integer_activations, tile_threads
 from lrc.progress import SILENT, Progress
 from lrc.sampler import Logits, Sampler
@@ -112,11 +114,11 @@ class Decoder:
         activations: str = "i8",
         progress: Progress = SILENT,
     ) -> None:
-        self._model, self._threads = model, threads
+        self._model, self._crew = model, Crew(threads)
         self._cache = model.new_cache(1, capacity)
         integers = activations == "i8"
-        self._engine = model.decode_engine(threads) if integers else None
-        self._prompt = model.prompt_engine(threads) if self._engine is not None else None
+        self._engine = model.engines().decode(self._crew) if integers else None
+        self._prompt = model.engines().prompt(self._crew) if integers else None
         self._stepped = STEPPED if self._prompt is None else STEPPED_BY_ENGINE
         self._progress = progress
         if self._engine is not None:
@@ -127,14 +129,18 @@ class Decoder:
     def advance(self, ids: NDArray[np.integer]) -> Logits:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
         if self._engine is None or len(ids) > self._stepped:
-            with tile_threads(self._threads):
-                last = self._last_hidden(ids)
-                with integer_activations(self._engine is not None):
-                    return self._model.head(last)
+            # A context of its own: no second interrupt can leave its settings behind.
+            return copy_context().run(self._by_blocks, ids)
         rows = self._model.embed(ids)
         for row in rows[:-1]:
             self._engine.step(row, self._cache, head=False)
         return self._engine.step(rows[-1], self._cache)
+
+    def _by_blocks(self, ids: NDArray[np.integer]) -> Logits:
+        with tile_threads(self._crew):
+            last = self._last_hidden(ids)
+            with integer_activations(self._engine is not None):
+                return self._model.head(last)
 
     def _last_hidden(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """The last token's residual stream (hidden,) after the tokens ``ids`` (T,)."""

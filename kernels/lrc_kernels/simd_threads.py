@@ -57,6 +57,14 @@ def look(builder: Any, address: Any) -> Any:
     return builder.load_atomic(pointer(builder, address, _I64), "seq_cst", 8)
 
 
+@operation(types.intp, types.intp, types.intp)
+def settle(builder: Any, address: Any, value: Any) -> Any:
+    """Write ``value`` where 0 is, atomically; return what was there before, 0 if it is written."""
+    place, zero = pointer(builder, address, _I64), ir.Constant(_I64, 0)
+    pair = builder.cmpxchg(place, zero, value, "seq_cst", "seq_cst")
+    return builder.extract_value(pair, 0)
+
+
 @operation(types.void)
 def relax(builder: Any) -> None:
     """Tell the core that this is a waiting loop."""

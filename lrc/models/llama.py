@@ -32,8 +32,7 @@ from lrc.nn.linear import Linear, apply_all, make_linear
 from lrc.nn.rope import Positions, apply_rope, rope_tables
 
 if TYPE_CHECKING:
-    from lrc.nn.engine import DecodeEngine
-    from lrc.nn.prompt_engine import PromptEngine
+    from lrc.nn.engines import Engines
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class LlamaModel:
         """Forget the weights that were kept; they are read again when next needed."""
         with self._lock:
             self._blocks = None
-            for name in ("_embedding", "_final_norm", "_head"):
+            for name in ("_embedding", "_final_norm", "_head", "_engines"):
                 self.__dict__.pop(name, None)
 
     def check_ids(self, ids: Ids) -> None:
@@ -240,19 +239,16 @@ class LlamaModel:
         c = self.config
         return KVCache(c.layers, batch, c.kv_heads, max_length, c.head_dim)
 
-    def decode_engine(self, threads: int) -> DecodeEngine | None:
-        """An engine that decodes single tokens fast; None where this model has none."""
-        from lrc.nn.engine import engine_for
-
+    def engines(self) -> Engines:
+        """What computes packed models fast; made once and kept."""
         with self._lock:
-            parts = self.blocks, self._final_norm, self._head
-        return engine_for(self.config, *parts, threads)
+            return self._engines
 
-    def prompt_engine(self, threads: int) -> PromptEngine | None:
-        """An engine that works through many tokens fast; None where this model has none."""
-        from lrc.nn.prompt_engine import prompt_engine_for
+    @cached_property
+    def _engines(self) -> Engines:
+        from lrc.nn.engines import Engines
 
-        return prompt_engine_for(self.config, self.blocks, threads)
+        return Engines(self.config, self.blocks, self._final_norm, self._head)
 
     @cached_property
     def _embedding(self) -> Embedding:

@@ -8,31 +8,28 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from lrc.nn.crew import Crew
 from lrc.threads import chunks, single_threaded_blas
 
 T = TypeVar("T")
 
-_POOL: contextvars.ContextVar[ThreadPoolExecutor | None] = contextvars.ContextVar(
+_CREW: contextvars.ContextVar[Crew | None] = contextvars.ContextVar(
     "lrc_tile_threads", default=None
 )
-_TILED: contextvars.ContextVar[bool] = contextvars.ContextVar("lrc_tiled", default=False)
 _INTEGERS: contextvars.ContextVar[bool] = contextvars.ContextVar("lrc_integers", default=False)
 
 
 @contextlib.contextmanager
-def tile_threads(threads: int) -> Iterator[None]:
-    """Let `each_tile` use this many threads within the block; BLAS itself uses one."""
-    with single_threaded_blas(), contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
-        token, tiled = _POOL.set(pool), _TILED.set(True)
+def tile_threads(crew: Crew) -> Iterator[None]:
+    """Let `each_tile` use these threads within the block; BLAS itself uses one."""
+    with single_threaded_blas():
+        token = _CREW.set(crew)
         try:
             yield
         finally:
-            _POOL.reset(token)
-            _TILED.reset(tiled)
+            _CREW.reset(token)
 
 
 def row_tiles(m: int, unit: int = 16) -> list[slice]:
@@ -46,7 +43,7 @@ def row_tiles(m: int, unit: int = 16) -> list[slice]:
 
 def in_tiles() -> bool:
     """Whether this is within a block of `tile_threads`, of one thread or of more."""
-    return _TILED.get()
+    return _CREW.get() is not None
 
 
 @contextlib.contextmanager
@@ -66,10 +63,9 @@ def integers_allowed() -> bool:
 
 def each_tile(work: Callable[[T], object], tiles: Sequence[T]) -> None:
     """Call ``work`` on every tile, on the threads of `tile_threads` or here."""
-    pool = _POOL.get()
-    if pool is None or len(tiles) == 1:
+    crew = _CREW.get()
+    if crew is None:
         for tile in tiles:
             work(tile)
-        return
-    for _ in pool.map(work, tiles):
-        pass
+    else:
+        crew.each(work, tiles)

@@ -1,5 +1,7 @@
 """The decode engine computes what the blocks compute, for every kind of packed matrix."""
 
+import copy
+
 import numpy as np
 import pytest
 from packed_models import packed_model as packed
@@ -8,6 +10,7 @@ from tiny_llama import MemorySource, tiny_config, tiny_weights
 from lrc.errors import SpecError
 from lrc.generate import STEPPED, Decoder, generate
 from lrc.models import load_model
+from lrc.nn.crew import Crew
 from lrc.sampler import Sampler
 from lrc_kernels.cpu.activations import SEVEN
 from lrc_kernels.cpu.product import ORDERS
@@ -45,7 +48,10 @@ def steps(model, threads, *, fine=True):
     """Logits of every position; ``fine``: all on 15 bits, trellises too."""
     decoder = Decoder(model, IDS.shape[1], threads)
     if fine:
-        decoder._engine._mats[:, ORDERS] &= ~SEVEN
+        program = copy.copy(decoder._engine._program)
+        program.mats = program.mats.copy()
+        program.mats[:, ORDERS] &= ~SEVEN
+        decoder._engine._program = program
     return np.stack([decoder.advance(IDS[0, i : i + 1]).copy() for i in range(IDS.shape[1])])
 
 
@@ -107,8 +113,8 @@ def test_unknown_activations_are_refused():
 
 def test_codes_are_not_copied():
     model = packed()
-    engine = model.decode_engine(1)
-    kept = [a for a in engine._layout._kept if a.dtype == np.uint16]
+    engine = model.engines().decode(Crew(1))
+    kept = [a for a in engine._program.layout._kept if a.dtype == np.uint16]
     planes = [f.matrix.planes[0] for b in model.blocks for f in b.linears.values()]
     assert all(any(np.shares_memory(p, k) for k in kept) for p in planes)
 
@@ -123,4 +129,6 @@ def test_a_full_cache_is_refused():
 
 def test_dense_models_have_no_engine():
     config = tiny_config()
-    assert load_model(MemorySource(config, tiny_weights(config, 9))).decode_engine(1) is None
+    assert (
+        load_model(MemorySource(config, tiny_weights(config, 9))).engines().decode(Crew(1)) is None
+    )

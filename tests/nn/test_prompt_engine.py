@@ -6,7 +6,8 @@ from packed_models import packed_model
 
 from lrc.errors import SpecError
 from lrc.generate import Decoder
-from lrc.nn import prompt_engine
+from lrc.nn import prompt_engine, prompt_program
+from lrc.nn.crew import Crew
 from lrc.progress import SILENT
 from lrc_kernels import simd_paths
 
@@ -28,7 +29,7 @@ CASES = [
 @pytest.fixture(autouse=True)
 def _engine_on_every_path(monkeypatch):
     """On the generic path BLAS is faster, and the engine is only there for tests."""
-    monkeypatch.setattr(prompt_engine, "path", lambda: simd_paths.PATHS[0])
+    monkeypatch.setattr(prompt_program, "path", lambda: simd_paths.PATHS[0])
 
 
 def model_of(changes, options):
@@ -37,7 +38,7 @@ def model_of(changes, options):
 
 def run(model, threads, ends=(43,)):
     """Last outputs after each of the stretches that end there, then all keys and values."""
-    engine, cache = model.prompt_engine(threads), model.new_cache(1, len(IDS))
+    engine, cache = model.engines().prompt(Crew(threads)), model.new_cache(1, len(IDS))
     start, found = 0, []
     for end in ends:
         found.append(engine.advance(model.embed(IDS[start:end]), cache).copy())
@@ -99,7 +100,7 @@ def test_the_first_use_announces_compilation(monkeypatch):
             notes.append(text)
 
     model = model_of({}, TRELLIS)
-    engine = model.prompt_engine(1)
+    engine = model.engines().prompt(Crew(1))
     for compiled in (True, False):
         monkeypatch.setattr(prompt_engine.prompt, "is_compiled", lambda known=compiled: known)
         engine.advance(model.embed(IDS), model.new_cache(1, 43), Progress())
@@ -109,7 +110,7 @@ def test_the_first_use_announces_compilation(monkeypatch):
 
 def test_a_cache_that_does_not_fit_is_refused():
     model = model_of({}, TRELLIS)
-    engine, rows = model.prompt_engine(1), model.embed(IDS)
+    engine, rows = model.engines().prompt(Crew(1)), model.embed(IDS)
     with pytest.raises(SpecError, match="43 are needed"):
         engine.advance(rows, model.new_cache(1, 42))
     with pytest.raises(SpecError, match="2 sequences"):
@@ -117,11 +118,6 @@ def test_a_cache_that_does_not_fit_is_refused():
 
 
 def test_other_codebooks_and_the_generic_path_go_without(monkeypatch):
-    assert packed_model(codebook=("e8p", 2)).prompt_engine(1) is None
-    monkeypatch.setattr(prompt_engine, "path", lambda: "generic")
-    assert model_of({}, TRELLIS).prompt_engine(1) is None
-
-
-def test_no_threads_are_refused():
-    with pytest.raises(SpecError, match="threads=0"):
-        model_of({}, TRELLIS).prompt_engine(0)
+    assert packed_model(codebook=("e8p", 2)).engines().prompt(Crew(1)) is None
+    monkeypatch.setattr(prompt_program, "path", lambda: "generic")
+    assert model_of({}, TRELLIS).engines().prompt(Crew(1)) is None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels._jit import kept_on_disk, njit, source_stamp
 from lrc_kernels.cpu.lanes_attention import attend_lanes
-from lrc_kernels.cpu.meet import wait_for_pieces
+from lrc_kernels.cpu.meet import PIECES, gather, wait_for_pieces
 from lrc_kernels.cpu.prompt_parts import enter, leave, multiply_site
 from lrc_kernels.cpu.token_parts import add_to, gate_by_silu, normalise, rotate_pairs
 from lrc_kernels.simd import load_f32, store_f32
@@ -32,8 +32,8 @@ SIZES = 11
 X, Z, WORK, GATE, UP, PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4, 5, 6, 7
 ROOMS = 8
 # Addresses that threads share, after those of `prompt_parts`.
-H, QUERIES, MIXED, CLAIMS = 12, 13, 14, 15
-SHARED_ROOMS = 16
+H, QUERIES, MIXED = 12, 13, 14
+SHARED_ROOMS = 15
 #: Matrices of a layer: q, k, v, o, gate, up, down.
 PER_LAYER = 7
 #: Parts of a layer, which threads claim in pieces: products are 1 (q, k, v), 5 (o), 7 (gate, up)
@@ -147,19 +147,22 @@ def _make_run_prompt(stamp: int) -> Any:
     @njit()
     def run_prompt(
         mats: I64, nums: F32, extra: I64, norms: I64, sizes: I64, eps: np.float32, rooms: I64,
-        shared: I64, caches: I64, cos: int, sin: int, thread: int,
-    ) -> None:  # fmt: skip
-        """Replace the tokens' embeddings at ``shared[H]``, f32 (tokens, hidden), by outputs.
+        shared: I64, caches: I64, cos: int, sin: int, first_layer: int, stop_layer: int,
+        place: int, thread: int, threads: int,
+    ) -> bool:  # fmt: skip
+        """Take the tokens' hidden states at ``shared[H]``, f32 (tokens, hidden), through layers.
 
         ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, seven a layer, all trellises.
         ``caches``: (layers, 2) addresses of f32 (kv_heads, capacity, head_dim), which receive
-        keys and values. ``cos``, ``sin``: f32 (tokens, head_dim / 2). The counters at
-        ``shared[CLAIMS]``, two for each of ``PHASES * layers + 1`` parts, are zero.
+        keys and values. ``cos``, ``sin``: f32 (tokens, head_dim / 2). The last layer, whose
+        number is that of all layers, only adds what the one before it left. ``place``: of a
+        `meet.new_place` with ``PHASES`` parts for every layer. False, and nothing done by this
+        thread, where it came too late; thread 0 then has to do it all.
         """
-        if stamp == 0:
-            return
-        room, claims = rooms[thread], shared[CLAIMS]
-        for layer in range(sizes[LAYERS] + 1):
+        if stamp == 0 or (threads > 1 and not gather(place, thread, 0)):
+            return False
+        room, claims = rooms[thread], place + PIECES
+        for layer in range(first_layer, stop_layer):
             last = layer == sizes[LAYERS]
             keys, values = (0, 0) if last else (caches[layer, 0], caches[layer, 1])
             for part in range(1 if last else PHASES):
@@ -180,6 +183,7 @@ def _make_run_prompt(stamp: int) -> Any:
                     _tokens(part, mats, nums, extra, norms, sizes, eps, room, shared, layer, keys,
                             values, cos, sin, claims)  # fmt: skip
                 claims += 16
+        return True
 
     return run_prompt
 

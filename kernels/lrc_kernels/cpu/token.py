@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import constant, kept_on_disk, njit, source_stamp
-from lrc_kernels.cpu.meet import meet
+from lrc_kernels.cpu.meet import gather, meet
 from lrc_kernels.cpu.product import SHARED, finish, multiply, prepare, share
 from lrc_kernels.cpu.token_parts import add_to, attend, gate_by_silu, normalise, rotate_pairs
 from lrc_kernels.simd import load_f32, store_f32
@@ -29,12 +29,10 @@ SIZES = 8
 H, X, Z, WORK, ACT, Q, K, V, GATE, UP, T, SCORES = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 ROOMS = 12
 # Addresses that threads share.
-YQ, YK, YV, MIXED, YO, YG, YU, YD, LOGITS, COUNTER, START = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-SHARED_ROOMS = 11
+YQ, YK, YV, MIXED, YO, YG, YU, YD, LOGITS, START = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+SHARED_ROOMS = 10
 #: Matrices of a layer: q, k, v, o, gate, up, down.
 PER_LAYER = 7
-#: Meetings of a token: this many a layer, and one at the end.
-MEETINGS = 5
 
 _ONE, _TWO, _THREE = constant(1), constant(2), constant(3)
 
@@ -88,27 +86,28 @@ def _make_run_token(stamp: int) -> Any:
     @njit()
     def run_token(
         mats: I64, nums: F32, norms: I64, sizes: I64, eps: np.float32, rooms: I64, shared: I64,
-        caches: I64, cos: int, sin: int, position: int, tables: int, target: int, thread: int,
+        caches: I64, cos: int, sin: int, position: int, tables: int, place: int, thread: int,
         threads: int, with_head: bool,
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
         """Advance by the token whose embedding is at ``shared[START]``; logits to shared[LOGITS].
 
         ``mats`` and ``nums``: rows of :mod:`~lrc_kernels.cpu.product`, seven a layer and the head.
         ``norms``: addresses, two a layer and the final one. ``caches``: (layers, 2) addresses of
-        f32 (kv_heads, capacity, head_dim). ``target``: counter value that ends the first meeting.
+        f32 (kv_heads, capacity, head_dim). ``place``: of a `meet.new_place`. False, and nothing
+        done, where not all ``threads`` came.
         """
-        if stamp == 0:
-            return
+        if stamp == 0 or (threads > 1 and not gather(place, thread, threads - 1)):
+            return False
         room = rooms[thread]
         hidden, wide, width = sizes[HIDDEN], sizes[WIDE], sizes[WIDTH]
-        h, x, counter = room[H], room[X], shared[COUNTER]
+        h, x, target = room[H], room[X], threads
         for i in range(hidden):
             store_f32(h + 4 * i, load_f32(shared[START] + 4 * i))
         for layer in range(sizes[LAYERS]):
             k = PER_LAYER * layer
             normalise(h, norms[2 * layer], hidden, eps, x)
             _site(mats, nums, k, _THREE, x, room, width, tables, shared[YQ:], thread, threads)
-            target = meet(counter, target, threads)
+            target = meet(place, target, threads)
             finish(mats, nums, k, shared[YQ], room[Q], room[WORK])
             finish(mats, nums, k + 1, shared[YK], room[K], room[WORK])
             finish(mats, nums, k + 2, shared[YV], room[V], room[WORK])
@@ -116,28 +115,29 @@ def _make_run_token(stamp: int) -> Any:
             rotate_pairs(room[K], sizes[KV_HEADS], sizes[HEAD_DIM], cos, sin)
             _attention(sizes, room, caches[layer, 0], caches[layer, 1], position, shared[MIXED],
                        thread, threads)  # fmt: skip
-            target = meet(counter, target, threads)
+            target = meet(place, target, threads)
             _site(mats, nums, k + 3, _ONE, shared[MIXED], room, width, tables, shared[YO:], thread,
                   threads)  # fmt: skip
-            target = meet(counter, target, threads)
+            target = meet(place, target, threads)
             finish(mats, nums, k + 3, shared[YO], x, room[WORK])
             add_to(h, x, hidden)
             normalise(h, norms[2 * layer + 1], hidden, eps, x)
             _site(mats, nums, k + 4, _TWO, x, room, width, tables, shared[YG:], thread, threads)
-            target = meet(counter, target, threads)
+            target = meet(place, target, threads)
             finish(mats, nums, k + 4, shared[YG], room[GATE], room[WORK])
             finish(mats, nums, k + 5, shared[YU], room[UP], room[WORK])
             gate_by_silu(room[GATE], room[UP], wide)
             _site(mats, nums, k + 6, _ONE, room[GATE], room, width, tables, shared[YD:], thread,
                   threads)  # fmt: skip
-            target = meet(counter, target, threads)
+            target = meet(place, target, threads)
             finish(mats, nums, k + 6, shared[YD], x, room[WORK])
             add_to(h, x, hidden)
         if with_head:
             k = PER_LAYER * sizes[LAYERS]
             normalise(h, norms[2 * sizes[LAYERS]], hidden, eps, x)
             _site(mats, nums, k, _ONE, x, room, width, tables, shared[LOGITS:], thread, threads)
-        meet(counter, target, threads)
+        meet(place, target, threads)
+        return True
 
     return run_token
 
