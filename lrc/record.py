@@ -1,9 +1,14 @@
-"""Frozen dataclasses that go through JSON and come back checked."""
+"""Frozen dataclasses whose fields are checked when built, and that go through JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Self
+import numbers
+import reprlib
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from lrc.errors import SpecError
 
@@ -15,14 +20,31 @@ def require(condition: bool, message: str) -> None:
 
 
 class Record:
-    """JSON round trip of a dataclass.
+    """A dataclass that is what its annotations say, however it is built.
 
-    ``nested`` gives the class of the fields that hold a record, ``mapped`` that of the values of
-    fields that hold a dictionary of them.
+    Fields are bool, int, float, str, a ``Literal`` of strings, another record, a tuple of any of
+    these, a dictionary of them by string, or a union. Whole numbers stand for fractions, numbers
+    of NumPy for Python's, and lists for tuples.
+
+    Raises
+    ------
+    SpecError
+        A value has the wrong type, or is not allowed.
     """
 
-    nested: ClassVar[dict[str, type[Record]]] = {}
-    mapped: ClassVar[dict[str, type[Record]]] = {}
+    def __post_init__(self) -> None:
+        kind: Any = type(self)
+        for name, hint in _hints(kind).items():
+            given = getattr(self, name)
+            value = _plain(given)
+            if not _fits(value, hint):
+                shown = reprlib.repr(given)
+                raise SpecError(f"{kind.__name__}: {name}={shown} must be {_wanted(hint)}")
+            object.__setattr__(self, name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values of the right type that are not allowed; for subclasses."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and strings."""
@@ -37,37 +59,74 @@ class Record:
         SpecError
             A key is unknown, or a value has the wrong type or is not allowed.
         """
-        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - set(fields))
+        kind: Any = cls
+        hints = _hints(kind)
+        unknown = sorted(set(values) - set(hints))
         require(
             not unknown,
-            f"{cls.__name__} has no parameter {', '.join(unknown)}; known: {', '.join(fields)}",
+            f"{cls.__name__} has no parameter {', '.join(unknown)}; known: {', '.join(hints)}",
         )
-        built = {name: cls._built(name, value) for name, value in values.items()}
-        for name, value in built.items():
-            _check_type(cls.__name__, fields[name], value)
-        return cls(**built)
+        return cls(**{name: _built(value, hints[name]) for name, value in values.items()})
 
-    @classmethod
-    def _built(cls, name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(value)
-        if isinstance(value, dict) and name in cls.nested:
-            return cls.nested[name].from_dict(value)
-        if isinstance(value, dict) and name in cls.mapped:
-            return {key: cls.mapped[name].from_dict(record) for key, record in value.items()}
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Annotation of every field of a record's class."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _built(value: Any, hint: Any) -> Any:
+    """``value`` from JSON with its dictionaries made the records that ``hint`` asks for."""
+    if isinstance(value, dict) and _is_record(hint):
+        return hint.from_dict(value)
+    if isinstance(value, dict) and get_origin(hint) is dict:
+        return {key: _built(item, get_args(hint)[1]) for key, item in value.items()}
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with NumPy's numbers as Python's and lists as tuples."""
+    if isinstance(value, bool | int | float):
         return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
-def _check_type(owner: str, field_: dataclasses.Field[Any], value: Any) -> None:
-    """Refuse a value that JSON gave the wrong type; for ``"auto"`` a number may stand."""
-    made = field_.default_factory
-    default = made() if made is not dataclasses.MISSING else field_.default
-    if isinstance(default, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    elif isinstance(default, tuple):
-        fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-    else:
-        fits = type(value) is type(default) or (default == "auto" and type(value) in (int, float))
-    kind = "list of strings" if isinstance(default, tuple) else type(default).__name__
-    require(fits, f"{owner} parameter {field_.name}={value!r} has the wrong type; give a {kind}")
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(
+            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
+        )
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _wanted(hint: Any) -> str:
+    """What a field may hold, in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):  # literals first: "'auto' or an integer"
+        return " or ".join(sorted(map(_wanted, inner)))
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin is tuple:
+        return f"a list, each {_wanted(inner[0])}"
+    if origin is dict:
+        return f"a dictionary, each {_wanted(inner[1])}"
+    words = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
+    return words.get(hint, f"a {hint.__name__}")
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Record)

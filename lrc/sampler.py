@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
+from lrc.record import Record
 
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Sampler:
+class Sampler(Record):
     """How the next token is chosen: what is out of question is left out, the rest is drawn.
 
     Each option works on what those before it left.
@@ -46,7 +47,8 @@ class Sampler:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         if not 0 <= self.temperature < float("inf"):
             raise SpecError(f"temperature={self.temperature} must be at least 0")
         if not 0 < self.top_p <= 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from lrc.record import Record, require
 
@@ -29,7 +29,8 @@ class QuantSpec(Record):
     bits: int = 2
     group_size: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         known = (*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max")
         require(
             self.codebook in known,
@@ -78,9 +79,10 @@ class LowRankSpec(Record):
     factor_bits: int = 4
     start: str = "auto"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         require(
-            self.rank == "auto" or (isinstance(self.rank, int) and self.rank >= 0),
+            self.rank == "auto" or self.rank >= 0,
             f"rank={self.rank!r} must be 'auto' or an integer >= 0",
         )
         require(
@@ -103,8 +105,6 @@ class DecomposeSpec(Record):
     rounding error of their group; with ``refit_scales`` polish fits them again in closed form.
     """
 
-    nested: ClassVar[dict[str, type[Record]]] = {"quant": QuantSpec, "low_rank": LowRankSpec}
-
     recipe: str = "caldera"
     quant: QuantSpec = field(default_factory=QuantSpec)
     low_rank: LowRankSpec = field(default_factory=LowRankSpec)
@@ -117,7 +117,8 @@ class DecomposeSpec(Record):
     tolerance: float = 3e-3
     seed: int = 20261122
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         require(
             self.recipe in RECIPES,
             f"recipe {self.recipe!r} is unknown; use one of {', '.join(RECIPES)}",
@@ -140,8 +141,6 @@ class DecomposeSpec(Record):
 @dataclass(frozen=True)
 class MatrixSpec(Record):
     """What one matrix gets instead of the common codebook and rank, and why."""
-
-    nested: ClassVar[dict[str, type[Record]]] = {"quant": QuantSpec, "low_rank": LowRankSpec}
 
     quant: QuantSpec = field(default_factory=QuantSpec)
     low_rank: LowRankSpec = field(default_factory=LowRankSpec)
@@ -169,7 +168,8 @@ class CalibrationSpec(Record):
     repair: float = 0.5
     shrinkage: float | Literal["auto"] = "auto"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         require(self.nsamples >= 1, f"nsamples={self.nsamples} must be at least 1")
         require(self.seqlen >= 2, f"seqlen={self.seqlen} must be at least 2")
         require(
@@ -179,8 +179,7 @@ class CalibrationSpec(Record):
         require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
         require(0 <= self.repair <= 1, f"repair={self.repair} must lie in [0, 1]")
         require(
-            self.shrinkage == "auto"
-            or (not isinstance(self.shrinkage, str) and 0 <= self.shrinkage < 1),
+            self.shrinkage == "auto" or 0 <= self.shrinkage < 1,
             f"shrinkage={self.shrinkage!r} must be 'auto' or lie in [0, 1)",
         )
 
@@ -204,12 +203,6 @@ class CompressSpec(Record):
     the head as many. ``matrices`` names those that differ from ``decompose``, without
     ``.weight``.
     """
-
-    nested: ClassVar[dict[str, type[Record]]] = {
-        "decompose": DecomposeSpec,
-        "calibration": CalibrationSpec,
-    }
-    mapped: ClassVar[dict[str, type[Record]]] = {"matrices": MatrixSpec}
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
@@ -236,9 +229,10 @@ class CompressSpec(Record):
         embed, head = self.table_bits(beside)
         return dataclasses.replace(self, embed_bits=embed, head_bits=head)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
-            known = bits == "auto" or (isinstance(bits, int) and (4 <= bits <= 8 or bits == 16))
+            known = bits == "auto" or 4 <= bits <= 8 or bits == 16
             require(known, f"{name}={bits!r} must be 'auto', 4 to 8, or 16")
 
 
@@ -264,7 +258,8 @@ class AllocationSpec(Record):
     generations: int = 0
     offspring: int = 6
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that are not allowed."""
         require(
             (self.bits_per_weight > 0) != (self.file_bytes > 0),
             f"bits_per_weight={self.bits_per_weight} and file_bytes={self.file_bytes}: "

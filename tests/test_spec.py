@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.errors import SpecError
 from lrc.quant import QUANTIZERS, get_quantizer
+from lrc.sampler import Sampler
 from lrc.spec import (
     CODEBOOKS_BY_BITS,
     RECIPES,
@@ -140,9 +143,47 @@ def test_unknown_names_are_refused(kind, values, name):
     ],
     ids=str,
 )
-def test_wrong_types_from_json_are_refused(kind, values):
-    with pytest.raises(SpecError, match=next(iter(values))):
-        kind.from_dict(values)
+def test_wrong_types_are_refused_however_they_come(kind, values):
+    for make in (lambda: kind(**values), lambda: kind.from_dict(values)):
+        with pytest.raises(SpecError, match=rf"{kind.__name__}: {next(iter(values))}=.* must be "):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: QuantSpec("trellis12", 2.5), "QuantSpec: bits=2.5 must be an integer"),
+        (lambda: QuantSpec(TABLE_BITS), "QuantSpec: codebook=.* must be a string"),
+        (lambda: LowRankSpec(True), "LowRankSpec: rank=True must be 'auto' or an integer"),
+        (lambda: LowRankSpec("full"), "rank='full' must be 'auto' or an integer"),
+        (lambda: CalibrationSpec(nsamples=2.5), "nsamples=2.5 must be an integer"),
+        (lambda: CalibrationSpec(mix="0.4"), "mix='0.4' must be a number"),
+        (lambda: CalibrationSpec(mix=True), "mix=True must be a number"),
+        (lambda: CalibrationSpec(files="a.txt"), "files='a.txt' must be a list, each a string"),
+        (lambda: CalibrationSpec(files=(Path("a"),)), "files=.* must be a list, each a string"),
+        (lambda: DecomposeSpec(refit_scales=1), "refit_scales=1 must be True or False"),
+        (lambda: DecomposeSpec(quant={"bits": 2}), "quant=.* must be a QuantSpec"),
+        (lambda: CompressSpec(matrices={"a": QuantSpec()}), "matrices=.*each a MatrixSpec"),
+        (lambda: CompressSpec(matrices={3: MatrixSpec()}), "matrices=.*each a MatrixSpec"),
+        (lambda: CompressSpec(matrices=[]), "matrices=.*a dictionary"),
+        (lambda: CompressSpec(CalibrationSpec()), "decompose=.*must be a DecomposeSpec"),
+        (lambda: AllocationSpec(bits_per_weight="3"), "bits_per_weight='3' must be a number"),
+        (lambda: AllocationSpec(3.0, passes=2.0), "passes=2.0 must be an integer"),
+        (lambda: Sampler("0.7"), "Sampler: temperature='0.7' must be a number"),
+        (lambda: Sampler(seed=None), "Sampler: seed=None must be an integer"),
+    ],
+)
+def test_direct_construction_is_checked(make, message):
+    with pytest.raises(SpecError, match=message):
+        make()
+
+
+def test_numbers_of_numpy_and_lists_become_plain():
+    spec = CalibrationSpec(["a.txt"], np.int64(3), mix=np.float32(0.5), shrinkage=np.float16(0.25))
+    assert spec == CalibrationSpec(("a.txt",), 3, mix=0.5, shrinkage=0.25)
+    assert hash(spec) == hash(CalibrationSpec(("a.txt",), 3, mix=0.5, shrinkage=0.25))
+    assert [type(v) for v in (spec.nsamples, spec.mix, spec.shrinkage)] == [int, float, float]
+    json.dumps(spec.to_dict())
 
 
 def test_whole_numbers_stand_for_fractions():

@@ -109,7 +109,7 @@ def test_a_width_keeps_a_configured_scalar_codebook(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[1]", "object"),
         ('{"speed": 1}', "speed"),
-        ('{"decompose": {"damping": "much"}}', "wrong type"),
+        ('{"decompose": {"damping": "much"}}', "damping='much' must be a number"),
         ('{"decompose": {"iterations": 0}}', "iterations"),
     ],
 )
