@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.errors import SpecError
+from lrc.errors import NumericalError, SpecError
 from lrc.record import Record
 
 Logits = NDArray[np.float32]
@@ -73,7 +73,13 @@ class Sampler(Record):
             Gives the draw.
         seen
             Ids of the prompt and the text so far, for ``repetition_penalty``.
+
+        Raises
+        ------
+        NumericalError
+            When a logit is NaN, or none is finite.
         """
+        check_logits(logits.max())
         scores = logits.astype(np.float64)
         if self.repetition_penalty != 1:
             _penalise(scores, seen, self.repetition_penalty)
@@ -81,7 +87,8 @@ class Sampler(Record):
             return int(scores.argmax())
         weights = np.exp((scores - scores.max()) / self.temperature)
         kept = self._kept(scores, weights)
-        return int(kept[_inverse(weights[kept], rng.random())])
+        mass = np.cumsum(weights[kept])
+        return int(kept[invert(mass, rng.random() * mass[-1])])
 
     def _kept(self, scores: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.intp]:
         """Indices that may be drawn; heaviest first where they had to be put in order."""
@@ -123,7 +130,25 @@ def _nucleus(weights: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:
     return order[:count]
 
 
-def _inverse(weights: NDArray[np.float64], u: float) -> int:
-    """Index at the share ``u`` in [0, 1) of the cumulated weights."""
-    mass = np.cumsum(weights)
-    return min(int(np.searchsorted(mass, u * mass[-1], side="right")), len(mass) - 1)
+def invert(mass: NDArray[np.float64], target: float) -> int:
+    """First index of cumulated weights (n,) beyond ``target``; never one of weight zero.
+
+    Rounding may take the target to the total, which nothing is beyond, or below zero.
+    """
+    last = np.searchsorted(mass, mass[-1])
+    return int(min(np.searchsorted(mass, max(target, 0.0), side="right"), last))
+
+
+def check_logits(largest: NDArray[np.float32] | np.float32) -> None:
+    """Refuse logits to choose from by their maxima, which are NaN where any of them is.
+
+    Raises
+    ------
+    NumericalError
+        Unless all maxima are finite.
+    """
+    if not np.isfinite(largest).all():
+        raise NumericalError(
+            "the model's logits are not finite, so no token can be chosen: its weights are damaged "
+            "or its activations overflow; fetch the model again, or compress the original again"
+        )

@@ -12,7 +12,7 @@ from lrc.errors import SpecError
 from lrc.models.llama import LlamaModel
 from lrc.nn.cache import KVCache
 from lrc.progress import SILENT, Progress
-from lrc.sampler import Logits
+from lrc.sampler import Logits, check_logits, invert
 from lrc.threads import chunks, ordered_map, resolve_threads
 from lrc.tokens import TokenIds, Tokenizer
 
@@ -89,6 +89,8 @@ def sample_batch(
     ------
     SpecError
         When ``seqlen`` exceeds the model's context.
+    NumericalError
+        When the model's logits are not finite.
     """
     if nsamples < 1 or not 1 <= seqlen <= model.config.max_positions:
         raise SpecError(
@@ -138,7 +140,9 @@ def _sample_rows(logits: Logits, draws: NDArray[np.float64]) -> NDArray[np.intp]
     logits : (B, vocab) float32 (work)
     draws : (B,) float64 in [0, 1)
     """
-    logits -= logits.max(axis=-1, keepdims=True)
+    largest = logits.max(axis=-1, keepdims=True)
+    check_logits(largest)
+    logits -= largest
     weights = np.exp(logits, out=logits)
     starts = np.arange(0, weights.shape[1], _BLOCK)
     blocks = np.add.reduceat(weights, starts, axis=1, dtype=np.float64)
@@ -146,9 +150,8 @@ def _sample_rows(logits: Logits, draws: NDArray[np.float64]) -> NDArray[np.intp]
     for row, u in enumerate(draws):
         mass = np.cumsum(blocks[row])
         target = u * mass[-1]
-        block = min(int(np.searchsorted(mass, target, side="right")), len(mass) - 1)
-        inside = weights[row, starts[block] : starts[block] + _BLOCK].astype(np.float64)
+        block = invert(mass, target)
+        inside = np.cumsum(weights[row, starts[block] : starts[block] + _BLOCK], dtype=np.float64)
         left = target - (mass[block] - blocks[row, block])
-        within = np.searchsorted(np.cumsum(inside), left, side="right")
-        chosen[row] = starts[block] + min(int(within), len(inside) - 1)
+        chosen[row] = starts[block] + invert(inside, left)
     return chosen

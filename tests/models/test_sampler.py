@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from tiny_llama import tiny_model
 
-from lrc.errors import SpecError
+from lrc.errors import NumericalError, SpecError
 from lrc.generate import generate
-from lrc.sampler import Sampler
+from lrc.sampler import Sampler, invert
+from lrc.self_text import _sample_rows, sample_batch
 
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12).map(
     lambda values: np.array(values, np.float32)
@@ -117,3 +118,45 @@ def test_a_strong_penalty_leaves_no_repetition():
 def test_senseless_options_are_refused(fields):
     with pytest.raises(SpecError, match=next(iter(fields))):
         Sampler(**fields)
+
+
+#: Half of these weights are zero, the first and the last among them.
+ENDS = np.array([-np.inf] + 500 * [0, -1e4] + [-np.inf], np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"top_k": 700}], ids=str)
+@pytest.mark.parametrize("u", [0.0, 0.5, np.nextafter(1, 0)])
+def test_what_has_no_weight_is_never_drawn(options, u):
+    logits = ENDS.copy()
+    assert logits[Sampler(temperature=1.0, **options).pick(logits, Fixed(u))] == 0
+    assert logits[_sample_rows(ENDS[None].copy(), np.array([u]))[0]] == 0
+
+
+def test_targets_that_rounding_took_too_far_find_the_nearest_weight():
+    mass = np.cumsum([0.0, 0.25, 0.0, 0.75, 0.0])
+    targets = [-1e-17, 0.0, 0.24, 0.25, 1.0, 1.0000001]
+    assert [invert(mass, target) for target in targets] == [1, 1, 1, 3, 3, 3]
+
+
+BAD = [[0, np.nan, 1], [0, np.inf, 1], [-np.inf] * 3, [np.nan] * 3]
+
+
+@pytest.mark.parametrize("logits", BAD, ids=str)
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.5}])
+def test_logits_that_are_not_finite_are_refused(logits, options):
+    logits = np.array(logits, np.float32)
+    with pytest.raises(NumericalError, match="not finite"):
+        Sampler(**options).pick(logits, Fixed(0.5))
+    rows = np.stack([np.zeros(3, np.float32), logits])
+    with pytest.raises(NumericalError, match="not finite"):
+        _sample_rows(rows, np.full(2, 0.5))
+
+
+def test_a_model_whose_weights_are_damaged_is_refused():
+    model = tiny_model(seed=19)
+    model.blocks[1].norms["input_layernorm"][3] = np.nan
+    with np.errstate(invalid="ignore"):
+        with pytest.raises(NumericalError, match="fetch the model again"):
+            list(generate(model, [1, 7], 3))
+        with pytest.raises(NumericalError, match="fetch the model again"):
+            sample_batch(model, 2, 8, 5, bos_id=1)
