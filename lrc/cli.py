@@ -15,7 +15,7 @@ from typing import Any
 from lrc import __version__
 from lrc.commands import bench, compress, convert, demo, evaluate, generate, inspect
 from lrc.errors import LrcError
-from lrc.progress import SILENT, Advance, Progress
+from lrc.progress import Advance, NotesOnly, Progress
 from lrc.report import json_ready
 
 EXIT_ERROR = 1
@@ -66,7 +66,8 @@ class StandardConsole:
     """Standard output for results, standard error for progress."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.progress: Progress = SILENT if quiet else TqdmProgress()
+        bars = TqdmProgress()
+        self.progress: Progress = NotesOnly(bars) if quiet else bars
 
     def line(self, text: str) -> None:
         """Print a line."""

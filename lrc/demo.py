@@ -22,7 +22,7 @@ from typing import Any
 
 from lrc import __version__
 from lrc.errors import LrcError
-from lrc.progress import SILENT, Progress
+from lrc.progress import SILENT, Progress, SilentProgress
 from lrc.spec import CompressSpec
 
 QUESTION = "Why is the sky blue? Answer in three sentences."
@@ -186,7 +186,7 @@ class _Stages:
             *("--temp", str(TEMPERATURE), "--seed", str(SEED), "--json"),
             *(() if self.threads is None else ("--threads", str(self.threads))),
         ]
-        quiet = ["--quiet"] if self.progress is SILENT else []
+        quiet = ["--quiet"] if isinstance(self.progress, SilentProgress) else []
 
         def make() -> Record:
             command = [sys.executable, "-m", "lrc", "generate", str(model), *options, *quiet]

@@ -52,6 +52,23 @@ class SilentProgress:
 SILENT = SilentProgress()
 
 
+class NotesOnly(SilentProgress):
+    """Hands notes on and shows no bars.
+
+    Parameters
+    ----------
+    inner
+        Is told the notes.
+    """
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+
+    def note(self, text: str) -> None:
+        """Tell the line."""
+        self._inner.note(text)
+
+
 @contextlib.contextmanager
 def counted(progress: Progress, unit: str) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a ``tell(description, done, total)`` that opens one bar and moves it to ``done``.

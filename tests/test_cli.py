@@ -16,7 +16,6 @@ import pytest
 import lrc
 import lrc.cli as cli
 from lrc.errors import FormatError
-from lrc.progress import SILENT
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> int:
@@ -122,8 +121,13 @@ def test_bars_are_lines_on_standard_error_when_it_is_no_terminal(
     assert captured.err.endswith("a note\n")
 
 
-def test_quiet_means_no_bars() -> None:
-    assert cli.StandardConsole(quiet=True).progress is SILENT
+def test_quiet_means_no_bars_but_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = cli.StandardConsole(quiet=True).progress
+    with progress.bar("working", 3, "piece") as advance:
+        advance(3)
+    progress.note("a note")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a note\n")
     assert isinstance(cli.StandardConsole(quiet=False).progress, cli.TqdmProgress)
 
 

@@ -46,7 +46,9 @@ def add_verb(subparsers: SubParsers, name: str, run: Run, text: str) -> argparse
         name, help=text, description=text[0].upper() + text[1:] + "."
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bars; one-line notes stay"
+    )
     return parser
 
 

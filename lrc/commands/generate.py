@@ -16,6 +16,7 @@ from lrc.commands.base import (
     add_verb,
     load_and_tell,
 )
+from lrc.commands.prompt import read_prompt
 from lrc.errors import LrcError
 from lrc.resources import peak_rss_bytes
 
@@ -31,7 +32,10 @@ def add(subparsers: SubParsers) -> None:
     """Add the verb."""
     parser = add_verb(subparsers, "generate", run, "continue a text, or answer a question")
     add_model(parser, "model directory, dense or compressed")
-    parser.add_argument("-p", "--prompt", required=True, metavar="TEXT", help="text to go on from")
+    parser.add_argument(
+        "-p", "--prompt", required=True, metavar="TEXT",
+        help="text to go on from; - reads it from standard input",
+    )  # fmt: skip
     parser.add_argument(
         "--chat", action="store_true", help="the prompt is a question; use the chat template"
     )
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         args.temp, args.top_p, args.seed, args.top_k, args.min_p, args.repetition_penalty
     )
     loaded = load_and_tell(args.model, console)
-    prompt = loaded.prompt_ids(conversation(args.prompt, args.system) if args.chat else args.prompt)
+    text = read_prompt(args.prompt)
+    prompt = loaded.prompt_ids(conversation(text, args.system) if args.chat else text)
     tokens = generate(
         loaded.model,
         prompt,

@@ -155,5 +155,5 @@ def announce_compilation(progress: Progress) -> None:
     """Note, once a process, that the kernels have to be compiled, if they have to be."""
     global _announced
     if not _announced and not token.is_compiled():
-        progress.note("compiling kernels for this machine; this happens once and takes seconds")
+        progress.note("compiling kernels for this machine, once; it takes up to a few minutes")
     _announced = True

@@ -71,7 +71,7 @@ class PromptEngine:
         if cache.keys[0].shape[0] != 1:
             raise SpecError(f"the cache is for {cache.keys[0].shape[0]} sequences; a prompt has 1")
         if not prompt.is_compiled():
-            progress.note("compiling the kernels for prompts; this happens once and takes seconds")
+            progress.note("compiling the kernels for prompts, once; it takes up to a few minutes")
         calls = -(-tokens // CHUNK)
         room = PromptRoom(self._program, cache, -(-tokens // calls), tokens, self._crew.threads)
         for i in range(calls):

@@ -115,6 +115,16 @@ def test_options_of_the_sampler_reach_it(lrc: Lrc, model: Path) -> None:
     assert text("--temp", 0, "--repetition-penalty", 5) != greedy
 
 
+def test_quiet_does_not_hide_that_kernels_are_compiled(
+    lrc: Lrc, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrc_kernels.cpu.token.is_compiled", lambda: False)
+    monkeypatch.setattr("lrc.nn.engine._announced", False)
+    options = ("generate", packed, "-p", "A", "--max-tokens", 1, "--quiet")
+    assert "compiling kernels" in lrc(*options).check().err
+    assert lrc(*options).check().err == ""  # once a process
+
+
 def test_generate_chat_record(lrc: Lrc, packed: Path) -> None:
     record = (
         lrc("generate", packed, "--chat", "-p", "Why?", "--max-tokens", 9, "--json", "--quiet")
