@@ -141,13 +141,27 @@ def polish(
     """
     if sweeps == 0:
         return rounded
+    inverses = block_inverses(H, grid.quantizer.block_size)
 
     def work(rows: slice) -> Rounded:
         part = Rounded(tuple(c[rows] for c in rounded.codes), rounded.values[rows])
         noise = _Dither(dither, np.random.default_rng((seed, rows.start)))
-        return _polish_rows(W[rows], part, H, grid.rows(rows), sweeps, noise)
+        return _polish_rows(W[rows], part, H, inverses, grid.rows(rows), sweeps, noise)
 
     return _over_rows(work, W, grid, threads)
+
+
+def block_inverses(H: NDArray[np.float32], block_size: int) -> list[NDArray[np.float32]]:
+    """Pseudo-inverses of the diagonal blocks of H, float32 (b, b); the last may be smaller."""
+    n = len(H)
+    if block_size == 1:
+        diagonal = np.diag(H)
+        with np.errstate(over="ignore"):
+            inverse = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal != 0)
+        return list(inverse[:, None, None])
+    blocks = [H[a : a + block_size, a : a + block_size] for a in range(0, n, block_size)]
+    ragged = [np.linalg.pinv(blocks.pop())] if n % block_size else []
+    return [*(np.linalg.pinv(np.stack(blocks)) if blocks else ()), *ragged]
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,7 @@ def _polish_rows(
     W: NDArray[np.float32],
     begin: Rounded,
     H: NDArray[np.float32],
+    inverses: list[NDArray[np.float32]],
     grid: Grid,
     sweeps: int,
     dither: _Dither,
@@ -175,7 +190,6 @@ def _polish_rows(
     values = begin.values.copy()
     codes = tuple(c.copy() for c in begin.codes)
     error = W - values
-    inverses = {a: np.linalg.pinv(H[a : a + b, a : a + b]) for a in range(0, n, b)}
     for _ in range(sweeps):
         moved = 0
         for start, stop in reversed(_panels(n, b)):
@@ -183,7 +197,8 @@ def _polish_rows(
             for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
                 z = min(a + b, stop)
                 g = gradient[:, a - start : z - start]
-                wanted = dither.on(values[:, a:z] + g @ inverses[a], grid.columns(slice(a, z)))
+                step: NDArray[np.float32] = np.matmul(g, inverses[a // b])
+                wanted = dither.on(values[:, a:z] + step, grid.columns(slice(a, z)))
                 block, rounded = grid.round(wanted, slice(a, z))
                 delta = rounded - values[:, a:z]
                 gain = np.einsum("ij,ij->i", delta @ H[a:z, a:z] - 2.0 * g, delta)

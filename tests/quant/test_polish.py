@@ -12,9 +12,9 @@ from toy_quantizers import Integers
 import lrc.quant.ldlq as ldlq_module
 from lrc.linalg.factor import factor, feedback_matrix
 from lrc.quant import QUANTIZERS
-from lrc.quant.ldlq import Grid, ldlq, polish, round_to_nearest
+from lrc.quant.ldlq import Grid, block_inverses, ldlq, polish, round_to_nearest
 from lrc.testing.laws import check_codes_match, loss_rounding, quadratic_loss
-from lrc.testing.strategies import problems, seeds
+from lrc.testing.strategies import degenerate_moments, problems, second_moments, seeds
 from lrc.testing.tolerance import assert_within
 
 F32 = np.float32
@@ -146,3 +146,26 @@ def test_dither_depends_on_the_seed_and_not_on_threads(monkeypatch):
     assert (run(6, 1).codes[0] != run(7, 1).codes[0]).any()
     values = run(6, 1).values
     assert (values[:5] != values[5:10]).any(), "chunks draw noise of their own"
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 8, 16])
+@given(data=st.data())
+def test_inverses_of_blocks_are_the_pseudo_inverses_to_the_bit(block_size, data):
+    n = data.draw(st.integers(1, 40))
+    H = data.draw(st.one_of(second_moments(n), degenerate_moments(n))).astype(F32)
+    found = block_inverses(H, block_size)
+    starts = range(0, n, block_size)
+    for a, inverse in zip(starts, found, strict=True):
+        one = np.linalg.pinv(H[a : a + block_size, a : a + block_size])
+        np.testing.assert_array_equal(inverse, one, strict=True)
+
+
+def test_inverses_are_found_once_whatever_the_number_of_rows(monkeypatch):
+    calls = []
+    monkeypatch.setattr(ldlq_module, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(ldlq_module, "block_inverses",
+                        lambda *given: calls.append(1) or block_inverses(*given))  # fmt: skip
+    W = np.random.default_rng(5027).standard_normal((12, 9)).astype(F32)
+    grid = start(("e8p", 2), W)
+    polish(W, round_to_nearest(W, grid), np.eye(9, dtype=F32), grid, 2)
+    assert len(calls) == 1
