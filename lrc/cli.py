@@ -85,10 +85,12 @@ class StandardConsole:
 def build_parser() -> argparse.ArgumentParser:
     """Build the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="lrc", description="Compress language models to 2-4 bits a weight, and run them."
+        prog="lrc",
+        description="Compress language models to 2-4 bits a weight, and run them.",
+        epilog="New here? lrc demo shows it all on a small model. lrc VERB --help tells the rest.",
     )
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
-    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (demo, compress, evaluate, generate, bench, inspect, convert):
         verb.add(subparsers)
     return parser

@@ -99,6 +99,16 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"lrc {verb}" in capsys.readouterr().out
 
 
+def test_every_option_explains_itself() -> None:
+    frame = cli.build_parser()
+    (verbs,) = (a for a in frame._actions if isinstance(a, argparse._SubParsersAction))
+    for name, parser in verbs.choices.items():
+        for action in parser._actions:
+            text = (action.help or "").strip()
+            assert text, f"{name} {action.dest} has no help"
+            assert not text.startswith("("), f"{name} {action.dest}: {text}"
+
+
 def test_module_and_version() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lrc", "--version"], capture_output=True, text=True, check=True

@@ -21,7 +21,7 @@ HEAVY = ("numba", "llvmlite", "scipy", "cupy", "numpy", "tokenizers", "safetenso
 def loaded_after(statement: str) -> set[str]:
     """Names in ``sys.modules`` of a fresh interpreter after a statement."""
     done = subprocess.run(
-        [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
+        [sys.executable, "-c", f"{statement}\nimport sys; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
@@ -36,6 +36,22 @@ def test_importing_is_light(statement: str) -> None:
 
 def test_importing_kernels_compiles_nothing() -> None:
     assert not loaded_after("import lrc_kernels") & {"numba", "llvmlite", "cupy"}
+
+
+def test_posix_modules_are_not_needed() -> None:
+    """Modules that other platforms lack may be used, but every import of ours does without."""
+    absent = "fcntl", "grp", "pwd", "resource", "syslog", "termios"
+    statement = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); import importlib\n"
+        f"for name in {modules()}: importlib.import_module(name)\n"
+        "from lrc.resources import peak_rss_bytes; peak_rss_bytes()\n"
+        "import tempfile, pathlib; from lrc.formats.atomic import atomic_directory\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    with atomic_directory(pathlib.Path(folder) / 'x') as work: (work / 'a').touch()\n"
+        "    assert (pathlib.Path(folder) / 'x' / 'a').is_file()\n"
+        "pass"
+    )
+    assert "lrc.formats.atomic" in loaded_after(statement)
 
 
 def modules() -> list[str]:

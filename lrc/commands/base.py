@@ -40,10 +40,27 @@ Run = Callable[[argparse.Namespace, Console], None]
 SubParsers = Any
 
 
-def add_verb(subparsers: SubParsers, name: str, run: Run, text: str) -> argparse.ArgumentParser:
-    """Add a sub-command that calls ``run``; ``text`` is both its help line and description."""
+def add_verb(
+    subparsers: SubParsers, name: str, run: Run, text: str, *, more: str = "", example: str = ""
+) -> argparse.ArgumentParser:
+    """Add a sub-command that calls ``run``.
+
+    Parameters
+    ----------
+    subparsers, name, run
+        Where to, as what, and what it does.
+    text
+        Both its help line and the first sentence of its description.
+    more
+        The rest of the description.
+    example
+        A command line, shown last.
+    """
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + "."
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+        epilog=f"example: {example}" if example else None,
     )
     parser.set_defaults(run=run)
     parser.add_argument(

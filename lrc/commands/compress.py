@@ -24,7 +24,16 @@ from lrc.report import allocation_line, human_size, human_time, matrix_table, nu
 
 def add(subparsers: SubParsers) -> None:
     """Add the verb."""
-    parser = add_verb(subparsers, "compress", run, "compress a model")
+    parser = add_verb(
+        subparsers,
+        "compress",
+        run,
+        "compress a model",
+        more="Each weight matrix W becomes Q + L R: Q has few bits a weight, L and R are thin. "
+        "They are chosen to keep what W makes of its inputs, whose second moments H are measured "
+        "on text. MODEL and DIR alone will do: every option has a default.",
+        example="lrc compress MODEL -o OUT --target-bpw 3 --calib text.txt",
+    )
     add_model(parser, "Hugging Face directory with safetensors weights")
     add_out(parser)
     add_spec_options(parser)

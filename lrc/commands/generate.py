@@ -30,7 +30,14 @@ _WARM_UP = 2
 
 def add(subparsers: SubParsers) -> None:
     """Add the verb."""
-    parser = add_verb(subparsers, "generate", run, "continue a text, or answer a question")
+    parser = add_verb(
+        subparsers,
+        "generate",
+        run,
+        "continue a text, or answer a question",
+        more="The first run on a machine compiles kernels, which takes up to a few minutes.",
+        example='lrc generate OUT --chat -p "Why is the sky blue?"',
+    )
     add_model(parser, "model directory, dense or compressed")
     parser.add_argument(
         "-p", "--prompt", required=True, metavar="TEXT",
@@ -41,25 +48,43 @@ def add(subparsers: SubParsers) -> None:
     )
     parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="most new tokens")
-    parser.add_argument("--temp", type=float, default=0.7, help="0 takes the likeliest token")
-    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the distribution")
     parser.add_argument(
-        "--top-k", type=int, default=0, metavar="N", help="only the N likeliest tokens (0: all)"
+        "--temp", type=float, default=0.7, metavar="T",
+        help="how freely tokens are drawn: 0 takes the likeliest, 1 as the model says "
+        "(default: 0.7)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-p", type=float, default=0.95, metavar="P",
+        help="only the fewest likeliest tokens that reach this probability together (default: "
+        "0.95; 1: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only the N likeliest tokens (default: all)",
     )
     parser.add_argument(
         "--min-p", type=float, default=0.0, metavar="P",
-        help="only tokens at least P times as probable as the likeliest (0: all)",
+        help="only tokens at least P times as probable as the likeliest (default: 0, all)",
     )  # fmt: skip
     parser.add_argument(
         "--repetition-penalty", type=float, default=1.0, metavar="R",
-        help="makes tokens that were there already less likely (1: does not; 1.1 is mild)",
+        help="above 1 makes tokens that were there already less likely (default: 1; 1.1 is mild)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=20261122, help="seed of the sampling")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=20261122,
+        help="seed of the draws: the same one gives the same text",
+    )
     parser.add_argument(
         "--activations",
         choices=("i8", "f32"),
         default="i8",
-        help="what a compressed model multiplies with: integers, or exact and slower floats",
+        help="what a compressed model multiplies with: integers, or exact and slower floats "
+        "(default: i8)",
     )
     add_threads(parser)
     add_json(parser)

@@ -43,7 +43,9 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         "uniform or lloyd-max",
     )
     matrix.add_argument(
-        "--group-size", type=int, help="weights that share a scale, 0 for a row (scalar codebooks)"
+        "--group-size",
+        type=int,
+        help="weights that share a scale, 0 for a row (uniform and lloyd-max only)",
     )
     matrix.add_argument(
         "--rank",
@@ -54,8 +56,17 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument(
         "--factor-bits", type=int, help=f"bits of L and R (default: {solve.low_rank.factor_bits})"
     )
-    matrix.add_argument("--recipe", choices=RECIPES, help=f"method (default: {solve.recipe})")
-    matrix.add_argument("--rotation", choices=ROTATIONS, help=f"(default: {solve.rotation})")
+    matrix.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help=f"caldera fits Q and L R in turn; ldlq and round-to-nearest: Q alone; low-rank: L R "
+        f"alone, with a --rank (default: {solve.recipe})",
+    )
+    matrix.add_argument(
+        "--rotation",
+        choices=ROTATIONS,
+        help=f"random rotation of W, which evens out its values (default: {solve.rotation})",
+    )
     matrix.add_argument(
         "--damping", type=float, help=f"share of diag(H) added to H (default: {solve.damping})"
     )
@@ -75,7 +86,12 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     calibration.add_argument(
         "--seqlen", type=int, help=f"tokens of a window (default: {calib.seqlen})"
     )
-    calibration.add_argument("--streams", choices=STREAMS, help=f"(default: {calib.streams})")
+    calibration.add_argument(
+        "--streams",
+        choices=STREAMS,
+        help="inputs that H is measured on: the original model's, or those and the compressed "
+        f"layers' before (default: {calib.streams})",
+    )
     calibration.add_argument(
         "--mix",
         type=float,

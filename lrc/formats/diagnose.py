@@ -161,7 +161,7 @@ def _adapter(root: Path) -> str | None:
 def _first(root: Path, patterns: tuple[str, ...]) -> str | None:
     """First visible file below ``root`` that fits one of the patterns, relative to it."""
     for pattern in patterns:
-        names = sorted(str(path.relative_to(root)) for path in root.glob(pattern))
+        names = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern))
         visible = [name for name in names if not name.startswith(".")]
         if visible:
             return visible[0]
