@@ -125,15 +125,26 @@ def matrix_table(matrices: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def allocation_line(summary: Mapping[str, Any]) -> str:
-    """What a budget bought: how many matrices at which width, and the KL predicted.
+    """What a budget bought: how many matrices at which width, and the KL predicted with its origin.
+
+    Older models have one number for the KL, and no origin.
 
     Examples
     --------
-    >>> allocation_line({"counts": {"2 bits": 5, "3 bits": 1}, "predicted_kl": 0.25})
+    >>> counts = {"2 bits": 5, "3 bits": 1}
+    >>> allocation_line({"counts": counts, "predicted_kl": [0.2, 0.3], "predicted_kl_origin": "x"})
+    'chosen for the budget: 2 bits for 5, 3 bits for 1; predicted KL 0.2 to 0.3 (x)'
+    >>> allocation_line({"counts": counts, "predicted_kl": 0.25})
     'chosen for the budget: 2 bits for 5, 3 bits for 1; predicted KL 0.25'
     """
     counts = ", ".join(f"{what} for {count}" for what, count in summary["counts"].items())
-    return f"chosen for the budget: {counts}; predicted KL {number(summary['predicted_kl'], 3)}"
+    predicted = summary["predicted_kl"]
+    ends = predicted if isinstance(predicted, Sequence) else [predicted]
+    shown = " to ".join(dict.fromkeys(number(end, 2) for end in ends))
+    origin = summary.get("predicted_kl_origin")
+    return (
+        f"chosen for the budget: {counts}; predicted KL {shown}{f' ({origin})' if origin else ''}"
+    )
 
 
 def json_ready(value: Any) -> Any:

@@ -18,13 +18,15 @@ import tiny
 import lrc.cli as cli
 from lrc.allocate import allocate, kept
 from lrc.allocate import survey as surveying
+from lrc.allocate.api import predicted
 from lrc.allocate.sizes import linear_bytes, weight_file_bytes, weights_of
 from lrc.compress import compress
 from lrc.errors import SpecError
 from lrc.formats.checkpoint import Checkpoint
 from lrc.formats.packed import PackedCheckpoint
 from lrc.progress import Advance, SilentProgress
-from lrc.spec import CompressSpec, LowRankSpec, MatrixSpec, QuantSpec
+from lrc.report import allocation_line
+from lrc.spec import CalibrationSpec, CompressSpec, LowRankSpec, MatrixSpec, QuantSpec
 from lrc.storage import storage
 
 Lrc = Callable[..., Any]
@@ -89,7 +91,13 @@ def test_a_rate_is_kept_and_spent(lrc: Lrc, model: Path, budgeted: Path) -> None
     linear = [r for name, r in report["matrices"].items() if name.endswith("_proj.weight")]
     assert {record["bits"] for record in linear} > {2}
     assert all("KL" in record["reason"] for record in linear)
-    assert report["allocation"]["predicted_kl"] > 0
+    summary = report["allocation"]
+    low, high = summary["predicted_kl"]
+    surveyed = summary["surveyed_kl"]
+    assert (low, high) == pytest.approx((0.43 * surveyed, 0.58 * surveyed))
+    assert "measured on one model of 135M weights" in summary["predicted_kl_origin"]
+    told = lrc("inspect", budgeted).check().out.splitlines()[-1]
+    assert f"predicted KL {low:.2g} to {high:.2g} (0.43 to 0.58 of the survey's, measured" in told
     assert report["spec"]["embed_bits"] == 8
 
 
@@ -122,6 +130,15 @@ def test_a_size_is_kept_with_its_tables(lrc: Lrc, model: Path, text: Path, tmp_p
     assert record["spec"] == written_spec(out).to_dict() | {
         "calibration": record["spec"]["calibration"]
     }
+
+
+def test_what_was_never_measured_is_not_predicted_to_be_less() -> None:
+    spec = CompressSpec(calibration=CalibrationSpec(streams="original"))
+    told = predicted(0.25, spec)
+    assert told["predicted_kl"] == [0.25, 0.25]
+    assert "never measured" in told["predicted_kl_origin"]
+    line = allocation_line({"counts": {"2 bits": 3}, **told})
+    assert "predicted KL 0.25 (the survey's own" in line
 
 
 def test_a_search_keeps_the_budget_and_helps(
@@ -202,7 +219,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     out = tmp_path / "out"
     command = ("compress", model, "-o", out, "--calib", text, "--target-bpw", "3.1", *COMMON)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "SILENT", Interrupting(ticks))
+        patch.setattr(cli, "NotesOnly", lambda _: Interrupting(ticks))
         assert lrc(*command).code == 130
     lrc(*command).check()
     assert digests(out) == digests(budgeted)

@@ -59,7 +59,7 @@ def test_an_interrupted_compression_goes_on_to_the_same_bytes(
     out = tmp_path / "out"
     command = ("compress", model, "-o", out, "--calib", text, *fast)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "SILENT", Interrupting(ticks))
+        patch.setattr(cli, "NotesOnly", lambda _: Interrupting(ticks))
         outcome = lrc(*command)
     assert outcome.code == 130
     assert outcome.err.startswith("lrc: error: interrupted")
@@ -81,7 +81,7 @@ def test_another_command_does_not_go_on_from_a_partial_run(
     out, clean = tmp_path / "out", tmp_path / "clean"
     other = ("--calib", text, *fast, "--bits", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "SILENT", Interrupting(9))
+        patch.setattr(cli, "NotesOnly", lambda _: Interrupting(9))
         assert lrc("compress", model, "-o", out, "--calib", text, *fast).code == 130
     lrc("compress", model, "-o", out, *other).check()
     lrc("compress", model, "-o", clean, *other).check()
