@@ -16,10 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from lrc import __version__
 from lrc.allocate.api import allocate_in, check_request, forget
 from lrc.blockwise import Job, run_blocks
-from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.corpus import (
+    WINDOW,
+    calibration_windows,
+    check_files,
+    described,
+    window_length,
+)
 from lrc.calibrate.windows import given_windows
-from lrc.errors import CalibrationError, FormatError, SpecError
+from lrc.errors import FormatError, SpecError
 from lrc.formats.atomic import atomic_directory, atomic_write_json, check_output
+from lrc.formats.checkpoint import file_digest
 from lrc.formats.packed import FORMAT, FORMAT_VERSION, MANIFEST, PackedCheckpoint
 from lrc.formats.side_files import copy_side_files
 from lrc.journal import Journal, fingerprint, load_windows, save_windows
@@ -27,7 +34,6 @@ from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original
 from lrc.progress import SILENT, Progress
 from lrc.resources import peak_rss_bytes
-from lrc.self_text import first_token
 from lrc.spec import AllocationSpec, CompressSpec
 from lrc.storage import storage
 from lrc.threads import blas_is_controlled, resolve_threads, single_threaded_blas
@@ -39,11 +45,14 @@ class CompressReport:
     """What was written and how well it fits; ``matrices`` are the records of ``lrc.json``.
 
     ``spec`` holds what an allocation chose, and ``allocation`` its summary; None without one.
+    ``calibration`` says where the tokens came from: ``source``, ``windows``, ``window_tokens``
+    and, for each of the ``files``, how many tokens of it were seen.
     """
 
     path: Path
     spec: CompressSpec
     allocation: dict[str, Any] | None
+    calibration: dict[str, Any]
     matrices: dict[str, dict[str, Any]]
     bits_per_weight_linear: float
     bits_per_weight_file: float
@@ -103,7 +112,8 @@ def compress(
     -----
     Peak memory: one block in float32, two streams of activations (8 bytes a token and channel
     each) and about eight n^2 float64 for the widest site. Time: two forward passes, 4 T n^2 a
-    site for the moments, and the cost of the recipe for each matrix.
+    site for the moments, and the cost of the recipe for each matrix. Without calibration text
+    the weights of the whole model are looked at once a token, in the type they are stored in.
     """
     began = time.perf_counter()
     out = Path(out)
@@ -118,9 +128,11 @@ def compress(
         raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
     check_output(out)
     tokenizer = Tokenizer.open(checkpoint.path)
-    for name in spec.calibration.files:
-        if not Path(name).is_file():
-            raise CalibrationError(f"calibration file {name} does not exist")
+    asked = spec.calibration
+    if windows is None:
+        check_files(asked.files)
+        length = window_length(asked, model.config.max_positions)
+        spec = dataclasses.replace(spec, calibration=dataclasses.replace(asked, seqlen=length))
     side_files = checkpoint.other_files()
     count = resolve_threads(threads)
     checkpoint.check_finite(count)
@@ -130,7 +142,7 @@ def compress(
         json.dumps(allocation.to_dict() if allocation else None),
         __version__,
         b"" if windows is None else np.ascontiguousarray(windows, np.int64).tobytes(),
-        *(Path(name).read_bytes() for name in spec.calibration.files),
+        *(file_digest(Path(name)) for name in spec.calibration.files if windows is None),
     )
     with atomic_directory(out, fingerprint=job_name) as folder, single_threaded_blas():
         journal = Journal.resume(folder)
@@ -140,7 +152,9 @@ def compress(
         job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
         if windows is None:
             windows = _windows(job, tokenizer, progress)
-        _note_conditions(job, windows)
+        elif not journal.calibration:
+            journal.calibration = described(windows, "given by the caller")
+        _note_conditions(job, spec.calibration != asked and windows.shape[1] < WINDOW)
         summary = None
         if allocation is not None:
             chosen = allocate_in(
@@ -178,12 +192,10 @@ def _check_names(model: LlamaModel, spec: CompressSpec) -> None:
 
 def _windows(job: Job, tokenizer: Tokenizer, progress: Progress) -> NDArray[np.integer]:
     """Calibration tokens, those of the interrupted run if there are any."""
-    if not job.spec.calibration.files and not job.journal.files:
-        job.journal.warnings.extend(first_token(job.model, tokenizer).notes)
     kept = load_windows(job.folder)
     if kept is not None:
         return kept
-    windows = calibration_windows(
+    text = calibration_windows(
         job.spec.calibration,
         tokenizer,
         job.model,
@@ -191,20 +203,22 @@ def _windows(job: Job, tokenizer: Tokenizer, progress: Progress) -> NDArray[np.i
         threads=job.threads,
         progress=progress,
     )
-    job.model.release()
-    save_windows(job.folder, windows)
-    return windows
+    job.journal.calibration = text.record
+    job.journal.warnings += [w for w in text.warnings if w not in job.journal.warnings]
+    job.journal.save(job.folder)
+    save_windows(job.folder, text.windows)
+    return text.windows
 
 
-def _note_conditions(job: Job, windows: NDArray[np.integer]) -> None:
+def _note_conditions(job: Job, shortened: bool) -> None:
     """Put on record what differs from what was asked for."""
     if job.journal.files:
         return
     job.journal.warnings.extend(job.model.notes)
-    asked = job.spec.calibration.nsamples
-    if job.spec.calibration.files and len(windows) < asked:
+    if shortened:
         job.journal.warnings.append(
-            f"calibration text gave {len(windows)} windows of {windows.shape[1]}, not {asked}"
+            f"calibration windows are {job.model.config.max_positions} tokens long, the model's "
+            "whole context"
         )
     if not blas_is_controlled():
         job.journal.warnings.append(
@@ -249,7 +263,11 @@ def _manifest(
             "digest": source.digest(),
             "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
         },
-        "calibration": {"tokens": int(windows.size), "dropped_rows": journal.dropped},
+        "calibration": {
+            "tokens": int(windows.size),
+            "dropped_rows": journal.dropped,
+            **journal.calibration,
+        },
         "files": journal.files,
         "matrices": journal.records,
         "warnings": journal.warnings,
@@ -265,6 +283,7 @@ def _report(
         path=out,
         spec=job.spec,
         allocation=allocation,
+        calibration=written.report["calibration"],
         matrices=written.report["matrices"],
         bits_per_weight_linear=stored["bits_per_weight_linear"] or 0.0,
         bits_per_weight_file=stored["bits_per_weight_file"],

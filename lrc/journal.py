@@ -21,6 +21,7 @@ _WINDOWS = "unfinished-windows.npy"
 class Journal:
     """Records of the matrices, files written, and what a reader should know.
 
+    ``calibration`` says where the tokens came from (`lrc.calibrate.corpus.CalibrationText`).
     ``seconds`` has one entry a block compressed, in this run and those it resumes.
     """
 
@@ -28,6 +29,7 @@ class Journal:
     files: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     dropped: int = 0
+    calibration: dict[str, Any] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
     @classmethod

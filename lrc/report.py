@@ -147,6 +147,26 @@ def allocation_line(summary: Mapping[str, Any]) -> str:
     )
 
 
+def calibration_line(record: Mapping[str, Any]) -> str:
+    """What a compression was calibrated on, and how much of each file.
+
+    Examples
+    --------
+    >>> files = [{"file": "a.txt", "tokens": 700}, {"file": "b.txt", "tokens": 324}]
+    >>> calibration_line({"source": "files", "windows": 2, "window_tokens": 512, "files": files})
+    'calibrated on 2 windows of 512 tokens: 700 tokens of a.txt, 324 of b.txt'
+    >>> calibration_line({"source": "written by the model", "windows": 64, "window_tokens": 512})
+    'calibrated on 64 windows of 512 tokens, written by the model'
+    """
+    text = f"calibrated on {record['windows']} windows of {record['window_tokens']} tokens"
+    files = record.get("files")
+    if not files:
+        return f"{text}, {record['source']}"
+    first, *rest = ((use["tokens"], use["file"]) for use in files)
+    uses = [f"{first[0]} tokens of {first[1]}", *(f"{tokens} of {name}" for tokens, name in rest)]
+    return f"{text}: {', '.join(uses)}"
+
+
 def json_ready(value: Any) -> Any:
     """``value`` with everything that JSON cannot say replaced: tuples, NumPy numbers, NaN.
 

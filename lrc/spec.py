@@ -152,17 +152,18 @@ class CalibrationSpec(Record):
     """Which activations are seen.
 
     ``files`` empty means text that the model writes itself. ``nsamples`` windows of ``seqlen``
-    tokens. ``mix`` is the share of the original model's inputs in the regression target
-    (0 ignores them), ``repair`` the share of what the residual stream has lost that layers
-    writing to it are asked to make up; ``streams="original"`` takes moments of the original
-    model alone. Second moments are estimates from these tokens: ``shrinkage`` adds so large a
-    share of their diagonal, which lowers the error on tokens that were not seen (``"auto"``: 0.1
-    at 32768 tokens, and in proportion to one over the root of their number).
+    tokens (``"auto"``: 512, or the model's context where that is shorter). ``mix`` is the share of
+    the original model's inputs in the regression target (0 ignores them), ``repair`` the share of
+    what the residual stream has lost that layers writing to it are asked to make up;
+    ``streams="original"`` takes moments of the original model alone. Second moments are estimates
+    from these tokens: ``shrinkage`` adds so large a share of their diagonal, which lowers the
+    error on tokens that were not seen (``"auto"``: 0.1 at 32768 tokens, and in proportion to one
+    over the root of their number).
     """
 
     files: tuple[str, ...] = ()
     nsamples: int = 64
-    seqlen: int = 512
+    seqlen: int | Literal["auto"] = "auto"
     streams: str = "mixed"
     mix: float = 0.4
     repair: float = 0.5
@@ -171,7 +172,10 @@ class CalibrationSpec(Record):
     def check(self) -> None:
         """Refuse values that are not allowed."""
         require(self.nsamples >= 1, f"nsamples={self.nsamples} must be at least 1")
-        require(self.seqlen >= 2, f"seqlen={self.seqlen} must be at least 2")
+        require(
+            self.seqlen == "auto" or (not isinstance(self.seqlen, str) and self.seqlen >= 2),
+            f"seqlen={self.seqlen!r} must be 'auto' or at least 2",
+        )
         require(
             self.streams in STREAMS,
             f"streams {self.streams!r} is unknown; use one of {', '.join(STREAMS)}",

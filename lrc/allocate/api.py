@@ -28,7 +28,6 @@ from lrc.formats.checkpoint import Checkpoint
 from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original
 from lrc.progress import SILENT, Progress
-from lrc.self_text import first_token
 from lrc.spec import AllocationSpec, CompressSpec
 from lrc.threads import resolve_threads, single_threaded_blas
 from lrc.tokens import Tokenizer
@@ -115,17 +114,17 @@ def allocate(
     checkpoint.check_finite(count)
     with single_threaded_blas(), tempfile.TemporaryDirectory(prefix="lrc-allocate-") as folder:
         if windows is None:
-            tokenizer = Tokenizer.open(checkpoint.path)
-            for note in first_token(model, tokenizer).notes if not spec.calibration.files else ():
-                progress.note(note)
-            windows = calibration_windows(
+            text = calibration_windows(
                 spec.calibration,
-                tokenizer,
+                Tokenizer.open(checkpoint.path),
                 model,
                 seed=spec.decompose.seed,
                 threads=count,
                 progress=progress,
             )
+            for warning in text.warnings:
+                progress.note(warning)
+            windows = text.windows
             model.release()
         return allocate_in(
             Path(folder), model, spec, allocation, windows,

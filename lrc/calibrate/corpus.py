@@ -1,56 +1,44 @@
-"""Calibration windows: from the user's files, or from text that the model writes itself."""
+"""Calibration windows: drawn over the user's files, or from text that the model writes itself."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.errors import CalibrationError
+from lrc.errors import CalibrationError, SpecError
 from lrc.models.llama import LlamaModel
 from lrc.progress import Progress
 from lrc.self_text import first_token, sample_batch
 from lrc.spec import CalibrationSpec
-from lrc.tokens import Tokenizer, token_windows
+from lrc.text_file import TextFile
+from lrc.tokens import TokenIds, Tokenizer
+
+#: Tokens of a window where the model's context allows it.
+WINDOW = 512
+#: Bytes read for a token that is wanted; more a token are rare, and cost another read.
+_BYTES_A_TOKEN = 16
+#: Texts up to so many times what is read of longer ones are tokenized whole.
+_WHOLE = 2
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """Documents of a file: the ``text`` of each line of ``.jsonl``, else the whole file.
+@dataclass(frozen=True, eq=False)
+class CalibrationText:
+    """Token windows, integers (N, T), and where they came from.
 
-    Raises
-    ------
-    CalibrationError
-        If the file cannot be read as UTF-8 text, or a JSON line has no ``text``.
+    ``record`` is what a report says of it: ``source``, ``windows``, ``window_tokens``, and of
+    each file its ``bytes``, the ``tokens`` of it that are in a window, and in how many
+    ``windows`` they are. ``warnings`` are what a user should know.
     """
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"calibration file {path} cannot be read: {error}") from error
-    if path.suffix != ".jsonl":
-        yield content
-        return
-    # Not splitlines: JSON strings may hold U+2028, U+0085 and the like as they are.
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
-            yield _json_text(path, number, line)
 
-
-def _json_text(path: Path, number: int, line: str) -> str:
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise CalibrationError(f"{path}, line {number}: not JSON ({error})") from error
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise CalibrationError(
-            f'{path}, line {number}: expected an object with a string "text"; '
-            "use plain text in a .txt file otherwise"
-        )
-    return text
+    windows: TokenIds
+    record: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 def calibration_windows(
@@ -61,37 +49,196 @@ def calibration_windows(
     seed: int,
     threads: int,
     progress: Progress,
-) -> NDArray[np.integer]:
-    """Token windows, integers (nsamples, seqlen), all from files or all written by the model.
+) -> CalibrationText:
+    """Draw token windows, ``nsamples`` of ``seqlen``, from the files or have the model write them.
 
-    Windows of files are consecutive from the beginning of the text, so the first ``nsamples *
-    seqlen`` tokens are used.
+    The files count as one text, in the order given. It is cut into as many equal stretches as
+    windows are wanted, and one window is taken at a random place of each, so that every file
+    has its share by size; a window goes on over the end of a document or a file. Of a long text
+    only what surrounds those places is read. No token is in two windows.
 
     Raises
     ------
     CalibrationError
-        If the files hold fewer tokens than asked for.
+        If the files hold less than one window, or something that is no text.
     """
+    seqlen = window_length(spec, model.config.max_positions)
     if not spec.files:
-        return sample_batch(
-            model,
-            spec.nsamples,
-            spec.seqlen,
-            seed=seed,
-            bos_id=first_token(model, tokenizer).id,
-            threads=threads,
-            progress=progress,
+        first = first_token(model, tokenizer)
+        ids = sample_batch(
+            model, spec.nsamples, seqlen, seed=seed,
+            bos_id=first.id, threads=threads, progress=progress,
+        )  # fmt: skip
+        return CalibrationText(ids, described(ids, "written by the model"), first.notes)
+    files = [TextFile(Path(name)) for name in spec.files]
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    draw = _Draw(_Corpus(files, tokenizer), spec.nsamples, seqlen, rng)
+    drawn = draw.windows()
+    if not drawn:
+        raise CalibrationError(_too_little(draw.seen, seqlen, spec.files))
+    ids = np.stack([stretch.ids for stretch in drawn])
+    return CalibrationText(
+        ids,
+        described(ids, "files") | {"files": _uses(files, [stretch.owners for stretch in drawn])},
+        tuple(_warnings(files, drawn, spec.nsamples, seqlen)),
+    )
+
+
+def window_length(spec: CalibrationSpec, context: int) -> int:
+    """Tokens of a window for a model with a context of so many positions.
+
+    Raises
+    ------
+    SpecError
+        The windows asked for are longer than the context.
+    """
+    if spec.seqlen == "auto":
+        return min(WINDOW, context)
+    if spec.seqlen > context:
+        raise SpecError(
+            f"seqlen={spec.seqlen} exceeds the model's context of {context}; give at most that"
         )
-    wanted = spec.nsamples * spec.seqlen
-    ids: list[NDArray[np.integer]] = []
-    seen = 0
-    for text in (t for name in spec.files for t in read_texts(Path(name))):
-        # Tokenizing much more text than is used would only cost time: 16 bytes a token is rare.
-        ids.append(np.asarray(tokenizer.encode(text[: 16 * (wanted - seen) + 4096])))
-        seen += len(ids[-1])
-        if seen >= wanted:
-            break
-    flat = np.concatenate(ids) if ids else np.zeros(0, np.int64)
-    if len(flat) == 0:
-        raise CalibrationError(f"no text in {', '.join(spec.files)}; give a file with text")
-    return token_windows(flat, spec.seqlen, spec.nsamples)
+    return spec.seqlen
+
+
+def described(windows: NDArray[np.integer], source: str) -> dict[str, Any]:
+    """The record of windows (N, T) that came from ``source``."""
+    return {
+        "source": source,
+        "windows": int(windows.shape[0]),
+        "window_tokens": int(windows.shape[1]),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """Consecutive tokens (T,), the number of the file of each, and the place behind them."""
+
+    ids: TokenIds
+    owners: NDArray[np.int32]
+    end: int
+
+
+class _Corpus:
+    """Files as one text; a place in it is a byte of all of them, one after the other."""
+
+    def __init__(self, files: Sequence[TextFile], tokenizer: Tokenizer) -> None:
+        self._files, self._tokenizer = files, tokenizer
+        self._starts = [0, *itertools.accumulate(file.size for file in files)]
+        self.size = self._starts[-1]
+
+    def read(self, place: int, wanted: int | None, most: int | None) -> _Stretch:
+        """The first ``wanted`` tokens from a place on (all when None), fewer at the end.
+
+        ``most`` is as for `TextFile.pieces`.
+        """
+        ids, owners = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        seen = 0
+        for text, owner, end in self._pieces(place, most):
+            found = self._tokenizer.encode(text)
+            found = found if wanted is None else found[: wanted - seen]
+            ids.append(found)
+            owners.append(np.full(len(found), owner, np.int32))
+            seen, place = seen + len(found), end
+            if seen == wanted:
+                break
+        return _Stretch(np.concatenate(ids), np.concatenate(owners), place)
+
+    def _pieces(self, place: int, most: int | None) -> Iterator[tuple[str, int, int]]:
+        for number, file in enumerate(self._files):
+            start = self._starts[number]
+            if place < start + file.size:
+                for text, end in file.pieces(max(place - start, 0), most):
+                    yield text, number, start + end
+
+
+@dataclass
+class _Draw:
+    """Windows at seeded places of a corpus; ``seen`` counts the tokens of the last stretch."""
+
+    corpus: _Corpus
+    count: int
+    seqlen: int
+    rng: np.random.Generator
+    seen: int = 0
+
+    def windows(self) -> list[_Stretch]:
+        """Windows in the order of the text; fewer than ``count`` where it ends."""
+        surroundings = _BYTES_A_TOKEN * self.seqlen
+        if self.corpus.size <= _WHOLE * self.count * surroundings:
+            return self._of_whole()
+        found: list[_Stretch] = []
+        free = 0
+        for place in _spread(self.corpus.size - surroundings, self.count, self.rng):
+            stretch = self.corpus.read(max(place, free), self.seqlen, surroundings)
+            self.seen = len(stretch.ids)
+            if self.seen < self.seqlen:
+                break
+            found.append(stretch)
+            free = stretch.end
+        return found
+
+    def _of_whole(self) -> list[_Stretch]:
+        """Windows of a text that is tokenized whole and cut into consecutive ones."""
+        text = self.corpus.read(0, None, None)
+        self.seen = len(text.ids)
+        available = self.seen // self.seqlen
+        chosen = _spread(available, min(self.count, available), self.rng)
+        cuts = (slice(i * self.seqlen, (i + 1) * self.seqlen) for i in chosen)
+        return [_Stretch(text.ids[cut], text.owners[cut], text.end) for cut in cuts]
+
+
+def _spread(length: int, count: int, rng: np.random.Generator) -> list[int]:
+    """One number from each of ``count`` equal parts of ``range(length)``, ascending."""
+    edges = [length * i // count for i in range(count + 1)] if count else []
+    return [int(rng.integers(low, high)) for low, high in itertools.pairwise(edges)]
+
+
+def _uses(files: Sequence[TextFile], owners: Sequence[NDArray[np.int32]]) -> list[dict[str, Any]]:
+    """What was taken from each file; counts of records left out are of those that were read."""
+    return [
+        {
+            "file": str(file.path),
+            "bytes": file.size,
+            "tokens": sum(int((own == number).sum()) for own in owners),
+            "windows": sum(bool((own == number).any()) for own in owners),
+            "skipped_records": file.skipped,
+            "replaced_characters": file.replaced,
+        }
+        for number, file in enumerate(files)
+    ]
+
+
+def _warnings(
+    files: Sequence[TextFile], drawn: Sequence[_Stretch], asked: int, seqlen: int
+) -> Iterator[str]:
+    if len(drawn) < asked:
+        yield f"calibration text gave {len(drawn)} windows of {seqlen}, not {asked}"
+    for number, file in enumerate(files):
+        if not any((stretch.owners == number).any() for stretch in drawn):
+            yield f"no token of text file {file.path} is in a window; more windows reach it"
+        if file.skipped:
+            yield f'{file.skipped} records of {file.path} whose "text" is null were left out'
+        if file.replaced:
+            yield f"{file.replaced} halves of UTF-16 pairs in {file.path} were read as U+FFFD"
+
+
+def _too_little(seen: int, seqlen: int, files: Sequence[str]) -> str:
+    if seen == 0:
+        return f"no text in {', '.join(files)}; give a file with text"
+    return (
+        f"the text has {seen} tokens and one window needs {seqlen}; "
+        "give more text or a shorter window"
+    )
+
+
+def check_files(names: Sequence[str]) -> None:
+    """Refuse files that cannot be calibrated on, as far as their first bytes tell.
+
+    Raises
+    ------
+    CalibrationError
+        Naming the file.
+    """
+    for name in names:
+        TextFile(Path(name))

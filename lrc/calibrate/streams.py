@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
-from lrc.models.llama import LlamaBlock
+from lrc.models.llama_block import LlamaBlock
 from lrc.threads import chunks, ordered_map
 
 Array = NDArray[np.float32]

@@ -19,7 +19,7 @@ def given_windows(windows: ArrayLike, model: LlamaModel) -> NDArray[np.integer]:
     CalibrationError
         It is no such array.
     SpecError
-        A token id is outside the model's vocabulary.
+        A token id is outside the model's vocabulary, or T beyond its context.
     """
     wanted = "expected integer token ids (N, T), at least one window of at least 2 tokens"
     try:
@@ -30,5 +30,6 @@ def given_windows(windows: ArrayLike, model: LlamaModel) -> NDArray[np.integer]:
         raise CalibrationError(f"windows have dtype {array.dtype}; {wanted}")
     if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
         raise CalibrationError(f"windows have shape {array.shape}; {wanted}")
+    model.check_length(array.shape[1])
     model.check_ids(array)
     return array

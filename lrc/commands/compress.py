@@ -19,7 +19,14 @@ from lrc.commands.spec_options import (
     allocation_from_options,
     spec_from_options,
 )
-from lrc.report import allocation_line, human_size, human_time, matrix_table, number
+from lrc.report import (
+    allocation_line,
+    calibration_line,
+    human_size,
+    human_time,
+    matrix_table,
+    number,
+)
 
 
 def add(subparsers: SubParsers) -> None:
@@ -68,6 +75,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         for name in (
             "matrices",
             "allocation",
+            "calibration",
             "bits_per_weight_linear",
             "bits_per_weight_file",
             "file_bytes",
@@ -87,6 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(report.bits_per_weight_linear)} bits per weight in the linear layers, "
         f"{number(report.bits_per_weight_file)} in the whole file"
     )
+    console.line(calibration_line(report.calibration))
     if report.allocation:
         console.line(allocation_line(report.allocation))
     console.line(

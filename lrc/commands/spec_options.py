@@ -78,13 +78,16 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         "--calib",
         nargs="+",
         metavar="FILE",
-        help="text or JSONL files (default: text that the model writes itself)",
+        help="text files, or .jsonl with a text a line; windows are drawn over all of them "
+        "(default: text that the model writes itself)",
     )
     calibration.add_argument(
         "--nsamples", type=int, help=f"windows of text (default: {calib.nsamples})"
     )
     calibration.add_argument(
-        "--seqlen", type=int, help=f"tokens of a window (default: {calib.seqlen})"
+        "--seqlen",
+        type=number_or_auto,
+        help="tokens of a window (default: auto, 512 or the model's context where it is shorter)",
     )
     calibration.add_argument(
         "--streams",

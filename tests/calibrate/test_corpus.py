@@ -1,25 +1,23 @@
-"""Calibration text: what is read, in which order, and what is refused."""
+"""Calibration windows: from where they are drawn, and what is said of it."""
 
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_llama import tiny_model
 
-from lrc.calibrate.corpus import calibration_windows, read_texts
-from lrc.errors import CalibrationError
+from lrc.calibrate.corpus import calibration_windows
+from lrc.errors import CalibrationError, SpecError
 from lrc.progress import SILENT
 from lrc.self_text import first_token
 from lrc.spec import CalibrationSpec
 from lrc.tokens import Tokenizer
 
-#: JSON lines end with a line feed alone; these look like line ends to Python.
-SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c"
+MODEL = tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -27,81 +25,92 @@ def tokenizer(tmp_path_factory):
     return Tokenizer.open(tiny.write_model(tmp_path_factory.mktemp("tokens") / "model"))
 
 
-def windows(tokenizer, files, nsamples=3, seqlen=8, model=None, threads=1, seed=5):
+def drawn(tokenizer, files, nsamples=3, seqlen=8, model=MODEL, threads=1, seed=5):
     spec = CalibrationSpec(tuple(str(f) for f in files), nsamples, seqlen)
     return calibration_windows(spec, tokenizer, model, seed=seed, threads=threads, progress=SILENT)
 
 
-def test_text_is_one_document(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text('{"text": "not parsed"}\nsecond é\n', encoding="utf-8")
-    assert list(read_texts(path)) == ['{"text": "not parsed"}\nsecond é\n']
+def windows(*given, **options):
+    return drawn(*given, **options).windows
 
 
-@given(texts=st.lists(st.text(max_size=20), max_size=4), escape=st.booleans())
-def test_json_lines_come_back(texts, escape, tmp_path_factory):
-    path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
-    texts = [*texts, SEPARATORS]
-    lines = [json.dumps({"id": 3, "text": t}, ensure_ascii=escape) for t in texts]
-    lines.insert(1, "")
-    content = "\n".join(lines) + "\n"
-    path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    if any("\ud800" <= c <= "\udfff" for t in texts for c in t) and not escape:
-        with pytest.raises(CalibrationError, match="cannot be read"):
-            list(read_texts(path))
-    else:
-        assert list(read_texts(path)) == texts
+def text_of(tokenizer, found):
+    return [tokenizer.decode(window) for window in found.windows]
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2: not JSON"),
-        ("plain words", "line 2: not JSON"),
-        ("[1]", 'line 2: expected an object with a string "text"'),
-        ('"text"', "line 2: expected an object"),
-        ('{"content": "a"}', "line 2: expected an object"),
-        ('{"text": 5}', "line 2: expected an object"),
-        ('{"text": null}', "plain text in a .txt file"),
-    ],
-)
-def test_malformed_lines_are_named(line, message, tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(CalibrationError, match=message):
-        list(read_texts(path))
-
-
-def test_files_that_are_not_text_are_refused(tmp_path):
-    binary = tmp_path / "a.txt"
-    binary.write_bytes(b"\xff\xfe\x00")
-    for path in (binary, tmp_path / "absent.txt", tmp_path):
-        with pytest.raises(CalibrationError, match="cannot be read"):
-            list(read_texts(path))
-
-
-def test_windows_are_the_first_tokens_over_files_in_order(tmp_path, tokenizer):
+def test_text_that_is_just_enough_is_used_whole_over_documents_and_files(tmp_path, tokenizer):
     first, second = tmp_path / "a.txt", tmp_path / "b.jsonl"
     first.write_text("abcdefghij", encoding="utf-8")
     second.write_text('{"text": "klmnop"}\n{"text": "qrstuvwxyz"}\n', encoding="utf-8")
-    found = windows(tokenizer, [first, second])
-    assert found.shape == (3, 8)
-    expected = np.asarray(tokenizer.encode("abcdefghijklmnopqrstuvwx")).reshape(3, 8)
-    np.testing.assert_array_equal(found, expected)
-    other = windows(tokenizer, [second, first], nsamples=1)
-    np.testing.assert_array_equal(other[0], np.asarray(tokenizer.encode("klmnopqr")))
+    found = drawn(tokenizer, [first, second])
+    assert text_of(tokenizer, found) == ["abcdefgh", "ijklmnop", "qrstuvwx"]
+    uses = [(use["tokens"], use["windows"]) for use in found.record["files"]]
+    assert uses == [(10, 2), (14, 2)]
+    assert found.warnings == ()
+    assert found.record["windows"], found.record["window_tokens"] == (3, 8)
+    other = drawn(tokenizer, [second, first])
+    assert text_of(tokenizer, other)[0] == "klmnopqr"
 
 
-def test_files_after_the_last_token_needed_are_not_read(tmp_path, tokenizer):
-    first = tmp_path / "a.txt"
-    first.write_text("abcdefghijklmnop" * 400, encoding="utf-8")
-    found = windows(tokenizer, [first, tmp_path / "absent.txt"])
-    np.testing.assert_array_equal(found.ravel()[:16], tokenizer.encode("abcdefghijklmnop"))
+@pytest.mark.parametrize("repeats", [3, 4000])
+def test_every_file_has_its_share_and_no_token_is_seen_twice(repeats, tmp_path, tokenizer):
+    """Short texts are tokenized whole, long ones at places only; both are drawn alike."""
+    files = []
+    for letter, lines in (("a", 2), ("b", 5), ("c", 3)):
+        files.append(tmp_path / f"{letter}.txt")
+        counted = (f"{letter}{i:06}\n" for i in range(lines * repeats * 20))
+        files[-1].write_text("".join(counted), encoding="utf-8")
+    found = drawn(tokenizer, files, nsamples=20, seqlen=16)
+    assert found.windows.shape == (20, 16)
+    tokens = [use["tokens"] for use in found.record["files"]]
+    assert sum(tokens) == found.windows.size
+    for count, share in zip(tokens, (0.2, 0.5, 0.3), strict=True):
+        assert abs(count / found.windows.size - share) <= 0.051
+    starts = [text[:8] for text in text_of(tokenizer, found)]
+    assert starts == sorted(set(starts))
+    again = drawn(tokenizer, files, nsamples=20, seqlen=16)
+    np.testing.assert_array_equal(found.windows, again.windows)
+    other = drawn(tokenizer, files, nsamples=20, seqlen=16, seed=6)
+    assert (found.windows != other.windows).any()
 
 
-def test_a_long_text_is_not_tokenized_whole(tmp_path, tokenizer, monkeypatch):
+def test_documents_of_json_lines_are_entered_in_the_midst(tmp_path, tokenizer):
+    path = tmp_path / "a.jsonl"
+    text = " ".join(f"w{i:05}" for i in range(3000))
+    path.write_text((json.dumps({"text": text, "meta": "m" * 50}) + "\n") * 3, encoding="utf-8")
+    found = drawn(tokenizer, [path], nsamples=12, seqlen=14)
+    seen = text_of(tokenizer, found)
+    assert len({window[:6] for window in seen}) == 12
+    assert all(window[0] == "w" and window in text for window in seen)
+    assert sum(window.startswith("w00000") for window in seen) <= 1
+
+
+def test_records_that_are_mostly_something_else_still_give_what_they_have(tmp_path, tokenizer):
+    path = tmp_path / "a.jsonl"
+    record = {"meta": "m" * 5000, "text": "abcdefgh"}
+    path.write_text((json.dumps(record) + "\n") * 9, encoding="utf-8")
+    found = drawn(tokenizer, [path], nsamples=12, seqlen=8)
+    assert 7 <= len(found.windows) <= 9
+    assert f"gave {len(found.windows)} windows of 8, not 12" in found.warnings[0]
+
+
+def test_what_was_left_out_is_told(tmp_path, tokenizer):
+    large, small = tmp_path / "large.txt", tmp_path / "small.jsonl"
+    large.write_text("abcdefgh" * 100, encoding="utf-8")
+    small.write_text('{"text": null}\n{"text": "\\ud83d"}\n', encoding="utf-8")
+    found = drawn(tokenizer, [large, small], nsamples=2)
+    use = found.record["files"][1]
+    assert (use["tokens"], use["skipped_records"], use["replaced_characters"]) == (0, 1, 1)
+    told = "\n".join(found.warnings)
+    assert "no token of text file" in told
+    assert "1 records of" in told
+    assert '"text" is null' in told
+    assert "1 halves of UTF-16 pairs" in told
+
+
+def test_a_long_text_is_neither_tokenized_nor_held_whole(tmp_path, tokenizer, monkeypatch):
     path = tmp_path / "a.txt"
-    path.write_text("x" * 200_000, encoding="utf-8")
+    path.write_text("some words of a line\n" * 1_000_000, encoding="utf-8")
     lengths = []
     encode = Tokenizer.encode
 
@@ -110,8 +119,23 @@ def test_a_long_text_is_not_tokenized_whole(tmp_path, tokenizer, monkeypatch):
         return encode(self, text, **options)
 
     monkeypatch.setattr(Tokenizer, "encode", counted)
-    windows(tokenizer, [path])
-    assert sum(lengths) < 10_000
+    tracemalloc.start()
+    found = drawn(tokenizer, [path], nsamples=16, seqlen=64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.windows.shape == (16, 64)
+    assert sum(lengths) < 16 * 8192
+    assert peak < 2_000_000
+
+
+def test_windows_keep_within_the_context(tokenizer, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("abcdefgh" * 100, encoding="utf-8")
+    model = tiny_model(max_position_embeddings=32)
+    assert drawn(tokenizer, [path], seqlen="auto", model=model).windows.shape == (3, 32)
+    assert drawn(tokenizer, [path], seqlen=32, model=model).windows.shape == (3, 32)
+    with pytest.raises(SpecError, match="seqlen=33 exceeds the model's context of 32"):
+        drawn(tokenizer, [path], seqlen=33, model=model)
 
 
 def test_short_text_gives_fewer_windows_and_too_short_is_refused(tmp_path, tokenizer):

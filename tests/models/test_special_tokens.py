@@ -79,7 +79,7 @@ def test_the_model_writes_from_the_bos_that_any_file_names(folder):
         loaded = lrc.load(folder)
         return calibration_windows(
             asked, loaded.tokenizer, loaded.model, seed=4, threads=1, progress=SILENT
-        )
+        ).windows
 
     given = written()
     edit(folder, "config.json", bos_token_id=None)
