@@ -28,7 +28,8 @@ from lrc.formats.matrix import PackedMatrix
 from lrc.formats.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
 from lrc.formats.safetensors_file import SafetensorsFile, check_written, write_safetensors
 from lrc.journal import Journal
-from lrc.models.llama import LlamaBlock, LlamaModel
+from lrc.models.llama import LlamaModel
+from lrc.models.llama_block import LlamaBlock
 from lrc.nn.embedding import make_embedding
 from lrc.nn.linear import Linear, make_linear
 from lrc.progress import Progress

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from lrc.bootstrap import Interval, interval, resampled_means
 from lrc.errors import SpecError
+from lrc.predictions import Predictor
 from lrc.progress import SILENT, Progress
-from lrc.scoring import SCORES, Predictor, Scores, score_windows
+from lrc.scoring import SCORES, Scores, score_windows
 from lrc.tokens import TokenIds, Tokenizer, token_windows
 
 __all__ = [
@@ -32,12 +33,13 @@ class Evaluation:
     """Averages over the scored tokens, with standard errors and intervals over windows.
 
     Losses are in nats. The standard errors treat windows as independent draws; with a single
-    window they treat its tokens so, which is too optimistic. Fields about the other model are
-    None when there is none: ``kl_divergence`` is KL(other || model), ``top1_agreement`` the
-    share of tokens where both models' likeliest token is the same, ``against_perplexity`` the
-    other model's perplexity on the same tokens, ``perplexity_ratio`` the model's perplexity
-    over it. The intervals hold 95 % by a paired bootstrap over windows (`lrc.bootstrap`); they
-    are None with a single window.
+    window they treat its tokens so, which is too optimistic. Fields about the other model are None
+    when there is none: ``kl_divergence`` is KL(other || model), ``top1_agreement`` the share of
+    tokens where both models' likeliest token is the same, ``against_perplexity`` the other model's
+    perplexity on the same tokens, ``perplexity_ratio`` the model's perplexity over it.
+    ``activations`` are those the model was run on: "i8", integers, as `lrc.generate` runs
+    compressed models, or "f32". The intervals hold 95 % by a paired bootstrap over windows
+    (`lrc.bootstrap`); they are None with a single window.
     """
 
     perplexity: float
@@ -51,16 +53,17 @@ class Evaluation:
     perplexity_ratio: float | None = None
     perplexity_ratio_interval: Interval | None = None
     kl_interval: Interval | None = None
+    activations: str = "f32"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Model a against model b on the same windows; differences are a - b, ratios a / b.
 
-    ``kl_difference`` is the difference of their divergences from a third model, None when
-    there is none. The intervals hold 95 % by a paired bootstrap over windows; they are None
-    with a single window. An interval that leaves out 0 (or 1, for the ratio) is a difference
-    that this text shows.
+    ``kl_difference`` is the difference of their divergences from a third model, None when there is
+    none. ``activations`` and ``other_activations`` are what each was run on. The intervals hold 95
+    % by a paired bootstrap over windows; they are None with a single window. An interval that
+    leaves out 0 (or 1, for the ratio) is a difference that this text shows.
     """
 
     perplexity: float
@@ -73,6 +76,8 @@ class Comparison:
     kl_difference_interval: Interval | None
     windows: int
     tokens: int
+    activations: str = "f32"
+    other_activations: str = "f32"
 
 
 def text_windows(tokenizer: Tokenizer, text: str, ctx: int, limit: int | None = None) -> TokenIds:
@@ -105,6 +110,7 @@ def perplexity(
     score: str = "second-half",
     against: Predictor | None = None,
     *,
+    activations: str = "i8",
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -120,6 +126,10 @@ def perplexity(
         Each is predicted from all tokens before it in its window.
     against : Predictor or None
         The model to compare with, usually the uncompressed one.
+    activations : {"i8", "f32"}
+        "i8": compressed models are run as `lrc.generate` runs them: tokens before the first
+        that counts as a prompt, then token by token on integers. "f32": on float32 activations,
+        whole windows at once, which is faster for large models. Dense models always are.
     threads : int or None
         Windows worked on at the same time; never changes the result.
     progress : Progress
@@ -127,9 +137,13 @@ def perplexity(
     Raises
     ------
     SpecError
-        When ``windows`` is empty or too short, or ``score`` is unknown.
+        When ``windows`` is empty, too short or longer than a model's context, or ``score`` or
+        ``activations`` is unknown.
     """
-    made = score_windows([model], windows, score, against, threads=threads, progress=progress)
+    made = score_windows(
+        [model], windows, score, against,
+        activations=activations, threads=threads, progress=progress,
+    )  # fmt: skip
     return evaluation(made[0])
 
 
@@ -140,6 +154,7 @@ def compare(
     score: str = "second-half",
     against: Predictor | None = None,
     *,
+    activations: str = "i8",
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> Comparison:
@@ -153,7 +168,7 @@ def compare(
     a, b : Predictor
         Models with the same tokenizer.
     windows : (N, ctx) integers
-    score, threads, progress
+    score, activations, threads, progress
         As for :func:`perplexity`.
     against : Predictor or None
         The model that both were made from: adds the difference of the divergences from it.
@@ -171,7 +186,10 @@ def compare(
     >>> found.kl_difference, found.kl_difference_interval  # doctest: +SKIP
     (-0.013, (-0.017, -0.009))
     """
-    made = score_windows([a, b], windows, score, against, threads=threads, progress=progress)
+    made = score_windows(
+        [a, b], windows, score, against,
+        activations=activations, threads=threads, progress=progress,
+    )  # fmt: skip
     return comparison(*made)
 
 
@@ -181,7 +199,7 @@ def evaluation(scores: Scores) -> Evaluation:
     tokens = int(scores.loss.size)
     other, divergence, same = scores.against_loss, scores.divergence, scores.same_top
     if other is None or divergence is None or same is None:
-        return Evaluation(ppl, ppl_error, None, None, None, tokens)
+        return Evaluation(ppl, ppl_error, None, None, None, tokens, activations=scores.activations)
     other_ppl, other_error = _exp_mean(other)
     excess = scores.loss - other
     draws = resampled_means(np.stack([excess.mean(axis=1), divergence.mean(axis=1)], axis=1))
@@ -197,6 +215,7 @@ def evaluation(scores: Scores) -> Evaluation:
         perplexity_ratio=_exp(excess.mean()),
         perplexity_ratio_interval=_exp_interval(interval(draws[:, 0], len(excess))),
         kl_interval=interval(draws[:, 1], len(excess)),
+        activations=scores.activations,
     )
 
 
@@ -235,6 +254,8 @@ def comparison(a: Scores, b: Scores) -> Comparison:
         kl_difference_interval=None if kl is None else interval(draws[:, 2], count),
         windows=count,
         tokens=int(a.loss.size),
+        activations=a.activations,
+        other_activations=b.activations,
     )
 
 

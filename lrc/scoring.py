@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
+from lrc.predictions import Predictor, Rows, activations_of, prediction_rows
 from lrc.progress import SILENT, Progress
 from lrc.threads import chunks, ordered_map, resolve_threads
 
@@ -21,20 +21,10 @@ SCORES = ("second-half", "all")
 
 #: Windows that run through the blocks together, on one thread.
 WINDOWS = 2
+#: Tokens whose activations exist at the same time, for each model: about, and at least WINDOWS.
+TOKENS = 1 << 15
 #: Positions whose logits exist at the same time, for each model and thread.
 ROWS = 128
-
-
-class Predictor(Protocol):
-    """What evaluation needs of a model."""
-
-    def hidden(self, ids: NDArray[np.integer]) -> Array:
-        """Residual stream (B, T, d) of token ids (B, T)."""
-        ...
-
-    def head(self, h: Array) -> Array:
-        """Logits (..., vocab) of the residual stream (..., d)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,18 +33,25 @@ class Scores:
 
     ``loss`` is -log p of the token in nats. Those about the other model are None when there is
     none: ``against_loss`` its loss, ``divergence`` KL(other || model) in nats, ``same_top`` 1
-    where both models' likeliest token is the same and else 0.
+    where both models' likeliest token is the same and else 0. ``activations``, "i8" or "f32",
+    are those that the model was run on.
     """
 
     loss: NDArray[np.float64]
     against_loss: NDArray[np.float64] | None = None
     divergence: NDArray[np.float64] | None = None
     same_top: NDArray[np.float64] | None = None
+    activations: str = "f32"
 
     def first(self, windows: int) -> Scores:
         """The scores of the first ``windows`` windows."""
-        figures = (self.loss, self.against_loss, self.divergence, self.same_top)
-        return Scores(*(None if x is None else x[:windows] for x in figures))  # type: ignore[arg-type]
+        return Scores(
+            self.loss[:windows],
+            None if self.against_loss is None else self.against_loss[:windows],
+            None if self.divergence is None else self.divergence[:windows],
+            None if self.same_top is None else self.same_top[:windows],
+            self.activations,
+        )
 
 
 def score_windows(
@@ -63,6 +60,7 @@ def score_windows(
     score: str = "second-half",
     against: Predictor | None = None,
     *,
+    activations: str = "i8",
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Scores, ...]:
@@ -77,6 +75,10 @@ def score_windows(
         Each is predicted from all tokens before it in its window.
     against : Predictor or None
         The model to compare with, usually the uncompressed one.
+    activations : str
+        "i8": compressed models are run as `lrc.generate` runs them, on integers where it does:
+        the tokens before the first that counts as a prompt, then token by token. "f32": on
+        float32 activations, whole windows at once. Dense models always are.
     threads : int or None
         Windows worked on at the same time; never changes the result.
     progress : Progress
@@ -84,7 +86,14 @@ def score_windows(
     Raises
     ------
     SpecError
-        When ``windows`` is empty or too short, or ``score`` is unknown.
+        When ``windows`` is empty, too short or longer than a model's context, or ``score`` or
+        ``activations`` is unknown.
+
+    Notes
+    -----
+    Memory: on float32 activations one block of one model at a time, in the type it is stored
+    in, and 4 bytes a channel for each of about `TOKENS` tokens and each model; longer texts go
+    through the blocks in several turns. A model on integers is held packed, whole.
     """
     if score not in SCORES:
         raise SpecError(f"score {score!r} is unknown; use one of {', '.join(SCORES)}")
@@ -94,25 +103,35 @@ def score_windows(
             "give at least one window of at least 2 tokens"
         )
     first = windows.shape[1] // 2 if score == "second-half" else 1
-    job = partial(_score, models, against, first)
-    parts = [windows[part] for part in chunks(len(windows), WINDOWS)]
+    everyone = [*models, *(() if against is None else (against,))]
+    kinds = [activations_of(model, activations) for model in everyone]
+    workers = resolve_threads(threads)
     results: list[NDArray[np.float64]] = []
-    with progress.bar("evaluating", len(windows), "window") as advance:
-        for result in ordered_map(job, parts, resolve_threads(threads)):
-            results.append(result)
-            advance(result.shape[1])
+    for group in chunks(len(windows), max(TOKENS // windows.shape[1], WINDOWS)):
+        parts = [windows[group][part] for part in chunks(len(windows[group]), WINDOWS)]
+        rows = [
+            prediction_rows(model, kind, parts, first, workers, progress)
+            for model, kind in zip(everyone, kinds, strict=True)
+        ]
+        targets = [part[:, first:] for part in parts]
+        jobs = list(zip(targets, *rows, strict=True))
+        with progress.bar("scoring", len(windows[group]), "window") as advance:
+            for result in ordered_map(lambda job: _score(len(models), *job), jobs, workers):
+                results.append(result)
+                advance(result.shape[1])
     figures = np.concatenate(results, axis=1)
-    compared = 1 if against is None else figures.shape[-1]
-    return tuple(Scores(*np.moveaxis(own[..., :compared], -1, 0)) for own in figures)
+    pairs = list(zip(figures, kinds, strict=False))
+    if against is None:
+        return tuple(Scores(own[..., 0], activations=kind) for own, kind in pairs)
+    columns = [(tuple(np.moveaxis(own, -1, 0)), kind) for own, kind in pairs]
+    return tuple(
+        Scores(loss, other, divergence, same, kind)
+        for (loss, other, divergence, same), kind in columns
+    )
 
 
-def _score(
-    models: Sequence[Predictor],
-    against: Predictor | None,
-    first: int,
-    windows: NDArray[np.integer],
-) -> NDArray[np.float64]:
-    """Per-token figures of windows (B, ctx) whose targets start at position ``first``.
+def _score(count: int, targets: NDArray[np.integer], *rows: Rows) -> NDArray[np.float64]:
+    """Per-token figures of targets (B, tokens) under ``count`` models and, if any, the other.
 
     Returns
     -------
@@ -120,26 +139,18 @@ def _score(
         Loss, other model's loss, KL(other || model), same top token; the last three are zero
         without another model.
     """
-    targets = windows[:, first:].reshape(-1)
-    streams = [_before_targets(model, windows, first) for model in models]
-    other = None if against is None else _before_targets(against, windows, first)
-    figures = np.zeros((len(models), len(targets), 4))
-    for part in chunks(len(targets), ROWS):
-        ps = [_Prediction(model.head(h[part])) for model, h in zip(models, streams, strict=True)]
+    flat = targets.reshape(-1)
+    figures = np.zeros((count, len(flat), 4))
+    for part in chunks(len(flat), ROWS):
+        ps = [_Prediction(logits(part)) for logits in rows]
+        q = ps.pop() if len(ps) > count else None
         for own, p in zip(figures, ps, strict=True):
-            own[part, 0] = p.loss(targets[part])
-        if against is not None and other is not None:
-            q = _Prediction(against.head(other[part]))
-            figures[:, part, 1] = q.loss(targets[part])
+            own[part, 0] = p.loss(flat[part])
+        if q is not None:
+            figures[:, part, 1] = q.loss(flat[part])
             figures[:, part, 3] = [p.top == q.top for p in ps]
             figures[:, part, 2] = _divergences(q, ps)
-    return figures.reshape(len(models), len(windows), -1, 4)
-
-
-def _before_targets(model: Predictor, windows: NDArray[np.integer], first: int) -> Array:
-    """Residual stream one position before each target, (B * tokens, d)."""
-    h = model.hidden(windows)[:, first - 1 : -1]
-    return h.reshape(-1, h.shape[-1])
+    return figures.reshape(count, *targets.shape, 4)
 
 
 class _Prediction:

@@ -65,7 +65,8 @@ def sample_batch(
     """Text that the model writes itself, from one token on at temperature 1.
 
     An end-of-text token is a token like any other: the sequence goes on. The result depends on
-    ``nsamples``, ``seqlen`` and ``seed``, never on ``threads``.
+    ``nsamples``, ``seqlen`` and ``seed``, never on ``threads``. Memory: the model in the type it
+    is stored in, and the keys and values of all sequences.
 
     Parameters
     ----------
@@ -97,6 +98,7 @@ def sample_batch(
             f"cannot sample {nsamples} sequences of {seqlen} tokens from a model with a context "
             f"of {model.config.max_positions}"
         )
+    model = model.as_stored()
     streams = np.random.SeedSequence(seed).spawn(nsamples)
     draws = np.stack([np.random.default_rng(s).random(seqlen) for s in streams])
     bos = model.config.bos_id if bos_id is None else bos_id

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lrc.allocate.options import Level, codebook_of, error_share
 from lrc.allocate.survey import Study
-from lrc.models.llama import LlamaBlock
+from lrc.models.llama_block import LlamaBlock
 from lrc.nn.layers import rms_norm
 from lrc.nn.linear import Linear, make_linear
 from lrc.shell import EMBEDDING, HEAD

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lrc.errors import LrcError
 from lrc.progress import Progress
 
 if TYPE_CHECKING:
@@ -89,6 +90,23 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="directory to create"
     )
+
+
+def within_context(option: str, asked: int | None, usual: int, room: int, console: Console) -> int:
+    """A number of tokens: as asked for, else as usual, or as many as there is room for.
+
+    Raises
+    ------
+    LrcError
+        More are asked for than there is room for, or there is none.
+    """
+    if room < 1 or (asked is not None and asked > room):
+        given = f"{option} {usual if asked is None else asked}"
+        left = f"which has room for {room} here; lower it" if room > 0 else "which is used up"
+        raise LrcError(f"{given} exceeds the model's context, {left}")
+    if asked is None and room < usual:
+        console.progress.note(f"{option} {room}: the model's context has no room for {usual}")
+    return min(usual, room) if asked is None else asked
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

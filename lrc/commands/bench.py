@@ -15,6 +15,7 @@ from lrc.commands.base import (
     add_threads,
     add_verb,
     load_and_tell,
+    within_context,
 )
 from lrc.errors import LrcError
 from lrc.report import human_size
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from lrc.generate import Decoder
 
+#: Tokens of the prompt and tokens to decode, unless asked otherwise.
+PROMPT, TOKENS = 128, 64
 #: Tokens before the decoded ones, and before the first one.
 SHORT_PROMPT = 16
 _SEED = 20261122
@@ -35,8 +38,16 @@ def add(subparsers: SubParsers) -> None:
     """Add the verb."""
     parser = add_verb(subparsers, "bench", run, "measure how fast a model runs here")
     add_model(parser, "model directory, dense or compressed")
-    parser.add_argument("--prompt", type=int, default=128, metavar="N", help="tokens of the prompt")
-    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens to decode")
+    for name, usual, text in (
+        ("--prompt", PROMPT, "tokens of the prompt"),
+        ("--tokens", TOKENS, "tokens to decode"),
+    ):
+        parser.add_argument(
+            name,
+            type=int,
+            metavar="N",
+            help=f"{text} (default: {usual}, or what the model's context has room for)",
+        )
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="times the prompt runs")
     parser.add_argument(
         "--activations", choices=("i8", "f32"), default="i8", help="as in lrc generate"
@@ -48,7 +59,7 @@ def add(subparsers: SubParsers) -> None:
 def run(args: argparse.Namespace, console: Console) -> None:
     """Measure and show."""
     for name in ("prompt", "tokens", "repeats"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise LrcError(f"--{name} {getattr(args, name)} must be at least 1")
     record = measure(args, console)
     if args.json:
@@ -74,12 +85,10 @@ def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     start = time.perf_counter()
     loaded = load_and_tell(args.model, console)
     model = loaded.model
-    longest = max(args.prompt, SHORT_PROMPT + args.tokens)
-    if longest > model.config.max_positions:
-        raise LrcError(
-            f"{longest} tokens exceed the model's context of {model.config.max_positions}; "
-            "lower --prompt or --tokens"
-        )
+    context = model.config.max_positions
+    prompt = within_context("--prompt", args.prompt, PROMPT, context, console)
+    count = within_context("--tokens", args.tokens, TOKENS, context - SHORT_PROMPT, console)
+    longest = max(prompt, SHORT_PROMPT + count)
     rng = np.random.default_rng(_SEED)
     ids = rng.integers(0, model.config.vocab, longest)
 
@@ -88,20 +97,20 @@ def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     fresh(SHORT_PROMPT).advance(ids[:SHORT_PROMPT])
     first = time.perf_counter() - start
-    prefill = [_seconds(fresh(args.prompt), ids[: args.prompt]) for _ in range(args.repeats)]
-    decoder = fresh(SHORT_PROMPT + args.tokens)
+    prefill = [_seconds(fresh(prompt), ids[:prompt]) for _ in range(args.repeats)]
+    decoder = fresh(SHORT_PROMPT + count)
     decoder.advance(ids[:SHORT_PROMPT])
-    decoded = range(SHORT_PROMPT, SHORT_PROMPT + args.tokens)
+    decoded = range(SHORT_PROMPT, SHORT_PROMPT + count)
     steps = [_seconds(decoder, ids[i : i + 1]) for i in decoded]
     return {
         "model": str(args.model),
         "kind": loaded.source.kind,
         "threads": threads,
         "activations": args.activations if loaded.source.kind == "packed" else "f32",
-        "prompt": args.prompt,
-        "tokens": args.tokens,
+        "prompt": prompt,
+        "tokens": count,
         **_rates("decode_tokens_per_s", steps, 1),
-        **_rates("prefill_tokens_per_s", prefill, args.prompt),
+        **_rates("prefill_tokens_per_s", prefill, prompt),
         "first_token_s": first,
         "peak_rss_bytes": peak_rss_bytes(),
     }

@@ -15,9 +15,11 @@ from lrc.commands.base import (
     add_threads,
     add_verb,
     load_and_tell,
+    within_context,
 )
 from lrc.errors import LrcError
 from lrc.report import human_size, number, table, with_error
+from lrc.resources import peak_rss_bytes
 
 #: What an evaluation tells, in the order of the table.
 FIGURES = (
@@ -30,7 +32,10 @@ FIGURES = (
     "perplexity_ratio",
     "perplexity_ratio_interval",
     "kl_interval",
+    "activations",
 )
+#: Tokens of a window where the model's context allows it.
+CTX = 512
 
 
 def add(subparsers: SubParsers) -> None:
@@ -47,7 +52,12 @@ def add(subparsers: SubParsers) -> None:
         help="model to compare predictions with: adds the ratio of perplexities, KL divergence and "
         "top-1 agreement, with 95 %% intervals by a paired bootstrap over windows",
     )
-    parser.add_argument("--ctx", type=int, default=512, metavar="N", help="tokens of a window")
+    parser.add_argument(
+        "--ctx",
+        type=int,
+        metavar="N",
+        help=f"tokens of a window (default: {CTX}, or the model's context where it is shorter)",
+    )
     parser.add_argument(
         "--score",
         choices=("second-half", "all"),
@@ -61,13 +71,20 @@ def add(subparsers: SubParsers) -> None:
         metavar="N",
         help="how many windows from the start of the text, 0 for all (default: 40)",
     )
+    parser.add_argument(
+        "--activations",
+        choices=("i8", "f32"),
+        default="i8",
+        help="what a compressed model multiplies with: integers, token by token as in lrc "
+        "generate, or exact floats, whole windows at once (default: i8; dense models: f32)",
+    )
     add_threads(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Evaluate and show the figures."""
-    if args.ctx < 2:
+    if args.ctx is not None and args.ctx < 2:
         raise LrcError(f"--ctx {args.ctx} is too small; use at least 2 tokens")
     if args.windows < 0:
         raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
@@ -77,16 +94,20 @@ def run(args: argparse.Namespace, console: Console) -> None:
     text = _text(args.text)
     loaded = load_and_tell(args.model, console)
     against = None if args.against is None else load_and_tell(args.against, console)
-    windows = text_windows(loaded.tokenizer, text, args.ctx, args.windows or None)
+    contexts = [m.model.config.max_positions for m in (loaded, against) if m is not None]
+    ctx = within_context("--ctx", args.ctx, CTX, min(contexts), console)
+    windows = text_windows(loaded.tokenizer, text, ctx, args.windows or None)
     evaluation = perplexity(
         loaded.model,
         windows,
         score=args.score,
         against=None if against is None else against.model,
+        activations=args.activations,
         progress=console.progress,
         threads=args.threads,
     )
-    record = {name: getattr(evaluation, name) for name in FIGURES} | storage(loaded.source)
+    record: dict[str, Any] = {name: getattr(evaluation, name) for name in FIGURES}
+    record |= {**storage(loaded.source), "ctx": ctx, "peak_rss_bytes": peak_rss_bytes()}
     if args.json:
         console.json(record)
     else:
@@ -107,6 +128,8 @@ def evaluation_table(record: dict[str, Any]) -> str:
         ),
         ("top-1 agreement", number(record["top1_agreement"])),
         ("tokens scored", str(record["tokens"])),
+        ("tokens of a window", str(record["ctx"])),
+        ("activations", record["activations"]),
         ("bits per weight, linear layers", number(record["bits_per_weight_linear"])),
         ("bits per weight, whole file", number(record["bits_per_weight_file"])),
         ("size", human_size(record["file_bytes"])),
@@ -124,7 +147,6 @@ def _text(path: Path | None) -> str:
         from lrc.sample_text import help_topics_text
 
         return help_topics_text()
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise LrcError(f"{path} is not UTF-8 text") from None
+    from lrc.text_file import read_texts
+
+    return "\n".join(read_texts(path))

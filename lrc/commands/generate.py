@@ -15,6 +15,7 @@ from lrc.commands.base import (
     add_threads,
     add_verb,
     load_and_tell,
+    within_context,
 )
 from lrc.commands.prompt import read_prompt
 from lrc.errors import LrcError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lrc.chat import Message
     from lrc.tokens import Tokenizer
 
+#: New tokens at most, unless asked otherwise.
+MAX_TOKENS = 128
 #: Tokens whose time is not counted: kernels compile while the first ones are made.
 _WARM_UP = 2
 
@@ -47,7 +50,12 @@ def add(subparsers: SubParsers) -> None:
         "--chat", action="store_true", help="the prompt is a question; use the chat template"
     )
     parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
-    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="most new tokens")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help=f"most new tokens (default: {MAX_TOKENS}, or what the model's context has room for)",
+    )
     parser.add_argument(
         "--temp", type=float, default=0.7, metavar="T",
         help="how freely tokens are drawn: 0 takes the likeliest, 1 as the model says "
@@ -92,7 +100,7 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Generate; text appears as it is made, or one record at the end with ``--json``."""
-    if args.max_tokens < 1:
+    if args.max_tokens is not None and args.max_tokens < 1:
         raise LrcError(f"--max-tokens {args.max_tokens} must be at least 1")
     if args.system is not None and not args.chat:
         raise LrcError("--system is part of a conversation; add --chat")
@@ -106,10 +114,12 @@ def run(args: argparse.Namespace, console: Console) -> None:
     loaded = load_and_tell(args.model, console)
     text = read_prompt(args.prompt)
     prompt = loaded.prompt_ids(conversation(text, args.system) if args.chat else text)
+    room = loaded.model.config.max_positions - len(prompt)
+    most = within_context("--max-tokens", args.max_tokens, MAX_TOKENS, room, console)
     tokens = generate(
         loaded.model,
         prompt,
-        args.max_tokens,
+        most,
         sampler,
         loaded.tokenizer.eos_ids,
         threads=args.threads,
@@ -122,12 +132,12 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.line("")
         return
     ids, stamps = [], [time.perf_counter()]
-    with console.progress.bar("generating", args.max_tokens, "token") as advance:
+    with console.progress.bar("generating", most, "token") as advance:
         for token in tokens:
             ids.append(token)
             stamps.append(time.perf_counter())
             advance()
-    console.json(_record(loaded.tokenizer, len(prompt), ids, stamps))
+    console.json({"max_tokens": most, **_record(loaded.tokenizer, len(prompt), ids, stamps)})
 
 
 def conversation(question: str, system: str | None) -> list[Message]:

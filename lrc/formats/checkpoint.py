@@ -20,11 +20,11 @@ from lrc.formats.finite import count_non_finite
 from lrc.formats.hub_cache import blobs_of, snapshot_in
 from lrc.formats.safetensors_file import SafetensorsFile, TensorInfo
 from lrc.formats.side_files import TEMPLATES
+from lrc.formats.stored import StoredMatrix
 from lrc.formats.strict_json import read_object
 from lrc.threads import ordered_map
 
 _WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
-_HASH_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +192,13 @@ class Checkpoint:
             raise FormatError(f"tensor {name!r} has shape {self.shape(name)}; expected a matrix")
         return self.dense(name, check_finite=check_finite)
 
+    def stored(self, name: str) -> StoredMatrix:
+        """A matrix as it is on disk; refuses what :meth:`linear` refuses."""
+        file, stored = self._shard(name), self.stored_as.get(name, name)
+        info, values = file.check_dtype(stored), file.read(stored)
+        self._refuse_non_finite(name, count_non_finite(values, info.dtype))
+        return StoredMatrix(values)
+
     def other_files(self) -> tuple[Path, ...]:
         """Every visible file of the directory that holds no weights, config.json included."""
         return other_files(self.path)
@@ -209,7 +216,7 @@ class Checkpoint:
     def _digest(self) -> str:
         total = hashlib.sha256()
         for path in (self.path / "config.json", *self.weight_files):
-            total.update(_file_digest(path))
+            total.update(file_digest(path))
         return total.hexdigest()
 
     def _shard(self, name: str) -> SafetensorsFile:
@@ -282,12 +289,10 @@ def _open_index(root: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]
     return dict(sorted(shards.items())), absent
 
 
-def _file_digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file, read in pieces; FormatError when it cannot be read."""
     try:
         with path.open("rb") as stream:
-            while block := stream.read(_HASH_CHUNK):
-                digest.update(block)
+            return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-    return digest.digest()

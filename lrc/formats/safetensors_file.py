@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lrc.errors import FormatError
 from lrc.formats.lfs import refuse_pointer
+from lrc.formats.stored import widen
 from lrc.formats.strict_json import parse_object
 
 #: Bits of one element; BF16 and the narrow floats have no NumPy type and are read as integers.
@@ -129,11 +130,8 @@ class SafetensorsFile:
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """Widen a tensor that :meth:`check_dtype` accepts; aligned F32 is a read-only view."""
-        info = self.check_dtype(name)
-        raw = self.read(name)
-        if info.dtype == "BF16":
-            return (raw.astype(np.uint32) << 16).view(np.float32)
-        return np.require(raw, np.float32, "A")
+        self.check_dtype(name)
+        return widen(self.read(name))
 
 
 def _check_length(path: Path, size: int, length: int) -> None:

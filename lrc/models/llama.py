@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrc.errors import SpecError
+from lrc.formats.checkpoint import Checkpoint
 from lrc.models.accept import accept
-from lrc.models.base import Array, Ids, Site, WeightSource
+from lrc.models.base import Array, Ids, WeightSource
+from lrc.models.llama_block import LlamaBlock
 from lrc.models.llama_config import LlamaConfig
 from lrc.models.llama_tensors import (
     EMBEDDING,
@@ -24,112 +24,17 @@ from lrc.models.llama_tensors import (
     linear_shapes,
     tensors,
 )
-from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
 from lrc.nn.embedding import Embedding, make_embedding
-from lrc.nn.layers import gated_silu, rms_norm
-from lrc.nn.linear import Linear, apply_all, make_linear
-from lrc.nn.rope import Positions, apply_rope, rope_tables
+from lrc.nn.layers import rms_norm
+from lrc.nn.linear import Linear, make_linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lrc.formats.matrix import PackedMatrix
+    from lrc.formats.stored import StoredMatrix
     from lrc.nn.engines import Engines
-
-
-@dataclass(frozen=True)
-class LlamaBlock:
-    """One decoder block, run site by site or at once.
-
-    ``linears`` and ``norms`` are keyed as in the checkpoint, without prefix and ``.weight``.
-    A block only reads itself, so threads may share it.
-    """
-
-    config: LlamaConfig
-    index: int
-    linears: Mapping[str, Linear]
-    norms: Mapping[str, Array]
-    sites: tuple[Site, ...] = SITES
-
-    def enter(self, h: Array) -> Array:
-        """Input of the first site, (B, T, hidden), from the residual stream ``h``."""
-        return rms_norm(h, self.norms["input_layernorm"], self.config.eps)
-
-    def step(
-        self,
-        site_index: int,
-        h: Array,
-        x: Array,
-        positions: Positions,
-        cache: KVCache | None = None,
-    ) -> tuple[Array, Array]:
-        """Apply the linears of one site and all that lies before the next site.
-
-        Parameters
-        ----------
-        site_index : int
-            Index into ``sites``.
-        h : (B, T, hidden) float32
-            Residual stream.
-        x : (B, T, n) float32
-            Input of the site.
-        positions : (T,) integers
-            Consecutive positions of the tokens.
-        cache : KVCache or None
-            Receives the keys and values at the first site.
-
-        Returns
-        -------
-        h : (B, T, hidden) float32
-            Residual stream after the site.
-        x : (B, T, n') float32
-            Input of the next site; after the last site, ``h`` itself.
-        """
-        if site_index == 0:
-            return h, self._attend(x, positions, cache)
-        if site_index == 1:
-            after = self.linears["self_attn.o_proj"](x)
-            after += h
-            return after, rms_norm(after, self.norms["post_attention_layernorm"], self.config.eps)
-        if site_index == 2:
-            return h, gated_silu(*self._apply(site_index, x))
-        after = self.linears["mlp.down_proj"](x)
-        after += h
-        return after, after
-
-    def __call__(self, h: Array, positions: Positions, cache: KVCache | None = None) -> Array:
-        """Residual stream after the block, (B, T, hidden)."""
-        x = self.enter(h)
-        for site_index in range(len(self.sites)):
-            h, x = self.step(site_index, h, x, positions, cache)
-        return h
-
-    def with_linears(self, new: Mapping[str, Linear]) -> LlamaBlock:
-        """Return the same block with some linears replaced.
-
-        Raises
-        ------
-        SpecError
-            When a key is none of the block's linears.
-        """
-        unknown = sorted(set(new) - set(self.linears))
-        if unknown:
-            raise SpecError(
-                f"no linear layer is called {', '.join(unknown)}; "
-                f"the block has {', '.join(self.linears)}"
-            )
-        return replace(self, linears={**self.linears, **new})
-
-    def _apply(self, site_index: int, x: Array) -> list[Array]:
-        return apply_all([self.linears[key] for key in self.sites[site_index].linears], x)
-
-    def _attend(self, x: Array, positions: Positions, cache: KVCache | None) -> Array:
-        config = self.config
-        split = (*x.shape[:-1], -1, config.head_dim)
-        cos, sin = rope_tables(config.rope, positions)
-        q, k, v = (y.reshape(split) for y in self._apply(0, x))
-        q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
-        if cache is None:
-            return attention(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3))
-        return attention(q, *cache.append(self.index, k, v))
 
 
 class LlamaModel:
@@ -166,6 +71,19 @@ class LlamaModel:
         self.source, self.notes = accepted.source, accepted.notes
         self._lock = threading.RLock()
         self._blocks: tuple[LlamaBlock, ...] | None = None
+        self._read: Callable[[str], Array | PackedMatrix | StoredMatrix] = self.source.linear
+
+    def as_stored(self) -> LlamaModel:
+        """The same model with matrices left as they are on disk, widened tile by tile in use.
+
+        It takes half the memory where weights are of 16 bits, and more time on few tokens. A
+        packed model is returned as it is: its matrices stay packed anyway.
+        """
+        if not isinstance(self.source, Checkpoint):
+            return self
+        made = LlamaModel(self.source)
+        made._read = self.source.stored
+        return made
 
     def load_block(self, index: int) -> LlamaBlock:
         """Read block ``index`` from the source; nothing of it is kept by the model."""
@@ -203,6 +121,20 @@ class LlamaModel:
                 f"0 to {self.config.vocab - 1}; does the tokenizer belong to this model?"
             )
 
+    def check_length(self, tokens: int) -> None:
+        """Refuse sequences that are longer than the model's context.
+
+        Raises
+        ------
+        SpecError
+            With both lengths.
+        """
+        if tokens > self.config.max_positions:
+            raise SpecError(
+                f"{tokens} tokens exceed the model's context of {self.config.max_positions}; "
+                "give it fewer at a time"
+            )
+
     def embed(self, ids: Ids) -> Array:
         """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
         self.check_ids(ids)
@@ -222,6 +154,7 @@ class LlamaModel:
         With a cache, the ids continue what the cache holds, and are added to it.
         """
         start = 0 if cache is None else cache.length
+        self.check_length(start + ids.shape[1])
         positions = np.arange(start, start + ids.shape[1])
         h = self.embed(ids)
         for block in self.blocks:
@@ -236,6 +169,7 @@ class LlamaModel:
 
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens."""
+        self.check_length(max_length)
         c = self.config
         return KVCache(c.layers, batch, c.kv_heads, max_length, c.head_dim)
 
@@ -252,7 +186,7 @@ class LlamaModel:
 
     @cached_property
     def _embedding(self) -> Embedding:
-        return make_embedding(self.source.linear(EMBEDDING))
+        return make_embedding(self._read(EMBEDDING))
 
     @cached_property
     def _final_norm(self) -> Array:
@@ -261,12 +195,12 @@ class LlamaModel:
     @cached_property
     def _head(self) -> Linear:
         if not self.config.tied:
-            return make_linear(self.source.linear(HEAD))
+            return make_linear(self._read(HEAD))
         return make_linear(self._embedding.matrix)
 
     def _linear(self, key: str) -> Linear:
         """Read the linear layer ``key``, with its bias where it has one."""
-        weight, bias = self.source.linear(f"{key}.weight"), f"{key}.bias"
+        weight, bias = self._read(f"{key}.weight"), f"{key}.bias"
         if bias not in self.tensors.read:
             return make_linear(weight)
         return make_linear(weight, self.source.dense(bias))

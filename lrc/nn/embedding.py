@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from lrc.formats.matrix import PackedMatrix
+    from lrc.formats.stored import StoredMatrix
 
 Array = NDArray[np.float32]
 
@@ -17,7 +18,7 @@ class Embedding(Protocol):
     """Rows of a (vocab, n) table, which may also serve as a tied head."""
 
     @property
-    def matrix(self) -> Array | PackedMatrix:
+    def matrix(self) -> Array | PackedMatrix | StoredMatrix:
         """The table as it is held."""
         ...
 
@@ -43,10 +44,16 @@ class DenseEmbedding:
         return rows
 
 
-def make_embedding(weight: Array | PackedMatrix) -> Embedding:
-    """Wrap a dense table (vocab, n) float32 or a packed one as an `Embedding`."""
+def make_embedding(weight: Array | PackedMatrix | StoredMatrix) -> Embedding:
+    """Wrap a table (vocab, n), float32, packed or left as it is stored, as an `Embedding`."""
     if isinstance(weight, np.ndarray):
         return DenseEmbedding(weight)
+    from lrc.formats.stored import StoredMatrix
+
+    if isinstance(weight, StoredMatrix):
+        from lrc.nn.stored import StoredEmbedding
+
+        return StoredEmbedding(weight)
     from lrc.nn.packed import PackedEmbedding
 
     return PackedEmbedding(weight)

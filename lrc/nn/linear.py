@@ -12,6 +12,7 @@ from lrc.nn.tiles import each_tile, in_tiles, row_tiles
 
 if TYPE_CHECKING:
     from lrc.formats.matrix import PackedMatrix
+    from lrc.formats.stored import StoredMatrix
 
 Array = NDArray[np.float32]
 
@@ -71,16 +72,22 @@ class DenseLinear:
         return y
 
 
-def make_linear(weight: Array | PackedMatrix, bias: Array | None = None) -> Linear:
-    """Wrap a dense array or a packed matrix as a `Linear`.
+def make_linear(weight: Array | PackedMatrix | StoredMatrix, bias: Array | None = None) -> Linear:
+    """Wrap a dense array, a packed matrix or one left as it is stored as a `Linear`.
 
     Parameters
     ----------
-    weight : (m, n) float32 array, or PackedMatrix
+    weight : (m, n) float32 array, PackedMatrix or StoredMatrix
     bias : (m,) float32 or None
     """
     if isinstance(weight, np.ndarray):
         return DenseLinear(weight, bias)
+    from lrc.formats.stored import StoredMatrix
+
+    if isinstance(weight, StoredMatrix):
+        from lrc.nn.stored import StoredLinear
+
+        return StoredLinear(weight, bias)
     from lrc.nn.packed import PackedLinear
 
     return PackedLinear(weight, bias)

@@ -1,0 +1,113 @@
+"""One Llama decoder block, run site by site or at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lrc.errors import SpecError
+from lrc.models.base import Array, Site
+from lrc.models.llama_config import LlamaConfig
+from lrc.models.llama_tensors import SITES
+from lrc.nn.attention import attention
+from lrc.nn.cache import KVCache
+from lrc.nn.layers import gated_silu, rms_norm
+from lrc.nn.linear import Linear, apply_all
+from lrc.nn.rope import Positions, apply_rope, rope_tables
+
+
+@dataclass(frozen=True)
+class LlamaBlock:
+    """One decoder block, run site by site or at once.
+
+    ``linears`` and ``norms`` are keyed as in the checkpoint, without prefix and ``.weight``.
+    A block only reads itself, so threads may share it.
+    """
+
+    config: LlamaConfig
+    index: int
+    linears: Mapping[str, Linear]
+    norms: Mapping[str, Array]
+    sites: tuple[Site, ...] = SITES
+
+    def enter(self, h: Array) -> Array:
+        """Input of the first site, (B, T, hidden), from the residual stream ``h``."""
+        return rms_norm(h, self.norms["input_layernorm"], self.config.eps)
+
+    def step(
+        self,
+        site_index: int,
+        h: Array,
+        x: Array,
+        positions: Positions,
+        cache: KVCache | None = None,
+    ) -> tuple[Array, Array]:
+        """Apply the linears of one site and all that lies before the next site.
+
+        Parameters
+        ----------
+        site_index : int
+            Index into ``sites``.
+        h : (B, T, hidden) float32
+            Residual stream.
+        x : (B, T, n) float32
+            Input of the site.
+        positions : (T,) integers
+            Consecutive positions of the tokens.
+        cache : KVCache or None
+            Receives the keys and values at the first site.
+
+        Returns
+        -------
+        h : (B, T, hidden) float32
+            Residual stream after the site.
+        x : (B, T, n') float32
+            Input of the next site; after the last site, ``h`` itself.
+        """
+        if site_index == 0:
+            return h, self._attend(x, positions, cache)
+        if site_index == 1:
+            after = self.linears["self_attn.o_proj"](x)
+            after += h
+            return after, rms_norm(after, self.norms["post_attention_layernorm"], self.config.eps)
+        if site_index == 2:
+            return h, gated_silu(*self._apply(site_index, x))
+        after = self.linears["mlp.down_proj"](x)
+        after += h
+        return after, after
+
+    def __call__(self, h: Array, positions: Positions, cache: KVCache | None = None) -> Array:
+        """Residual stream after the block, (B, T, hidden)."""
+        x = self.enter(h)
+        for site_index in range(len(self.sites)):
+            h, x = self.step(site_index, h, x, positions, cache)
+        return h
+
+    def with_linears(self, new: Mapping[str, Linear]) -> LlamaBlock:
+        """Return the same block with some linears replaced.
+
+        Raises
+        ------
+        SpecError
+            When a key is none of the block's linears.
+        """
+        unknown = sorted(set(new) - set(self.linears))
+        if unknown:
+            raise SpecError(
+                f"no linear layer is called {', '.join(unknown)}; "
+                f"the block has {', '.join(self.linears)}"
+            )
+        return replace(self, linears={**self.linears, **new})
+
+    def _apply(self, site_index: int, x: Array) -> list[Array]:
+        return apply_all([self.linears[key] for key in self.sites[site_index].linears], x)
+
+    def _attend(self, x: Array, positions: Positions, cache: KVCache | None) -> Array:
+        config = self.config
+        split = (*x.shape[:-1], -1, config.head_dim)
+        cos, sin = rope_tables(config.rope, positions)
+        q, k, v = (y.reshape(split) for y in self._apply(0, x))
+        q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+        if cache is None:
+            return attention(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3))
+        return attention(q, *cache.append(self.index, k, v))

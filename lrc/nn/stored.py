@@ -1,0 +1,62 @@
+"""A linear layer and an embedding on weights that stay in the type they are stored in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.formats.stored import StoredMatrix
+from lrc.nn.tiles import each_tile, row_tiles
+
+F32 = NDArray[np.float32]
+
+
+class StoredLinear:
+    """A linear layer that widens a tile of rows at a time; no bit depends on the threads.
+
+    Parameters
+    ----------
+    matrix : StoredMatrix
+        (m, n).
+    bias : (m,) float32 or None
+    """
+
+    def __init__(self, matrix: StoredMatrix, bias: F32 | None = None) -> None:
+        self.matrix = matrix
+        self.bias = bias
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+        return self.matrix.shape
+
+    def __call__(self, x: F32) -> F32:
+        """Map (..., n) float32 to (..., m) float32."""
+        m, n = self.shape
+        flat = x.reshape(-1, n)
+        y = np.empty((len(flat), m), np.float32)
+
+        def tile(rows: slice) -> None:
+            np.matmul(flat, self.matrix.rows(rows).T, out=y[:, rows])
+
+        each_tile(tile, row_tiles(m))
+        if self.bias is not None:
+            y += self.bias
+        return y.reshape(*x.shape[:-1], m)
+
+
+class StoredEmbedding:
+    """An embedding of which only the rows that are asked for are widened.
+
+    Parameters
+    ----------
+    matrix : StoredMatrix
+        (vocab, n).
+    """
+
+    def __init__(self, matrix: StoredMatrix) -> None:
+        self.matrix = matrix
+
+    def rows(self, ids: NDArray[np.integer]) -> F32:
+        """Rows (..., n) float32 at ``ids`` (...)."""
+        return self.matrix.rows(ids)
