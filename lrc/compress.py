@@ -220,6 +220,8 @@ def _note_conditions(job: Job, shortened: bool) -> None:
             f"calibration windows are {job.model.config.max_positions} tokens long, the model's "
             "whole context"
         )
+    if unused := job.spec.calibration.unused():
+        job.journal.warnings.append(f"streams original alone: {', '.join(unused)} not used")
     if not blas_is_controlled():
         job.journal.warnings.append(
             "the BLAS in use does not let its threads be set: bytes may depend on the thread count"

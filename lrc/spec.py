@@ -187,6 +187,13 @@ class CalibrationSpec(Record):
             f"shrinkage={self.shrinkage!r} must be 'auto' or lie in [0, 1)",
         )
 
+    def unused(self) -> tuple[str, ...]:
+        """What was asked for, neither 0 nor the default, and does nothing in these streams."""
+        asked = {name: getattr(self, name) for name in ("mix", "repair")}
+        usual = CalibrationSpec()
+        idle = (f"{n} {v:g}" for n, v in asked.items() if v not in (0, getattr(usual, n)))
+        return tuple(idle) if self.streams == "original" else ()
+
     def shrinkage_for(self, tokens: int) -> float:
         """The share for second moments of so many tokens.
 

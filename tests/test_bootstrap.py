@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.special import ndtri, stdtrit
 
 from lrc import bootstrap
 from lrc.bootstrap import interval, resampled_means
@@ -55,14 +58,24 @@ def test_equal_windows_have_a_point_interval() -> None:
 
 
 @pytest.mark.parametrize("count", [6, 20, 80])
-def test_coverage_is_near_the_level(count: int) -> None:
-    """95 % of 400 draws, within four standard errors of that count."""
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_interval_is_student_s(count: int, level: float) -> None:
+    """Resampling shows normal windows of deviation 1 with sqrt((n - 1) / n): quantiles of that."""
+    grid = (np.arange(400_000) + 0.5) / 400_000
+    found = interval(math.sqrt((count - 1) / count) * ndtri(grid), count, level)
+    t = stdtrit(count - 1, (1 + level) / 2)
+    assert found == pytest.approx((-t, t), rel=1e-3)
+
+
+@pytest.mark.parametrize(("count", "least"), [(6, 0.918), (20, 0.934), (80, 0.934)])
+def test_coverage_is_near_the_level(count: int, least: float) -> None:
+    """95 % of 3000 draws, within four standard errors of that; six windows leave a little out."""
     rng = np.random.default_rng(1409)
     covered = 0
-    for _ in range(400):
+    for _ in range(3000):
         low, high = mean_interval(rng.standard_normal(count))
         covered += low <= 0 <= high
-    assert 0.90 <= covered / 400 <= 0.99
+    assert least <= covered / 3000 <= 0.966
 
 
 def test_the_interval_narrows_like_a_mean() -> None:

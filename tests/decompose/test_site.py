@@ -8,7 +8,7 @@ from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.decompose.api import decompose_at_site, metric_for
+from lrc.decompose.api import corrected_columns, decompose_at_site, metric_for
 from lrc.decompose.site import site_metric
 from lrc.errors import NumericalError
 from lrc.linalg.factor import block_ldl, damping_shift, factor, feedback_matrix
@@ -182,3 +182,23 @@ def test_the_rounding_loss_is_what_ldlq_loses_and_falls_when_downdated(data, see
     _, U = np.linalg.eigh(found.H.astype(F64))
     losses = [found.downdated_loss(U[:, -rank:].T) for rank in (1, 2, 4)]
     assert found.rounding_loss * (1 + 1e-2) + 1e-5 * n > losses[0] > losses[1] > losses[2] > 0
+
+
+@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+@pytest.mark.parametrize("aimed", [False, True])
+def test_a_share_of_what_the_residual_stream_lacks_is_asked_for(rotation, aimed):
+    rng = np.random.default_rng(7411)
+    z = rng.standard_normal((60, 16))
+    found = metric(z.T @ z / 60, rotation=rotation)
+    W = rng.standard_normal((5, 16)).astype(np.float32)
+    behind = rng.standard_normal((60, 5)).T @ z / 60
+    columns = rotate_columns(W, found.signs).astype(np.float32)
+    target = columns + np.float32(0.5) if aimed else None
+    base = columns if target is None else target
+    whole = found.correction(behind.copy())
+    assert np.linalg.norm(whole) > 0.1
+    for share in (0.0, 0.5, 1.0):
+        asked = corrected_columns(
+            W, None if target is None else target.copy(), found, behind.copy(), share
+        )
+        np.testing.assert_allclose(asked - base, share * whole, atol=1e-6)

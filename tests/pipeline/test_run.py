@@ -201,9 +201,9 @@ def test_export_holds_the_decoded_weights(
     lrc("export", packed, "--to", "hf", "-o", out, "--quiet").check()
     dense, small = Checkpoint.open(out), PackedCheckpoint.open(packed)
     assert dense.names() == Checkpoint.open(model).names()
-    name = "model.layers.0.mlp.gate_proj.weight"
-    half = float(np.finfo(np.float16).eps)
-    assert relative_difference(dense.dense(name), small.linear(name).to_dense()) < half
+    half = float(np.finfo(np.float16).eps) / 2
+    for name in dense.names():
+        assert relative_difference(dense.dense(name), small.dense(name)) < half
     ours = lrc("eval", packed, "--text", text, *SMALL).check().json["perplexity"]
     theirs = lrc("eval", out, "--text", text, *SMALL).check().json["perplexity"]
-    assert math.isclose(ours, theirs, rel_tol=0.01)
+    assert math.isclose(ours, theirs, rel_tol=5e-4)
