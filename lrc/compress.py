@@ -224,7 +224,8 @@ def _note_conditions(job: Job, shortened: bool) -> None:
         job.journal.warnings.append(f"streams original alone: {', '.join(unused)} not used")
     if not blas_is_controlled():
         job.journal.warnings.append(
-            "the BLAS in use does not let its threads be set: bytes may depend on the thread count"
+            "the threads of the BLAS in use cannot be set from here: bytes may depend on their "
+            "number; the extra blas knows more libraries"
         )
 
 

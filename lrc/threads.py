@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import importlib.util
 import os
 import threading
@@ -21,6 +22,8 @@ from lrc.errors import SpecError
 
 T = TypeVar("T")
 R = TypeVar("R")
+#: What tells and what sets the number of threads of one library.
+Control = tuple[Callable[[], int], Callable[[int], None]]
 
 # Symbol names of the OpenBLAS builds that NumPy's and SciPy's wheels carry.
 _PREFIXES = ("scipy_openblas", "openblas")
@@ -44,8 +47,13 @@ def resolve_threads(threads: int | None) -> int:
 
 
 @cache
-def _blas_controls() -> tuple[tuple[Callable[[], int], Callable[[int], None]], ...]:
-    """(get, set) pairs of the OpenBLAS libraries bundled with NumPy and SciPy."""
+def _blas_controls() -> tuple[Control, ...]:
+    """Controls of the BLAS libraries in use; none where they are of an unknown kind."""
+    return _bundled_controls() or _foreign_controls()
+
+
+def _bundled_controls() -> tuple[Control, ...]:
+    """Those of the OpenBLAS libraries bundled with NumPy and SciPy."""
     controls = []
     for package in ("numpy", "scipy"):
         spec = importlib.util.find_spec(package)
@@ -61,7 +69,19 @@ def _blas_controls() -> tuple[tuple[Callable[[], int], Callable[[int], None]], .
     return tuple(controls)
 
 
-def _symbols(library: Any) -> tuple[Callable[[], int], Callable[[int], None]] | None:
+def _foreign_controls() -> tuple[Control, ...]:
+    """Those of any other BLAS, such as MKL, that threadpoolctl finds where it is installed."""
+    try:
+        finder: Any = importlib.import_module("threadpoolctl")
+    except ImportError:
+        return ()
+    for module in ("numpy", "scipy.linalg"):  # only what is loaded is found
+        importlib.import_module(module)
+    found = finder.ThreadpoolController().select(user_api="blas").lib_controllers
+    return tuple((one.get_num_threads, one.set_num_threads) for one in found)
+
+
+def _symbols(library: Any) -> Control | None:
     for prefix in _PREFIXES:
         for suffix in _SUFFIXES:
             get = getattr(library, f"{prefix}_get_num_threads{suffix}", None)

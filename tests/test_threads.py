@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lrc.threads as threads_module
 from lrc.errors import SpecError
 from lrc.threads import (
     _blas_controls,
@@ -108,6 +111,60 @@ def test_blas_is_single_threaded_inside_and_restored(two_blas_threads):
     for threads in (1, 2):
         assert all(set(n) == {1} for n in ordered_map(lambda _: blas_threads(), range(3), threads))
         assert blas_threads() == two_blas_threads
+
+
+class OtherBlas:
+    """What threadpoolctl tells of one library."""
+
+    def __init__(self):
+        self.threads = 6
+
+    def get_num_threads(self):
+        return self.threads
+
+    def set_num_threads(self, count):
+        self.threads = count
+
+
+@pytest.fixture
+def unbundled(monkeypatch):
+    """A process whose NumPy and SciPy bring no BLAS of their own."""
+    monkeypatch.setattr(threads_module, "_bundled_controls", tuple)
+    _blas_controls.cache_clear()
+    yield monkeypatch
+    _blas_controls.cache_clear()
+
+
+def test_a_blas_that_is_not_bundled_is_controlled_through_threadpoolctl(unbundled):
+    library, asked = OtherBlas(), []
+
+    class Controller:
+        lib_controllers = (library,)
+
+        def select(self, **wanted):
+            asked.append(wanted)
+            return self
+
+    finder = types.SimpleNamespace(ThreadpoolController=Controller)
+    unbundled.setitem(sys.modules, "threadpoolctl", finder)
+    assert blas_is_controlled()
+    assert asked == [{"user_api": "blas"}]
+    with single_threaded_blas():
+        assert library.threads == 1
+    assert library.threads == 6
+
+
+def test_without_threadpoolctl_such_a_blas_is_not_controlled(unbundled):
+    unbundled.setitem(sys.modules, "threadpoolctl", None)
+    assert not blas_is_controlled()
+    with single_threaded_blas():
+        pass
+
+
+def test_threadpoolctl_finds_the_libraries_that_are_bundled(two_blas_threads):
+    pytest.importorskip("threadpoolctl")
+    found = [get() for get, _ in threads_module._foreign_controls()]
+    assert set(found) == {2}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
