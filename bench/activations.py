@@ -16,10 +16,10 @@ import harness  # first: it pins the threads
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.evaluate import text_windows
-from lrc.generate import Decoder
-from lrc.load import load
+from lrc.measure.evaluate import text_windows
 from lrc.models.llama import LlamaModel
+from lrc.run.generate import Decoder
+from lrc.run.load import load
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

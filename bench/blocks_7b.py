@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lrc.formats.matrix import PackedMatrix
 from lrc.models.llama import linear_shapes
 from lrc.nn.cache import KVCache
-from lrc.nn.crew import Crew
-from lrc.nn.decode_program import DecodeProgram
-from lrc.nn.engine import DecodeEngine
+from lrc.nn.engine.decode import DecodeEngine
+from lrc.nn.engine.decode_program import DecodeProgram
+from lrc.nn.engine.team import Team
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope
+from lrc.parts.matrix import PackedMatrix
 
 BLOCKS = 2
 CONFIG: Any = SimpleNamespace(
@@ -51,7 +51,7 @@ def engine(threads: int) -> Callable[[], Any]:
         blocks.append(SimpleNamespace(linears=linears, norms=norms))
     head = PackedLinear(matrix((CONFIG.vocab, CONFIG.hidden), 7))
     program = DecodeProgram(CONFIG, blocks, np.ones(CONFIG.hidden, np.float32), head)
-    made = DecodeEngine(program, Crew(threads))
+    made = DecodeEngine(program, Team(threads))
     cache = KVCache(BLOCKS, 1, CONFIG.kv_heads, 64, CONFIG.head_dim)
     start = np.random.default_rng(8).standard_normal(CONFIG.hidden).astype(np.float32)
 

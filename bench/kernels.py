@@ -24,9 +24,9 @@ import harness  # first: it pins the threads
 import numpy as np
 
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.cpu import matvec_i8
-from lrc_kernels.cpu.dot_peak import dot_loop
-from lrc_kernels.simd_paths import path
+from lrc_kernels.cpu.dot import matvec_i8
+from lrc_kernels.cpu.dot.dot_peak import dot_loop
+from lrc_kernels.simd.paths import path
 from lrc_kernels.trellis_code import tile_rows
 
 SHAPES = ((4096, 4096), (11008, 4096))

@@ -32,8 +32,8 @@ from quality_settings import ablations, parse
 from quality_table import chart, markdown
 from quality_text import RefusedError, check_apart, read, second_text
 
+from lrc.cli.tables import json_ready
 from lrc.errors import LrcError
-from lrc.report import json_ready
 
 Record = dict[str, Any]
 

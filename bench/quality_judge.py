@@ -10,9 +10,9 @@ import numpy as np
 from quality_text import RefusedError
 
 import lrc
-from lrc.evaluate import comparison, evaluation
-from lrc.scoring import Scores, score_windows
-from lrc.storage import storage
+from lrc.measure.evaluate import comparison, evaluation
+from lrc.measure.scoring import Scores, score_windows
+from lrc.measure.storage import storage
 
 Record = dict[str, Any]
 _WINDOWS = ("window_loss", "window_kl")

@@ -21,10 +21,10 @@ from quality_settings import Setting
 
 from lrc import __version__
 from lrc.formats.atomic import atomic_directory, atomic_write_json
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.safetensors_file import TensorSpec
-from lrc.formats.sharded import write_weights
-from lrc.storage import is_block_linear
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.sharded import write_weights
+from lrc.measure.storage import is_block_linear
 
 Record = dict[str, Any]
 SEED = 20261122

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrc.report import human_size, human_time, number, with_error
+from lrc.cli.tables import human_size, human_time, number, with_error
 
 Record = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lrc.sample_text import help_topics_text
-from lrc.text_file import read_texts
+from lrc.base.text_file import read_texts
+from lrc.cli.sample_text import help_topics_text
 
 #: Words in a row that two independent texts do not share.
 WORDS = 50

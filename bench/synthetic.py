@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lrc
-from lrc.presets import PRESETS, preset
-from lrc.resources import peak_rss_bytes
+from lrc.base.resources import peak_rss_bytes
+from lrc.spec.presets import PRESETS, preset
 
 SEED = 40961
 #: Student's degrees of freedom of the entries; decay of the spectrum; share, size of outliers.

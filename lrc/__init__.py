@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrc.allocate import allocate
-    from lrc.compress import CompressReport, compress
-    from lrc.decompose import Decomposition, decompose
+    from lrc.allocation import allocate
+    from lrc.convert.gguf import import_gguf
+    from lrc.convert.hf import export_hf
     from lrc.errors import (
         CalibrationError,
         FormatError,
@@ -26,13 +26,12 @@ if TYPE_CHECKING:
         SpecError,
         UnsupportedModelError,
     )
-    from lrc.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
-    from lrc.exports.hf import export_hf
-    from lrc.formats.gguf_import import import_gguf
-    from lrc.generate import generate
-    from lrc.load import LoadedModel, load
-    from lrc.presets import preset
-    from lrc.sampler import Sampler
+    from lrc.measure.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
+    from lrc.pipeline.compress import CompressReport, compress
+    from lrc.run.generate import generate
+    from lrc.run.load import LoadedModel, load
+    from lrc.run.sampler import Sampler
+    from lrc.solvers import Decomposition, decompose
     from lrc.spec import (
         AllocationSpec,
         CalibrationSpec,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         MatrixSpec,
         QuantSpec,
     )
+    from lrc.spec.presets import preset
 
 __version__ = "0.1.0"
 
@@ -49,33 +49,33 @@ _HOME = {
     "AllocationSpec": "lrc.spec",
     "CalibrationError": "lrc.errors",
     "CalibrationSpec": "lrc.spec",
-    "Comparison": "lrc.evaluate",
-    "CompressReport": "lrc.compress",
+    "Comparison": "lrc.measure.evaluate",
+    "CompressReport": "lrc.pipeline.compress",
     "CompressSpec": "lrc.spec",
     "DecomposeSpec": "lrc.spec",
-    "Decomposition": "lrc.decompose",
-    "Evaluation": "lrc.evaluate",
+    "Decomposition": "lrc.solvers",
+    "Evaluation": "lrc.measure.evaluate",
     "FormatError": "lrc.errors",
-    "LoadedModel": "lrc.load",
+    "LoadedModel": "lrc.run.load",
     "LowRankSpec": "lrc.spec",
     "LrcError": "lrc.errors",
     "MatrixSpec": "lrc.spec",
     "NumericalError": "lrc.errors",
     "QuantSpec": "lrc.spec",
-    "Sampler": "lrc.sampler",
+    "Sampler": "lrc.run.sampler",
     "SpecError": "lrc.errors",
     "UnsupportedModelError": "lrc.errors",
-    "allocate": "lrc.allocate",
-    "compare": "lrc.evaluate",
-    "compress": "lrc.compress",
-    "decompose": "lrc.decompose",
-    "export_hf": "lrc.exports.hf",
-    "generate": "lrc.generate",
-    "import_gguf": "lrc.formats.gguf_import",
-    "load": "lrc.load",
-    "perplexity": "lrc.evaluate",
-    "preset": "lrc.presets",
-    "text_windows": "lrc.evaluate",
+    "allocate": "lrc.allocation",
+    "compare": "lrc.measure.evaluate",
+    "compress": "lrc.pipeline.compress",
+    "decompose": "lrc.solvers",
+    "export_hf": "lrc.convert.hf",
+    "generate": "lrc.run.generate",
+    "import_gguf": "lrc.convert.gguf",
+    "load": "lrc.run.load",
+    "perplexity": "lrc.measure.evaluate",
+    "preset": "lrc.spec.presets",
+    "text_windows": "lrc.measure.evaluate",
 }
 
 __all__ = [

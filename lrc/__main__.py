@@ -2,7 +2,7 @@
 
 import sys
 
-from lrc.cli import main
+from lrc.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,10 +15,11 @@ import time
 import numpy as np
 from packed_models import packed_model
 
-from lrc.generate import Decoder, generate
-from lrc.nn import prompt_engine, prompt_program
-from lrc.sampler import Sampler
-from lrc_kernels import simd_paths
+from lrc.nn.engine import prompt as prompt_engine
+from lrc.nn.engine import prompt_program
+from lrc.run.generate import Decoder, generate
+from lrc.run.sampler import Sampler
+from lrc_kernels.simd import paths as simd_paths
 
 WIDER = {"hidden_size": 96, "intermediate_size": 272, "num_key_value_heads": 2}
 LONG = np.random.default_rng(41).integers(0, 48, 200)

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lrc
-from lrc.compress import compress
 from lrc.models.llama import LlamaModel
+from lrc.pipeline.compress import compress
+from lrc.run.text import TokenIds, token_windows
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, MatrixSpec, QuantSpec
-from lrc.tokens import TokenIds, token_windows
 
 DATA = Path(__file__).parent / "data"
 TRAINED = DATA / "trained" / "model"

@@ -19,9 +19,9 @@ from make_golden_v1 import FOLDER, digest
 from numpy.typing import NDArray
 from packed_cases import random_matrix
 
-from lrc.formats.matrix import PackedMatrix
-from lrc.formats.packed import matrix_record, matrix_tensors
-from lrc.formats.safetensors_file import write_safetensors
+from lrc.formats.safetensors.file import write_safetensors
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.packed import matrix_record, matrix_tensors
 
 TENSORS, RECORDS = FOLDER / "trellis.safetensors", FOLDER / "trellis.json"
 #: name: shape, codebook, bits, rank.

@@ -23,11 +23,11 @@ import numpy as np
 import tiny
 from numpy.typing import NDArray
 
-from lrc.compress import compress
-from lrc.decompose.api import decompose
-from lrc.formats.matrix import PackedMatrix
-from lrc.formats.packed import PackedCheckpoint, matrix_record, matrix_tensors
-from lrc.formats.safetensors_file import write_safetensors
+from lrc.formats.safetensors.file import write_safetensors
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.packed import PackedCheckpoint, matrix_record, matrix_tensors
+from lrc.pipeline.compress import compress
+from lrc.solvers.api import decompose
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 
 FOLDER = Path(__file__).parent / "data" / "golden" / "v1"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrc.formats.codec import TRELLIS, plane_layout
-from lrc.formats.matrix import Factor, PackedMatrix
+from lrc.codebooks.codec import TRELLIS, plane_layout
+from lrc.parts.matrix import Factor, PackedMatrix
 from lrc.quant import QUANTIZERS
 
 #: Codebook, bits: all lattice codebooks, a few scalar ones, and no Q at all.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from make_golden_v1 import FOLDER
 
-from lrc.formats.packed import MANIFEST
-from lrc.formats.safetensors_file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.parts.packed import MANIFEST
 
 GOLDEN = FOLDER / "model"
 Change = Callable[[dict[str, Any]], object]

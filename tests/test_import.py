@@ -29,7 +29,7 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import lrc", "import lrc.cli"])
+@pytest.mark.parametrize("statement", ["import lrc", "import lrc.cli.main"])
 def test_importing_is_light(statement: str) -> None:
     assert not loaded_after(statement) & set(HEAVY)
 
@@ -44,7 +44,7 @@ def test_posix_modules_are_not_needed() -> None:
     statement = (
         f"import sys; sys.modules.update(dict.fromkeys({absent})); import importlib\n"
         f"for name in {modules()}: importlib.import_module(name)\n"
-        "from lrc.resources import peak_rss_bytes; peak_rss_bytes()\n"
+        "from lrc.base.resources import peak_rss_bytes; peak_rss_bytes()\n"
         "import tempfile, pathlib; from lrc.formats.atomic import atomic_directory\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    with atomic_directory(pathlib.Path(folder) / 'x') as work: (work / 'a').touch()\n"

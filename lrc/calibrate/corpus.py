@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.progress import Progress
+from lrc.base.text_file import TextFile
+from lrc.calibrate.self_text import first_token, sample_batch
 from lrc.errors import CalibrationError, SpecError
 from lrc.models.llama import LlamaModel
-from lrc.progress import Progress
-from lrc.self_text import first_token, sample_batch
+from lrc.run.text import TokenIds, Tokenizer
 from lrc.spec import CalibrationSpec
-from lrc.text_file import TextFile
-from lrc.tokens import TokenIds, Tokenizer
 
 #: Tokens of a window where the model's context allows it.
 WINDOW = 512

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks, ordered_map
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
 from lrc.models.llama_block import LlamaBlock
-from lrc.threads import chunks, ordered_map
 
 Array = NDArray[np.float32]
 

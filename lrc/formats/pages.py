@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lrc.formats.safetensors_file import SafetensorsFile
+from lrc.formats.safetensors.file import SafetensorsFile
 
 
 def release_pages(files: Iterable[SafetensorsFile]) -> None:

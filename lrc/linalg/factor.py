@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
 from lrc.errors import NumericalError
 from lrc.linalg.incoherence import symmetrise
-from lrc.threads import chunks
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 #: Rows of a large matrix that are worked on together.

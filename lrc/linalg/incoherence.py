@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.threads import chunks
+from lrc.base.threads import chunks
 from lrc_kernels.rotate import hadamard_transform
 
 #: Rows and columns of a large square matrix that are moved together.

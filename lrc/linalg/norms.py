@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks, ordered_map
 from lrc.errors import NumericalError
-from lrc.threads import chunks, ordered_map
 
 _CHUNK_ROWS = 512
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from lrc.threads import chunks, ordered_map
+from lrc.base.threads import chunks, ordered_map
 
 _CHUNK_ROWS = 512
 

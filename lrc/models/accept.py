@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrc.errors import FormatError, UnsupportedModelError
-from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.base import WeightSource, check_shape
 from lrc.models.tensors import Ignored, Tensors
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lrc.errors import FormatError
 
 if TYPE_CHECKING:
-    from lrc.formats.matrix import PackedMatrix
+    from lrc.parts.matrix import PackedMatrix
 
 Array = NDArray[np.float32]
 Ids = NDArray[np.integer]

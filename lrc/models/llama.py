@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrc.errors import SpecError
-from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.accept import accept
 from lrc.models.base import Array, Ids, WeightSource
 from lrc.models.llama_block import LlamaBlock
@@ -32,9 +32,9 @@ from lrc.nn.linear import Linear, make_linear
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lrc.formats.matrix import PackedMatrix
     from lrc.formats.stored import StoredMatrix
-    from lrc.nn.engines import Engines
+    from lrc.nn.engine.engines import Engines
+    from lrc.parts.matrix import PackedMatrix
 
 
 class LlamaModel:
@@ -180,7 +180,7 @@ class LlamaModel:
 
     @cached_property
     def _engines(self) -> Engines:
-        from lrc.nn.engines import Engines
+        from lrc.nn.engine.engines import Engines
 
         return Engines(self.config, self.blocks, self._final_norm, self._head)
 

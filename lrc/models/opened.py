@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lrc.errors import FormatError
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import PackedCheckpoint, open_model_files
+from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models import load_model
 from lrc.models.llama import LlamaModel
+from lrc.parts.packed import PackedCheckpoint, open_model_files
 
 
 def open_model(path: str | Path) -> tuple[LlamaModel, Checkpoint | PackedCheckpoint]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrc.formats.checkpoint import Checkpoint
+from lrc.base.progress import SILENT, Progress
+from lrc.base.threads import ordered_map
 from lrc.formats.pages import release_pages
+from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.base import Array, Ids
 from lrc.models.llama import LlamaModel
-from lrc.progress import SILENT, Progress
-from lrc.threads import ordered_map
 
 
 def sweep(

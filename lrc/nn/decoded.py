@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows, levels
-from lrc.formats.matrix import PackedMatrix
+from lrc.codebooks.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows, levels
 from lrc.nn.level_bytes import level_bytes
-from lrc_kernels.cpu.decode_levels import decode_rows_scalar
-from lrc_kernels.cpu.decode_rows import decode_rows_lattice
-from lrc_kernels.cpu.trellis import decode_rows_trellis
+from lrc.parts.matrix import PackedMatrix
+from lrc_kernels.cpu.codes.decode_levels import decode_rows_scalar
+from lrc_kernels.cpu.codes.decode_rows import decode_rows_lattice
+from lrc_kernels.cpu.codes.trellis import decode_rows_trellis
 
 F32 = NDArray[np.float32]
 

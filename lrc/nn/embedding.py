@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from lrc.formats.matrix import PackedMatrix
     from lrc.formats.stored import StoredMatrix
+    from lrc.parts.matrix import PackedMatrix
 
 Array = NDArray[np.float32]
 

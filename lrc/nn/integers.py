@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows
-from lrc.formats.matrix import PackedMatrix
+from lrc.base.threads import chunks
+from lrc.codebooks.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows
 from lrc.nn.tiles import each_tile
-from lrc.threads import chunks
-from lrc_kernels.cpu import matvec_i8
+from lrc.parts.matrix import PackedMatrix
+from lrc_kernels.cpu.dot import matvec_i8
 
 F32 = NDArray[np.float32]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
 from lrc.nn.tiles import each_tile
-from lrc.threads import chunks
 
 Array = NDArray[np.float32]
 

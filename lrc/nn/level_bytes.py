@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.codec import levels
+from lrc.codebooks.codec import levels
 
 
 class LevelBytes(NamedTuple):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lrc.nn.tiles import each_tile, in_tiles, row_tiles
 
 if TYPE_CHECKING:
-    from lrc.formats.matrix import PackedMatrix
     from lrc.formats.stored import StoredMatrix
+    from lrc.parts.matrix import PackedMatrix
 
 Array = NDArray[np.float32]
 

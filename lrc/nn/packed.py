@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
+from lrc.codebooks.codec import RESIDUAL_SCALE, SCALAR, STATE_BITS, TRELLIS, band_rows, levels
 from lrc.errors import FormatError
-from lrc.formats.codec import RESIDUAL_SCALE, SCALAR, STATE_BITS, TRELLIS, band_rows, levels
-from lrc.formats.matrix import PackedMatrix
 from lrc.nn.linear import Linear
 from lrc.nn.tiles import each_tile, integers_allowed, row_tiles
-from lrc.threads import chunks
+from lrc.parts.matrix import PackedMatrix
 from lrc_kernels.backend import get_kernels
 
 F32 = NDArray[np.float32]
@@ -151,7 +151,7 @@ def _rotated(x: F32, signs: NDArray[np.uint8] | None, *, back: bool) -> F32:
     """Rows x (T, n) rotated, or rotated back in place (``back``); x itself without signs."""
     if signs is None:
         return x
-    from lrc_kernels.cpu.rotate_rows import rotate_rows
+    from lrc_kernels.cpu.transform.rotate_rows import rotate_rows
 
     out = x if back else np.empty_like(x)
 

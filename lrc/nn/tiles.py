@@ -10,19 +10,19 @@ import contextvars
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from lrc.nn.crew import Crew
-from lrc.threads import chunks, single_threaded_blas
+from lrc.base.threads import chunks, single_threaded_blas
+from lrc.nn.engine.team import Team
 
 T = TypeVar("T")
 
-_CREW: contextvars.ContextVar[Crew | None] = contextvars.ContextVar(
+_CREW: contextvars.ContextVar[Team | None] = contextvars.ContextVar(
     "lrc_tile_threads", default=None
 )
 _INTEGERS: contextvars.ContextVar[bool] = contextvars.ContextVar("lrc_integers", default=False)
 
 
 @contextlib.contextmanager
-def tile_threads(crew: Crew) -> Iterator[None]:
+def tile_threads(crew: Team) -> Iterator[None]:
     """Let `each_tile` use these threads within the block; BLAS itself uses one."""
     with single_threaded_blas():
         token = _CREW.set(crew)

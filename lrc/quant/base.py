@@ -17,7 +17,7 @@ class Quantizer(Protocol):
     Attributes
     ----------
     id
-        Codebook name, as in :mod:`lrc.formats.codec`.
+        Codebook name, as in :mod:`lrc.codebooks.codec`.
     bits
         Stored bits a weight, scales not counted.
     block_size
@@ -62,7 +62,7 @@ class Quantizer(Protocol):
         ...
 
     def pack(self, codes: Codes) -> Codes:
-        """Codes as the stored planes of :func:`lrc.formats.codec.plane_layout`."""
+        """Codes as the stored planes of :func:`lrc.codebooks.codec.plane_layout`."""
         ...
 
     def unpack(self, planes: Codes, n: int) -> Codes:

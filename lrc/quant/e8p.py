@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.codec import RESIDUAL_SCALE
+from lrc.codebooks.codec import RESIDUAL_SCALE
 from lrc.quant.base import F32, Codes
 from lrc_kernels.backend import get_kernels
 

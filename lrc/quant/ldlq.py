@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks, ordered_map
 from lrc.quant.base import Codes, Quantizer
-from lrc.threads import chunks, ordered_map
 
 PANEL_COLUMNS = 128
 _CHUNK_ROWS = 256

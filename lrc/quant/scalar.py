@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrc.formats.codec import levels
+from lrc.codebooks.codec import levels
 from lrc.quant.base import F32, Codes
 from lrc_kernels.backend import get_kernels
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.matrix import PackedMatrix
+from lrc.base.threads import chunks
+from lrc.parts.matrix import PackedMatrix
 from lrc.quant.ldlq import Grid, round_to_nearest
 from lrc.quant.scalar import Uniform
 from lrc.quant.scales import group_scales, spread
-from lrc.threads import chunks
 
 GROUP_SIZE = 64
 _CHUNK_ROWS = 4096

@@ -10,9 +10,9 @@ import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from lrc.decompose.base import Decomposition
 from lrc.linalg.factor import BlockLDL
 from lrc.quant.ldlq import Grid, Rounded
+from lrc.solvers.base import Decomposition
 from lrc.spec import DecomposeSpec
 from lrc.testing.tolerance import (
     assert_within,

@@ -17,8 +17,8 @@ import tiny
 from hypothesis import HealthCheck, given, settings
 
 import lrc
-from lrc.formats.checkpoint import Checkpoint
-from lrc.presets import preset
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.spec.presets import preset
 
 Script = Callable[[str], ModuleType]
 RELAXED = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

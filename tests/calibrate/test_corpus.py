@@ -10,12 +10,12 @@ import pytest
 import tiny
 from tiny_llama import tiny_model
 
+from lrc.base.progress import SILENT
 from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.self_text import first_token
 from lrc.errors import CalibrationError, SpecError
-from lrc.progress import SILENT
-from lrc.self_text import first_token
+from lrc.run.text import Tokenizer
 from lrc.spec import CalibrationSpec
-from lrc.tokens import Tokenizer
 
 MODEL = tiny_model()
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lrc.errors import FormatError
-from lrc.formats.checkpoint import Checkpoint, contained
-from lrc.formats.safetensors_file import TensorSpec, stream_safetensors, write_safetensors
-from lrc.formats.sharded import write_weights
+from lrc.formats.safetensors.checkpoint import Checkpoint, contained
+from lrc.formats.safetensors.file import TensorSpec, stream_safetensors, write_safetensors
+from lrc.formats.safetensors.sharded import write_weights
 
 RNG = np.random.default_rng(83)
 TENSORS = {

@@ -11,8 +11,8 @@ import tiny
 
 import lrc
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
-from lrc.formats.checkpoint import Checkpoint
-from lrc.tokens import Tokenizer
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.run.text import Tokenizer
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 

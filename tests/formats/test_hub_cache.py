@@ -9,8 +9,8 @@ import tiny
 
 import lrc
 from lrc.errors import FormatError
-from lrc.formats.checkpoint import Checkpoint, contained
 from lrc.formats.hub_cache import snapshot_in
+from lrc.formats.safetensors.checkpoint import Checkpoint, contained
 
 
 def cached(repository: Path, revision: str = "abc123", below: str = "") -> Path:

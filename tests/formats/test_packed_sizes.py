@@ -12,8 +12,10 @@ import pytest
 from packed_cases import random_matrix
 from packed_golden import GOLDEN, copied
 
-from lrc.cli import main
-from lrc.formats.packed import (
+from lrc.cli.main import main
+from lrc.formats.safetensors.file import write_safetensors
+from lrc.measure.storage import storage
+from lrc.parts.packed import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
@@ -21,8 +23,6 @@ from lrc.formats.packed import (
     matrix_record,
     matrix_tensors,
 )
-from lrc.formats.safetensors_file import write_safetensors
-from lrc.storage import storage
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lrc.errors import FormatError
-from lrc.formats.safetensors_file import (
+from lrc.formats.safetensors.file import (
     SafetensorsFile,
     TensorSpec,
     check_written,

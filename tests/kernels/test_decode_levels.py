@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.cpu.decode_levels import decode_rows_scalar
+from lrc_kernels.cpu.codes.decode_levels import decode_rows_scalar
 
 REFERENCE = get_kernels("reference")
 every_width = pytest.mark.parametrize("bits", range(2, 9))

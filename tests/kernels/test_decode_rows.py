@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.cpu.decode_rows import decode_rows_lattice
+from lrc_kernels.cpu.codes.decode_rows import decode_rows_lattice
 
 REFERENCE = get_kernels("reference")
 cases = {"rows": st.integers(0, 4), "n": st.integers(1, 600), "seed": st.integers(3, 2**32)}

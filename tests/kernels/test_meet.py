@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.meet import gather, new_place
+from lrc_kernels.cpu.engine.barrier import gather, new_place
 
 
 @njit()

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from lrc.nn.attention import attention
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference, sum_bound
-from lrc_kernels import simd_paths
-from lrc_kernels.cpu import matvec_i8
-from lrc_kernels.cpu.lanes_attention import attend_lanes
-from lrc_kernels.cpu.panels import matmul_trellis
-from lrc_kernels.cpu.trellis import decode_trellis
-from lrc_kernels.simd_lanes import LANES
+from lrc_kernels.cpu.codes.trellis import decode_trellis
+from lrc_kernels.cpu.dot import matvec_i8
+from lrc_kernels.cpu.dot.panels import matmul_trellis
+from lrc_kernels.cpu.engine.lanes_attention import attend_lanes
+from lrc_kernels.simd import paths as simd_paths
+from lrc_kernels.simd.lanes import LANES
 from lrc_kernels.trellis_code import TILE, tile_rows
 
 #: Rows whose tiles have 1, 2, 4, 8 and 16 blocks, and panels that are not full.
@@ -150,8 +150,8 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 import test_panels
-from lrc_kernels import simd_paths
-from lrc_kernels.cpu.panels import multiply_panel
+from lrc_kernels.simd import paths as simd_paths
+from lrc_kernels.cpu.dot.panels import multiply_panel
 assert simd_paths.path() == sys.argv[3]
 np.save(sys.argv[1], test_panels.all_products())
 for code in multiply_panel.inspect_llvm().values():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
-from lrc_kernels.cpu.rotate_rows import rotate_rows
+from lrc_kernels.cpu.transform.rotate_rows import rotate_rows
 from lrc_kernels.rotate import hadamard_transform
 
 WIDTHS = st.one_of(

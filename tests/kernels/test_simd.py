@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.testing.tolerance import sum_bound
-from lrc_kernels import simd_paths
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.cpu import activations, matvec_i8
-from lrc_kernels.cpu.decode_levels import decode_rows_scalar
-from lrc_kernels.cpu.decode_rows import decode_rows_lattice
-from lrc_kernels.cpu.trellis import decode_trellis, matvec_trellis
+from lrc_kernels.cpu.codes.decode_levels import decode_rows_scalar
+from lrc_kernels.cpu.codes.decode_rows import decode_rows_lattice
+from lrc_kernels.cpu.codes.trellis import decode_trellis, matvec_trellis
+from lrc_kernels.cpu.dot import matvec_i8
+from lrc_kernels.cpu.transform import activations
+from lrc_kernels.simd import paths as simd_paths
 from lrc_kernels.trellis_code import TILE, tile_rows
 
 REFERENCE = get_kernels("reference")
@@ -283,8 +284,10 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 import test_simd
-from lrc_kernels import simd_paths
-from lrc_kernels.cpu import dot_e8p, dot_levels, dot_trellis
+from lrc_kernels.simd import paths as simd_paths
+from lrc_kernels.cpu.dot import dot_e8p
+from lrc_kernels.cpu.dot import dot_levels
+from lrc_kernels.cpu.dot import dot_trellis
 assert simd_paths.path() == sys.argv[3]
 np.save(sys.argv[1], test_simd.all_products())
 for kernel in (dot_e8p.e8p_rows, dot_levels.level_rows, dot_trellis.trellis_rows):
@@ -328,7 +331,7 @@ def test_the_generic_path_is_always_there():
 
 
 def test_other_features_than_the_machines_need_the_generic_path():
-    code = "from lrc_kernels.simd_paths import path; print(path())"
+    code = "from lrc_kernels.simd.paths import path; print(path())"
     environment = {k: v for k, v in os.environ.items() if k != simd_paths.SWITCH}
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lrc.testing.tolerance import sum_bound
 from lrc_kernels.backend import get_kernels
-from lrc_kernels.cpu import matvec_i8
-from lrc_kernels.cpu.trellis import decode_rows_trellis
+from lrc_kernels.cpu.codes.trellis import decode_rows_trellis
+from lrc_kernels.cpu.dot import matvec_i8
 from lrc_kernels.trellis_code import TILE, TILE_ROWS, state_values, tile_rows
 
 CPU, REFERENCE = get_kernels("cpu"), get_kernels("reference")

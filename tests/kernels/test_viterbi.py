@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.testing.strategies import seeds
-from lrc_kernels.cpu.viterbi import encode_trellis
+from lrc_kernels.cpu.encode.viterbi import encode_trellis
 from lrc_kernels.trellis_code import TILE, pack_states, state_values, unpack_states
 from lrc_kernels.trellis_search import nearest_path, nearest_ring
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.formats.matrix import unpack_signs
 from lrc.linalg.incoherence import (
     pack_signs,
     random_signs,
@@ -16,6 +15,7 @@ from lrc.linalg.incoherence import (
     rotate_weight,
 )
 from lrc.linalg.norms import incoherence
+from lrc.parts.matrix import unpack_signs
 from lrc.testing.laws import quadratic_loss
 from lrc.testing.strategies import problems, seeds
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tiny_llama import MemorySource, tiny_config, tiny_model, tiny_weights
 
 import lrc
-from lrc.allocate.sizes import linear_layers
+from lrc.allocation.sizes import linear_layers
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.models import load_model
 from lrc.models.llama import LlamaModel

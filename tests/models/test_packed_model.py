@@ -5,11 +5,11 @@ import pytest
 from packed_cases import random_matrix
 from tiny_llama import MemorySource, tiny_config, tiny_weights
 
-from lrc.evaluate import perplexity
-from lrc.formats.matrix import PackedMatrix
-from lrc.generate import generate
+from lrc.measure.evaluate import perplexity
 from lrc.models import load_model
-from lrc.sampler import Sampler
+from lrc.parts.matrix import PackedMatrix
+from lrc.run.generate import generate
+from lrc.run.sampler import Sampler
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 

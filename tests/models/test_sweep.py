@@ -12,13 +12,13 @@ from stored_weights import store_as
 from tiny_llama import tiny_model
 
 import lrc
-import lrc.scoring
+import lrc.measure.scoring
+from lrc.calibrate.self_text import sample_batch
 from lrc.errors import FormatError, SpecError
-from lrc.evaluate import perplexity
-from lrc.formats.checkpoint import Checkpoint
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.measure.evaluate import perplexity
 from lrc.models.llama import LlamaModel
 from lrc.models.sweep import sweep
-from lrc.self_text import sample_batch
 
 SHAPE = {
     "hidden_size": 256,
@@ -108,8 +108,8 @@ def test_long_texts_go_through_the_blocks_in_turns(monkeypatch):
         sizes.append(sum(map(len, parts)))
         return sweep(model, parts, *rest)
 
-    monkeypatch.setattr(lrc.scoring, "TOKENS", 4 * 18)
-    monkeypatch.setattr("lrc.predictions.sweep", counted)
+    monkeypatch.setattr(lrc.measure.scoring, "TOKENS", 4 * 18)
+    monkeypatch.setattr("lrc.measure.predictions.sweep", counted)
     assert perplexity(model, windows, against=other) == whole
     assert sizes == [4, 4, 3, 3]
 

@@ -10,7 +10,7 @@ import pytest
 from waiting import eventually
 
 from lrc.errors import SpecError
-from lrc.nn.crew import Crew
+from lrc.nn.engine.team import Team
 
 counts = pytest.mark.parametrize("threads", [1, 2, 4])
 
@@ -19,7 +19,7 @@ counts = pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
 def test_every_item_is_done_once(threads, count):
     done = []
-    Crew(threads).each(done.append, range(count))
+    Team(threads).each(done.append, range(count))
     assert sorted(done) == list(range(count))
 
 
@@ -29,7 +29,7 @@ def test_the_first_of_the_errors_is_raised(threads):
         if item > 2:
             raise OSError(item)
 
-    crew = Crew(threads)
+    crew = Team(threads)
     with pytest.raises(OSError, match="3"):
         crew.each(fail, range(6))
     done = []
@@ -39,11 +39,11 @@ def test_the_first_of_the_errors_is_raised(threads):
 
 def test_helpers_work_beside_the_caller():
     both = threading.Barrier(2, timeout=20)
-    Crew(2).each(lambda _: both.wait(), range(2))
+    Team(2).each(lambda _: both.wait(), range(2))
 
 
 def test_an_interrupted_caller_leaves_at_once_and_may_go_on():
-    caller, crew, slow = threading.get_ident(), Crew(2), threading.Event()
+    caller, crew, slow = threading.get_ident(), Team(2), threading.Event()
 
     def work(item):
         if threading.get_ident() == caller:
@@ -60,7 +60,7 @@ def test_an_interrupted_caller_leaves_at_once_and_may_go_on():
 
 def test_helpers_end_with_their_crew():
     before = set(threading.enumerate())
-    crew = Crew(3)
+    crew = Team(3)
     helpers = set(threading.enumerate()) - before
     assert len(helpers) == 2
     del crew
@@ -73,7 +73,7 @@ class Held:
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_what_helpers_work_on_lives_as_long_as_they_do(interrupted):
-    crew, free, held = Crew(2), threading.Event(), Held()
+    crew, free, held = Team(2), threading.Event(), Held()
     alive = weakref.ref(held)
 
     def make(held):
@@ -109,7 +109,7 @@ def test_a_helper_that_fails_is_reported_and_its_share_done_here(monkeypatch):
         calls.append(threads)
         return threads == 1
 
-    crew = Crew(2)
+    crew = Team(2)
     assert not crew.call(share)
     assert calls == [2, 1]
     assert eventually(lambda: [t.exc_type for t in told] == [MemoryError])
@@ -119,4 +119,4 @@ def test_a_helper_that_fails_is_reported_and_its_share_done_here(monkeypatch):
 
 def test_no_threads_are_refused():
     with pytest.raises(SpecError, match="threads=0"):
-        Crew(0)
+        Team(0)

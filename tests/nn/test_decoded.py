@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packed_cases import TRELLISES, random_matrix
 
-from lrc.formats.codec import LATTICE
-from lrc.formats.matrix import PackedMatrix
+from lrc.codebooks.codec import LATTICE
 from lrc.nn.decoded import decoded_rows
 from lrc.nn.packed import PackedLinear
+from lrc.parts.matrix import PackedMatrix
 from lrc.quant import QUANTIZERS
 
 

@@ -8,12 +8,12 @@ from packed_models import packed_model as packed
 from tiny_llama import MemorySource, tiny_config, tiny_weights
 
 from lrc.errors import SpecError
-from lrc.generate import STEPPED, Decoder, generate
 from lrc.models import load_model
-from lrc.nn.crew import Crew
-from lrc.sampler import Sampler
-from lrc_kernels.cpu.activations import SEVEN
-from lrc_kernels.cpu.product import ORDERS
+from lrc.nn.engine.team import Team
+from lrc.run.generate import STEPPED, Decoder, generate
+from lrc.run.sampler import Sampler
+from lrc_kernels.cpu.dot.product import ORDERS
+from lrc_kernels.cpu.transform.activations import SEVEN
 
 IDS = np.random.default_rng(31).integers(0, 48, (1, 20))
 
@@ -113,7 +113,7 @@ def test_unknown_activations_are_refused():
 
 def test_codes_are_not_copied():
     model = packed()
-    engine = model.engines().decode(Crew(1))
+    engine = model.engines().decode(Team(1))
     kept = [a for a in engine._program.layout._kept if a.dtype == np.uint16]
     planes = [f.matrix.planes[0] for b in model.blocks for f in b.linears.values()]
     assert all(any(np.shares_memory(p, k) for k in kept) for p in planes)
@@ -130,5 +130,5 @@ def test_a_full_cache_is_refused():
 def test_dense_models_have_no_engine():
     config = tiny_config()
     assert (
-        load_model(MemorySource(config, tiny_weights(config, 9))).engines().decode(Crew(1)) is None
+        load_model(MemorySource(config, tiny_weights(config, 9))).engines().decode(Team(1)) is None
     )

@@ -1,6 +1,6 @@
 """Which number of threads the engine settles on."""
 
-from lrc.nn.engine_pace import Pace
+from lrc.nn.engine.threads import Pace
 
 
 def choices(pace, seconds, count):

@@ -12,10 +12,10 @@ import pytest
 from packed_models import packed_model
 from waiting import eventually
 
-from lrc.generate import Decoder, generate
-from lrc.nn import prompt_program
-from lrc_kernels import simd_paths
-from lrc_kernels.cpu import prompt, token
+from lrc.nn.engine import prompt_program
+from lrc.run.generate import Decoder, generate
+from lrc_kernels.cpu.engine import prompt, token
+from lrc_kernels.simd import paths as simd_paths
 
 SCRIPT = Path(__file__).parent.parent / "interrupted.py"
 IDS = np.random.default_rng(43).integers(0, 48, 30)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from packed_cases import CODEBOOKS, TRELLISES, random_matrix
 
 from lrc.errors import FormatError
-from lrc.nn.crew import Crew
+from lrc.nn.engine.team import Team
 from lrc.nn.linear import make_linear
 from lrc.nn.packed import PackedEmbedding, PackedLinear
 from lrc.nn.tiles import integer_activations, tile_threads
@@ -111,7 +111,7 @@ def test_integer_activations(codebook, group, row_scales, shape):
     exact = layer(x)
     with integer_activations(True):
         fast = layer(x)
-        with tile_threads(Crew(2)):
+        with tile_threads(Team(2)):
             np.testing.assert_array_equal(layer(x), fast)
         with integer_activations(False):
             np.testing.assert_array_equal(layer(x), exact)

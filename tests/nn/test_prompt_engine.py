@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from packed_models import packed_model
 
+from lrc.base.progress import SILENT
 from lrc.errors import SpecError
-from lrc.generate import Decoder
-from lrc.nn import prompt_engine, prompt_program
-from lrc.nn.crew import Crew
-from lrc.progress import SILENT
-from lrc_kernels import simd_paths
+from lrc.nn.engine import prompt as prompt_engine
+from lrc.nn.engine import prompt_program
+from lrc.nn.engine.team import Team
+from lrc.run.generate import Decoder
+from lrc_kernels.simd import paths as simd_paths
 
 IDS = np.random.default_rng(37).integers(0, 48, 43)
 TRELLIS = {"codebook": ("trellis12", 2)}
@@ -38,7 +39,7 @@ def model_of(changes, options):
 
 def run(model, threads, ends=(43,)):
     """Last outputs after each of the stretches that end there, then all keys and values."""
-    engine, cache = model.engines().prompt(Crew(threads)), model.new_cache(1, len(IDS))
+    engine, cache = model.engines().prompt(Team(threads)), model.new_cache(1, len(IDS))
     start, found = 0, []
     for end in ends:
         found.append(engine.advance(model.embed(IDS[start:end]), cache).copy())
@@ -100,7 +101,7 @@ def test_the_first_use_announces_compilation(monkeypatch):
             notes.append(text)
 
     model = model_of({}, TRELLIS)
-    engine = model.engines().prompt(Crew(1))
+    engine = model.engines().prompt(Team(1))
     for compiled in (True, False):
         monkeypatch.setattr(prompt_engine.prompt, "is_compiled", lambda known=compiled: known)
         engine.advance(model.embed(IDS), model.new_cache(1, 43), Progress())
@@ -110,7 +111,7 @@ def test_the_first_use_announces_compilation(monkeypatch):
 
 def test_a_cache_that_does_not_fit_is_refused():
     model = model_of({}, TRELLIS)
-    engine, rows = model.engines().prompt(Crew(1)), model.embed(IDS)
+    engine, rows = model.engines().prompt(Team(1)), model.embed(IDS)
     with pytest.raises(SpecError, match="43 are needed"):
         engine.advance(rows, model.new_cache(1, 42))
     with pytest.raises(SpecError, match="2 sequences"):
@@ -118,6 +119,6 @@ def test_a_cache_that_does_not_fit_is_refused():
 
 
 def test_other_codebooks_and_the_generic_path_go_without(monkeypatch):
-    assert packed_model(codebook=("e8p", 2)).engines().prompt(Crew(1)) is None
+    assert packed_model(codebook=("e8p", 2)).engines().prompt(Team(1)) is None
     monkeypatch.setattr(prompt_program, "path", lambda: "generic")
-    assert model_of({}, TRELLIS).engines().prompt(Crew(1)) is None
+    assert model_of({}, TRELLIS).engines().prompt(Team(1)) is None

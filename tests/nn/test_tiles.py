@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from packed_cases import random_matrix
 from packed_models import packed_model
 
-from lrc.generate import Decoder
-from lrc.nn.crew import Crew
+from lrc.nn.engine.team import Team
 from lrc.nn.linear import DenseLinear
 from lrc.nn.packed import PackedLinear
 from lrc.nn.tiles import (
@@ -21,6 +20,7 @@ from lrc.nn.tiles import (
     row_tiles,
     tile_threads,
 )
+from lrc.run.generate import Decoder
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 
 
@@ -43,7 +43,7 @@ def test_common_matrices_are_cut_evenly(m):
 def test_settings_end_with_their_block():
     assert not in_tiles()
     assert not integers_allowed()
-    with tile_threads(Crew(1)), integer_activations(True):
+    with tile_threads(Team(1)), integer_activations(True):
         assert in_tiles()
         assert integers_allowed()
     assert not in_tiles()
@@ -55,7 +55,7 @@ def test_errors_of_a_tile_are_passed_on():
         raise OSError(tile)
 
     for threads in (1, 3):
-        with tile_threads(Crew(threads)), pytest.raises(OSError):
+        with tile_threads(Team(threads)), pytest.raises(OSError):
             each_tile(fail, [1, 2, 3])
 
 
@@ -70,11 +70,11 @@ def layers():
 def test_any_number_of_threads_gives_the_same_bits(layer):
     x = np.random.default_rng(13).standard_normal((9, layer.shape[1])).astype(np.float32)
     whole = layer(x)
-    with tile_threads(Crew(1)):
+    with tile_threads(Team(1)):
         one = layer(x)
     assert_within(relative_difference(one, whole), factor_bound(layer.shape[1], np.float32))
     for threads in (2, 3):
-        with tile_threads(Crew(threads)):
+        with tile_threads(Team(threads)):
             np.testing.assert_array_equal(layer(x), one)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 
-from lrc.cli import main
+from lrc.cli.main import main
 
 # Small enough for a second, large enough to exercise every stage.
 FAST = (

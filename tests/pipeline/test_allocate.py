@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import tiny
 
-import lrc.cli as cli
-from lrc.allocate import allocate, kept
-from lrc.allocate import survey as surveying
-from lrc.allocate.api import predicted
-from lrc.allocate.sizes import linear_bytes, weight_file_bytes, weights_of
-from lrc.compress import compress
+import lrc.cli.main as cli
+from lrc.allocation import allocate, kept
+from lrc.allocation import survey as surveying
+from lrc.allocation.api import predicted
+from lrc.allocation.sizes import linear_bytes, weight_file_bytes, weights_of
+from lrc.base.progress import Advance, SilentProgress
+from lrc.cli.tables import allocation_line
 from lrc.errors import SpecError
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import PackedCheckpoint
-from lrc.progress import Advance, SilentProgress
-from lrc.report import allocation_line
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.measure.storage import storage
+from lrc.parts.packed import PackedCheckpoint
+from lrc.pipeline.compress import compress
 from lrc.spec import CalibrationSpec, CompressSpec, LowRankSpec, MatrixSpec, QuantSpec
-from lrc.storage import storage
 
 Lrc = Callable[..., Any]
 # The lattice: quick, and it fits every shape of the tiny model.
@@ -277,7 +277,7 @@ def test_a_survey_of_something_else_is_refused(
     assert "is not empty and holds no survey" in foreign.err
     # What does not depend on the text is checked before the model writes any.
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("lrc.compress"), "calibration_windows", None)
+        patch.setattr(importlib.import_module("lrc.pipeline.compress"), "calibration_windows", None)
         bare = ("compress", model, *COMMON, *common[-2:], "-o", tmp_path / "second")
         early = lrc(*bare, "--target-bpw", 2.7, "--rotation", "none")
         assert early.code == 1

@@ -16,7 +16,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-import lrc.formats.packed as packed_files
+import lrc.parts.packed as packed_files
 
 Lrc = Callable[..., Any]
 
@@ -199,7 +199,7 @@ def test_file_that_cannot_grow(
 ) -> None:
     # A file size limit makes real writes fail in the middle, whoever makes them.
     script = (
-        "import resource, sys; from lrc.cli import main; import numba; "
+        "import resource, sys; from lrc.cli.main import main; import numba; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.exit(main(sys.argv[1:]))"
     )
     for verb in (

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import tiny
 
-from lrc import blockwise, compress
 from lrc.errors import FormatError
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import PackedCheckpoint
-from lrc.formats.safetensors_file import write_safetensors
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.formats.safetensors.file import write_safetensors
+from lrc.measure.storage import is_block_linear
+from lrc.parts.packed import PackedCheckpoint
+from lrc.pipeline import blocks as blockwise
+from lrc.pipeline import compress
 from lrc.spec import CompressSpec
-from lrc.storage import is_block_linear
 from lrc.testing.tolerance import relative_difference
 
 Lrc = Callable[..., Any]

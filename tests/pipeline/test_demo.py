@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import lrc.demo as demo
+import lrc.cli.demo.run as demo
 from lrc.errors import LrcError
 from lrc.spec import CompressSpec
 
@@ -23,14 +23,14 @@ def small_demo(
     model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path, float], demo.DemoResult]:
     """The demo with a tiny model, short windows and few tokens."""
-    import lrc.demo_model
+    import lrc.cli.demo.model
 
     def fetch(folder: Path, progress: object = None) -> Path:
         if not (folder / NAME).exists():
             shutil.copytree(model, folder / NAME)
         return folder / NAME
 
-    monkeypatch.setattr(lrc.demo_model, "fetch_demo_model", fetch)
+    monkeypatch.setattr(lrc.cli.demo.model, "fetch_demo_model", fetch)
     monkeypatch.setattr(demo, "CTX", 64)
     monkeypatch.setattr(demo, "ANSWER_TOKENS", 6)
 
@@ -62,8 +62,8 @@ def test_second_run_reuses_everything(
     def must_not_run(*arguments: object, **options: object) -> None:
         raise AssertionError("a stage ran again")
 
-    monkeypatch.setattr(sys.modules["lrc.compress"], "compress", must_not_run)
-    monkeypatch.setattr(sys.modules["lrc.evaluate"], "perplexity", must_not_run)
+    monkeypatch.setattr(sys.modules["lrc.pipeline.compress"], "compress", must_not_run)
+    monkeypatch.setattr(sys.modules["lrc.measure.evaluate"], "perplexity", must_not_run)
     monkeypatch.setattr(demo.subprocess, "run", must_not_run)
     assert small_demo(tmp_path) == first
 
@@ -107,7 +107,7 @@ def test_table_and_answers(lrc: Lrc, tmp_path: Path, monkeypatch: pytest.MonkeyP
         {"seconds": 100.0, "peak_rss_bytes": 2e9},
         "here",
     )
-    monkeypatch.setattr(sys.modules["lrc.commands.demo"], "run_demo", lambda *a, **k: result)
+    monkeypatch.setattr(sys.modules["lrc.cli.commands.demo"], "run_demo", lambda *a, **k: result)
     shown = lrc("demo", "--dir", tmp_path, "--quiet").check().out
     for expected in ("23.5 ± 1.1", "0.5 ± 0.02", "269.0 MB", "1 min 40 s", "Rayleigh", "31.2"):
         assert expected in shown

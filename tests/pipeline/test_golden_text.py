@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from make_golden_text import FOLDER, OTHERS, TOKENS, TRAINED, follow
 
-from lrc.formats.packed import PackedCheckpoint
-from lrc.load import load
+from lrc.parts.packed import PackedCheckpoint
+from lrc.run.load import load
 
 Lrc = Callable[..., Any]
 

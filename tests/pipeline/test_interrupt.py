@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-import lrc.cli as cli
-from lrc.progress import Advance, SilentProgress
+import lrc.cli.main as cli
+from lrc.base.progress import Advance, SilentProgress
 
 Lrc = Callable[..., Any]
 

@@ -15,14 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 import lrc as library
 from lrc.errors import FormatError
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import PackedCheckpoint
-from lrc.formats.safetensors_file import TensorSpec, stream_safetensors
-from lrc.storage import storage
-from lrc.tokens import Tokenizer
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.formats.safetensors.file import TensorSpec, stream_safetensors
+from lrc.measure.storage import storage
+from lrc.parts.packed import PackedCheckpoint
+from lrc.run.text import Tokenizer
 
 Lrc = Callable[..., Any]
-COMPRESS = importlib.import_module("lrc.compress")
+COMPRESS = importlib.import_module("lrc.pipeline.compress")
 LAST = "model.layers.3.mlp.up_proj.weight"
 NORM = "model.layers.3.post_attention_layernorm.weight"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrc.formats.checkpoint import Checkpoint
-from lrc.formats.packed import PackedCheckpoint
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.parts.packed import PackedCheckpoint
 from lrc.testing.tolerance import relative_difference
 
 Lrc = Callable[..., Any]
@@ -121,8 +121,8 @@ def test_options_of_the_sampler_reach_it(lrc: Lrc, model: Path) -> None:
 def test_quiet_does_not_hide_that_kernels_are_compiled(
     lrc: Lrc, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrc_kernels.cpu.token.is_compiled", lambda: False)
-    monkeypatch.setattr("lrc.nn.engine._announced", False)
+    monkeypatch.setattr("lrc_kernels.cpu.engine.token.is_compiled", lambda: False)
+    monkeypatch.setattr("lrc.nn.engine.decode._announced", False)
     options = ("generate", packed, "-p", "A", "--max-tokens", 1, "--quiet")
     assert "compiling kernels" in lrc(*options).check().err
     assert lrc(*options).check().err == ""  # once a process
@@ -161,11 +161,11 @@ def test_greedy_text_is_that_of_the_decoded_weights(lrc: Lrc, packed: Path, tmp_
 
 def test_running_a_compressed_model_imports_no_solver(packed: Path, text: Path) -> None:
     script = (
-        "import sys, lrc.cli\n"
+        "import sys, lrc.cli.main\n"
         "for verb in (['generate', sys.argv[1], '-p', 'A', '--max-tokens', '2', '--quiet'],\n"
         "             ['eval', sys.argv[1], '--text', sys.argv[2], '--ctx', '32',\n"
         "              '--windows', '1', '--quiet']):\n"
-        "    assert lrc.cli.main(verb) == 0\n"
+        "    assert lrc.cli.main.main(verb) == 0\n"
         "solvers = ('linalg', 'quant', 'decompose', 'calibrate', 'compress', 'recipes')\n"
         "print('loaded:', *(m for m in sys.modules for s in solvers\n"
         "      if m == 'lrc.' + s or m.startswith('lrc.' + s + '.')))\n"

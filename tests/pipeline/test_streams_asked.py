@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lrc.formats.packed import PackedCheckpoint
+from lrc.parts.packed import PackedCheckpoint
 from lrc.spec import CalibrationSpec
 
 Lrc = Callable[..., Any]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrc import allocate, compress
+from lrc import allocation as allocate
 from lrc.errors import CalibrationError, LrcError, SpecError
-from lrc.formats.packed import PackedCheckpoint
+from lrc.parts.packed import PackedCheckpoint
+from lrc.pipeline import compress
 from lrc.spec import CompressSpec
 
 IDS = np.arange(64).reshape(2, 32)
@@ -51,8 +52,8 @@ def test_windows_that_are_none_are_refused_before_any_work(
     def begun(*_: object, **__: object) -> None:
         raise AssertionError("work had begun")
 
-    monkeypatch.setattr(sys.modules["lrc.compress"], "atomic_directory", begun)
-    monkeypatch.setattr(sys.modules["lrc.allocate.api"], "allocate_in", begun)
+    monkeypatch.setattr(sys.modules["lrc.pipeline.compress"], "atomic_directory", begun)
+    monkeypatch.setattr(sys.modules["lrc.allocation.api"], "allocate_in", begun)
     with pytest.raises(error, match=message):
         compress(model, tmp_path / "out", windows=windows)
     with pytest.raises(error, match=message):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
+from lrc.codebooks.codec import decode_planes, plane_layout
 from lrc.errors import SpecError
-from lrc.formats.codec import decode_planes, plane_layout
 from lrc.quant import QUANTIZERS, get_quantizer
 from lrc.spec import QuantSpec
 

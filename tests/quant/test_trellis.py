@@ -8,12 +8,12 @@ from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrc.decompose.api import decompose
 from lrc.errors import SpecError
 from lrc.linalg.factor import block_ldl, coarser_feedback, factor, feedback_matrix
 from lrc.quant import get_quantizer
 from lrc.quant.ldlq import Grid, ldlq, polish, round_to_nearest
 from lrc.quant.trellis import Trellis
+from lrc.solvers.api import decompose
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.laws import (
     check_codes_match,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from lrc_kernels.contract import KernelSet
-from lrc_kernels.cpu import e81b, hadamard, lattice, matvec, scalar, trellis
+from lrc_kernels.cpu.codes import e81b, scalar, trellis
+from lrc_kernels.cpu.dot import matvec
+from lrc_kernels.cpu.encode import lattice
+from lrc_kernels.cpu.transform import hadamard
 
 KERNELS = KernelSet(
     fwht=hadamard.fwht,

@@ -1,0 +1,1 @@
+"""Products of coded rows with vectors."""

@@ -1,0 +1,173 @@
+"""Rows of packed scalar codes with float16 scales of whole 64s, times pairs of int8.
+
+Codes are unpacked in registers, four rows at once: these share the loads of the activations, and
+no sum waits for the one before. Most of a model's head is such a matrix, and the largest one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lrc_kernels._jit import constant, njit
+from lrc_kernels.cpu.transform.activations import LOW, group_scales, group_sums, plane_of
+from lrc_kernels.simd.codes import half_to_f32, lookup_16
+from lrc_kernels.simd.dot import dot_small, dot_u8
+from lrc_kernels.simd.math import sum_f32, to_f32
+from lrc_kernels.simd.threads import fetch, scratch_256
+from lrc_kernels.simd.units import WIDE
+from lrc_kernels.simd.values import (
+    first_f32x16,
+    first_i16x16,
+    load_f32,
+    load_i8x64,
+    load_u8,
+    splat_f32x16,
+    splat_i32x16,
+    store_f32,
+    store_f32x16,
+    store_i8,
+)
+
+#: Bytes from the codes that are multiplied to those that are asked for.
+AHEAD = 16384
+_ZERO = constant(0)
+
+
+@njit(inline=True)
+def _group_scales(halves: Any, first: Any, count: Any, repeat: Any, scratch: Any) -> Any:
+    """Float16 scales of ``count`` groups of 64 from the one numbered ``first``."""
+    if repeat == 1:
+        return half_to_f32(first_i16x16(halves + 2 * first, count))
+    for j in range(count):
+        one = half_to_f32(first_i16x16(halves + 2 * ((first + j) // repeat), 1))
+        store_f32(scratch + 4 * j, sum_f32(one))
+    return first_f32x16(scratch, count)
+
+
+@njit(inline=True)
+def _weigh(
+    halves: Any, first: Any, count: Any, repeat: Any, x_scales: Any, x_sums: Any, room: Any,
+    shift: Any,
+) -> Any:  # fmt: skip
+    """Write scales of up to 16 groups times those of x to ``room``; add theirs times x's sums."""
+    w = _group_scales(halves, first, count, repeat, room)
+    store_f32x16(room, w * x_scales)
+    return shift + w * x_sums
+
+
+def _make_four(bits: int) -> Any:
+    unit, step = WIDE[bits], 8 * bits
+
+    @njit(inline=True)
+    def weighted(codes: Any, entries: Any, looked_up: Any, high: Any, low: Any, scale: Any) -> Any:
+        """64 codes, or what the table says of them, times a group of pairs: 16 lanes."""
+        fetch(codes + AHEAD)
+        values, zero = unit(codes), splat_i32x16(np.int32(0))
+        if bits <= 4 and looked_up:
+            values = lookup_16(entries, values)
+        total = dot_small(zero, values, high) if bits < 8 else dot_u8(zero, values, high)
+        # The low halves are at most 64.
+        total = dot_small(total << splat_i32x16(np.int32(7)), values, low)
+        return to_f32(total) * splat_f32x16(load_f32(scale))
+
+    @njit(inner=True)
+    def four_rows(
+        codes: int, size: int, units: int, table: int, looked_up: bool, centre: np.float32,
+        x: int, low: int, x_scales: int, x_sums: int, halves: int, groups: int, repeat: int,
+        y: int,
+    ) -> None:  # fmt: skip
+        """Four rows ``size`` bytes apart, less ``centre`` times x, to y f32 (4,)."""
+        entries, room, none = load_i8x64(table), scratch_256(), splat_f32x16(np.float32(0))
+        a, b, c, d, p, q, r, s = none, none, none, none, none, none, none, none
+        for first in range(0, units, 16):
+            count = min(16, units - first)
+            v = first_f32x16(x_scales + 4 * first, count)
+            w = first_f32x16(x_sums + 4 * first, count)
+            p = _weigh(halves, first, count, repeat, v, w, room, p)
+            q = _weigh(halves + 2 * groups, first, count, repeat, v, w, room + 64, q)
+            r = _weigh(halves + 4 * groups, first, count, repeat, v, w, room + 128, r)
+            s = _weigh(halves + 6 * groups, first, count, repeat, v, w, room + 192, s)
+            for j in range(count):
+                at, scale = codes + step * (first + j), room + 4 * j
+                group = 64 * (first + j)
+                h, k = load_i8x64(x + group), load_i8x64(low + group)
+                a = a + weighted(at, entries, looked_up, h, k, scale)
+                b = b + weighted(at + size, entries, looked_up, h, k, scale + 64)
+                c = c + weighted(at + 2 * size, entries, looked_up, h, k, scale + 128)
+                d = d + weighted(at + 3 * size, entries, looked_up, h, k, scale + 192)
+        middle = splat_f32x16(centre)
+        store_f32(y, sum_f32(a - middle * p))
+        store_f32(y + 4, sum_f32(b - middle * q))
+        store_f32(y + 8, sum_f32(c - middle * r))
+        store_f32(y + 12, sum_f32(d - middle * s))
+
+    return four_rows
+
+
+_four_2, _four_3, _four_4, _four_5 = (_make_four(bits) for bits in (2, 3, 4, 5))
+_four_6, _four_7, _four_8 = (_make_four(bits) for bits in (6, 7, 8))
+
+
+@njit(inner=True)
+def _four(
+    bits: int, codes: int, size: int, units: int, table: int, looked_up: bool, centre: np.float32,
+    x: int, low: int, x_scales: int, x_sums: int, halves: int, groups: int, repeat: int, y: int,
+) -> None:  # fmt: skip
+    if bits == 2:
+        _four_2(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+    elif bits == 3:
+        _four_3(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+    elif bits == 4:
+        _four_4(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+    elif bits == 5:
+        _four_5(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+    elif bits == 6:
+        _four_6(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+    elif bits == 7:
+        _four_7(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+    else:
+        _four_8(codes, size, units, table, looked_up, centre, x, low, x_scales, x_sums, halves,
+                groups, repeat, y)  # fmt: skip
+
+
+@njit(inner=True)
+def grouped_rows(
+    bits: int, words: int, m: int, n: int, table: int, centre: np.float32, act: int, width: int,
+    halves: int, groups: int, repeat: int, work: int, y: int, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows ``start`` to ``stop`` of an (m, n) matrix times the activations ``act``, to y.
+
+    ``table``: 16 bytes, stored four times over, for up to 4 bits, or 0. A row has ``groups``
+    float16 scales at ``halves``, each for ``repeat`` 64s. ``work``: n bytes, rounded up to 64.
+    """
+    size, units = (n * bits + 7) // 8, (n + 63) // 64
+    x, low = act + plane_of(bits) * width, act + (LOW + plane_of(bits)) * width
+    x_scales, x_sums = group_scales(act, width), group_sums(act, width)
+    looked_up, entries = table != 0, table if table != 0 else act
+    # Units are read whole and more: the last ones reach past their row, where x is zero.
+    read = 16 if bits == 2 else (32 if bits == 4 else 64)
+    end, reach = words + size * m, 8 * bits * (units - 1) + read
+    room, i = scratch_256(), start
+    while i < stop:
+        codes, scales = words + size * i, halves + 2 * groups * i
+        if i + 4 <= stop and codes + 3 * size + reach <= end:
+            _four(bits, codes, size, units, entries, looked_up, centre, x, low, x_scales, x_sums,
+                  scales, groups, repeat, y + 4 * i)  # fmt: skip
+            i += 4
+            continue
+        if codes + reach > end:
+            for b in range(size):
+                store_i8(work + b, np.int8(load_u8(codes + b)))
+            codes = work
+        _four(bits, codes, _ZERO, units, entries, looked_up, centre, x, low, x_scales, x_sums,
+              scales, _ZERO, repeat, room)  # fmt: skip
+        store_f32(y + 4 * i, load_f32(room))
+        i += 1

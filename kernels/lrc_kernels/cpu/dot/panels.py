@@ -1,0 +1,289 @@
+"""Trellis weights times many tokens on integer activations.
+
+Activations are those of :mod:`lrc_kernels.cpu.transform.activations`, ``x = s q`` with one scale
+for 64 inputs and q of 15 bits; here q is one 16-bit integer. A block of 256 inputs of all tokens
+lies together: i16 (blocks, tokens, 256), and the scales f32 (blocks, tokens, 4). A panel of
+weights is decoded a block at a time and multiplied with all tokens. Sums of 64 products are
+exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc_kernels._jit import njit
+from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
+from lrc_kernels.cpu.transform.activations import GROUP
+from lrc_kernels.simd.math import absolute, largest, max_f32, to_i32
+from lrc_kernels.simd.panels import (
+    ABREAST,
+    COLUMNS,
+    DECODE,
+    LAST_TOKENS,
+    PAIR_BYTES,
+    STORE,
+    TOKENS,
+    VECTORS,
+    multiply_last,
+    multiply_tokens,
+    store_low_words,
+)
+from lrc_kernels.simd.values import (
+    load_f32,
+    load_f32x16,
+    splat_f32x16,
+    splat_i32x16,
+    store_f32,
+    store_f32x16,
+)
+from lrc_kernels.trellis_code import UNIT
+
+F32 = NDArray[np.float32]
+U16 = NDArray[np.uint16]
+
+#: Bytes of a decoded block of a panel, and of a token's sums.
+PANEL_BYTES, TOTAL_BYTES = PAIR_BYTES * COLUMNS // 2, 64 * VECTORS
+_WORDS, _SCALES, _GROUPS = 2 * COLUMNS, 4 * COLUMNS // GROUP, COLUMNS // GROUP
+_LARGEST = np.float32(16256)
+
+
+def padded_tokens(tokens: int) -> int:
+    """Tokens that activations need room for."""
+    return -(-tokens // LAST_TOKENS) * LAST_TOKENS
+
+
+def panels(m: int) -> int:
+    """Panels of a matrix with ``m`` rows."""
+    return -(-m // (16 * VECTORS))
+
+
+@njit(inline=True)
+def _top(x: int) -> np.float32:
+    """Largest magnitude of 64 floats."""
+    most = absolute(load_f32x16(x))
+    for i in range(1, GROUP // 16):
+        most = largest(most, absolute(load_f32x16(x + 64 * i)))
+    top: np.float32 = max_f32(most)
+    return top
+
+
+@njit()
+def split_words(z: int, n: int, t: int, room: int, words: int, scales: int) -> None:
+    """Quantize f32 (n,) at ``z`` as token t of ``room``; zeros up to a multiple of 64."""
+    for g in range((n + GROUP - 1) // GROUP):
+        x = z + 4 * GROUP * g
+        top = _top(x)
+        inverse = splat_f32x16(_LARGEST / top if top > 0 else np.float32(0))
+        b, q = g // _GROUPS, g % _GROUPS
+        row = room * b + t
+        store_f32(scales + _SCALES * row + 4 * q, top / _LARGEST)
+        for i in range(GROUP // 16):
+            whole = to_i32(load_f32x16(x + 64 * i) * inverse)
+            store_low_words(words + _WORDS * row + 2 * GROUP * q + 32 * i, whole)
+
+
+def _make_fill(bits: int, blocks: int, part: int) -> Any:
+    """Decode columns of one band's share of a panel."""
+    decode, size, columns = DECODE[bits, blocks, part], 32 * bits, 16 // blocks
+
+    @njit(inner=True)
+    def fill(words: int, tiles: int, first: int, mask: int, factor: np.int32, out: int) -> None:
+        wide_mask, multiplier = splat_i32x16(np.int32(mask)), splat_i32x16(factor)
+        if columns == 1:
+            for t in range(first, min(tiles, first + COLUMNS), 2):
+                second = size if t + 1 < tiles else 0
+                place = out + PAIR_BYTES * ((t - first) // 2)
+                decode(words + size * t, second, wide_mask, multiplier, place)
+        else:
+            start = first // columns
+            for t in range(start, min(tiles, start + COLUMNS // columns)):
+                place = out + PAIR_BYTES * columns // 2 * (t - start)
+                decode(words + size * t, 0, wide_mask, multiplier, place)
+
+    return fill
+
+
+def _fills(bits: int) -> Any:
+    by_16 = tuple(_make_fill(bits, 16, part) for part in range(4))
+    by_8 = tuple(_make_fill(bits, 8, part) for part in range(2))
+    by_4, by_2, by_1 = (_make_fill(bits, blocks, 0) for blocks in (4, 2, 1))
+    first, second, third, fourth = by_16
+    low, high = by_8
+
+    @njit(inner=True)
+    def fill(
+        words: int, tiles: int, blocks: int, part: int, first_column: int, mask: int,
+        factor: np.int32, out: int,
+    ) -> None:  # fmt: skip
+        if blocks == 16:
+            if part == 0:
+                first(words, tiles, first_column, mask, factor, out)
+            elif part == 1:
+                second(words, tiles, first_column, mask, factor, out)
+            elif part == 2:
+                third(words, tiles, first_column, mask, factor, out)
+            else:
+                fourth(words, tiles, first_column, mask, factor, out)
+        elif blocks == 8:
+            if part == 0:
+                low(words, tiles, first_column, mask, factor, out)
+            else:
+                high(words, tiles, first_column, mask, factor, out)
+        elif blocks == 4:
+            by_4(words, tiles, first_column, mask, factor, out)
+        elif blocks == 2:
+            by_2(words, tiles, first_column, mask, factor, out)
+        else:
+            by_1(words, tiles, first_column, mask, factor, out)
+
+    return fill
+
+
+_fill_2, _fill_3, _fill_4 = (_fills(bits) for bits in (2, 3, 4))
+
+
+@njit(inner=True)
+def _decode_panel(
+    words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, vectors: int,
+    panel: int, first: int, out: int,
+) -> None:  # fmt: skip
+    """A block of columns of one panel; ``vectors``: those of the whole matrix."""
+    blocks, mask = rows // 16, (1 << state_bits) - 1
+    columns = 16 // blocks
+    tiles = (n + columns - 1) // columns
+    stride = 32 * bits * tiles
+    v = VECTORS * panel
+    stop = min(vectors, v + VECTORS)
+    while v < stop:
+        at, part = words + stride * (v // blocks), v % blocks // VECTORS
+        to = out + 64 * (v % VECTORS)
+        if bits == 2:
+            _fill_2(at, tiles, blocks, part, first, mask, factor, to)
+        elif bits == 3:
+            _fill_3(at, tiles, blocks, part, first, mask, factor, to)
+        else:
+            _fill_4(at, tiles, blocks, part, first, mask, factor, to)
+        v += min(blocks, VECTORS)
+
+
+@njit(inner=True)
+def _multiply_block(totals: int, panel: int, n: int, tokens: int, words: int, scales: int) -> None:
+    """Add a block of ``n`` columns times all tokens to f32 (tokens, 4, 16)."""
+    for v in range(0, VECTORS, ABREAST):
+        for t in range(0, tokens, TOKENS):
+            for g in range((n + GROUP - 1) // GROUP):
+                pairs = (min(GROUP, n - GROUP * g) + 1) // 2
+                weights = panel + PAIR_BYTES * GROUP // 2 * g + 64 * v
+                if t + TOKENS <= tokens:
+                    multiply_tokens(totals + TOTAL_BYTES * t + 64 * v, weights,
+                                    words + _WORDS * t + 2 * GROUP * g, pairs,
+                                    scales + _SCALES * t + 4 * g)  # fmt: skip
+                else:
+                    for u in range(t, tokens, LAST_TOKENS):
+                        multiply_last(totals + TOTAL_BYTES * u + 64 * v, weights,
+                                      words + _WORDS * u + 2 * GROUP * g, pairs,
+                                      scales + _SCALES * u + 4 * g)  # fmt: skip
+
+
+def _make_store_rows(blocks: int) -> Any:
+    store, vectors = STORE[blocks], min(blocks, VECTORS)
+
+    @njit(inner=True)
+    def store_rows(totals: int, tokens: int, count: int, scales: int, y: int, step: int) -> None:
+        for t in range(tokens):
+            for v in range(0, count, vectors):
+                store(totals + TOTAL_BYTES * t + 64 * v, scales + 64 * v, y + step * t + 64 * v)
+
+    return store_rows
+
+
+_store_1, _store_2, _store_4, _store_8, _store_16 = (_make_store_rows(1 << i) for i in range(5))
+
+
+@njit(inner=True)
+def _store_panel(
+    totals: int, tokens: int, rows: int, vectors: int, panel: int, scales: int, y: int
+) -> None:
+    """Write a panel's rows of all tokens to f32 (tokens, 16 vectors)."""
+    first = VECTORS * panel
+    count, blocks = min(VECTORS, vectors - first), rows // 16
+    # Of a band of several panels each has a piece of every 16 rows.
+    row = 16 * (first - first % blocks) if blocks > VECTORS else 16 * first
+    if blocks > VECTORS:
+        row += first % blocks * 16 // blocks
+    own, to, step = scales + 4 * row, y + 4 * row, 64 * vectors
+    if blocks == 16:
+        _store_16(totals, tokens, count, own, to, step)
+    elif blocks == 8:
+        _store_8(totals, tokens, count, own, to, step)
+    elif blocks == 4:
+        _store_4(totals, tokens, count, own, to, step)
+    elif blocks == 2:
+        _store_2(totals, tokens, count, own, to, step)
+    else:
+        _store_1(totals, tokens, count, own, to, step)
+
+
+@njit()
+def multiply_panel(
+    codes: int, bits: int, state_bits: int, factor: np.int32, rows: int, m: int, n: int,
+    panel: int, tokens: int, room: int, words: int, scales: int, row_scales: int, work: int,
+    totals: int, y: int,
+) -> None:  # fmt: skip
+    """Rows of one panel times all tokens, times ``row_scales`` f32 (m,), to y f32 (tokens, m).
+
+    ``factor``: `FACTOR`. ``words``, ``scales``: what `split_words` made, with ``room`` tokens a
+    block, `padded_tokens` at least. ``work``: `PANEL_BYTES`; ``totals``: `TOTAL_BYTES` for each of
+    the padded tokens.
+    """
+    zero, padded = splat_f32x16(np.float32(0)), (tokens + 1) // 2 * 2
+    for i in range(VECTORS * padded):
+        store_f32x16(totals + 64 * i, zero)
+    for first in range(0, n, COLUMNS):
+        block = first // COLUMNS
+        _decode_panel(codes, bits, state_bits, factor, rows, n, m // 16, panel, first, work)
+        _multiply_block(totals, work, min(COLUMNS, n - first), padded,
+                        words + _WORDS * room * block, scales + _SCALES * room * block)  # fmt: skip
+    _store_panel(totals, tokens, rows, m // 16, panel, row_scales, y)
+
+
+@njit()
+def _all_panels(
+    codes: int, bits: int, state_bits: int, factor: np.int32, rows: int, m: int, n: int,
+    x: int, tokens: int, room: int, words: int, scales: int, row_scales: int, z: int, work: int,
+    totals: int, y: int,
+) -> None:  # fmt: skip
+    for t in range(tokens):
+        for i in range(n):
+            store_f32(z + 4 * i, load_f32(x + 4 * (n * t + i)))
+        split_words(z, n, t, room, words, scales)
+    for panel in range((m + 16 * VECTORS - 1) // (16 * VECTORS)):
+        multiply_panel(codes, bits, state_bits, factor, rows, m, n, panel, tokens, room, words,
+                       scales, row_scales, work, totals, y)  # fmt: skip
+
+
+def matmul_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) -> F32:
+    """Bands of tiles u16 (a, ceil(n * rows / 256) * 16 * bits) times x (T, n): f32 (T, a * rows).
+
+    Raises
+    ------
+    ValueError
+        When these do not fit one another.
+    """
+    tokens, n = x.shape
+    check_words(words, bits, state_bits, rows, n)
+    words, x = np.ascontiguousarray(words), np.ascontiguousarray(x, np.float32)
+    m, room, width = len(words) * rows, padded_tokens(tokens), -(-n // COLUMNS) * COLUMNS
+    y, own = np.empty((tokens, m), np.float32), np.full(m, 1 / UNIT, np.float32)
+    sums = np.zeros(TOTAL_BYTES * room, np.uint8)
+    q, s = np.zeros(room * width, np.int16), np.zeros(room * width // GROUP, np.float32)
+    z, work = np.zeros(width, np.float32), np.zeros(PANEL_BYTES, np.uint8)
+    _all_panels(
+        words.ctypes.data, bits, state_bits, FACTOR, rows, m, n, x.ctypes.data, tokens, room,
+        q.ctypes.data, s.ctypes.data, own.ctypes.data, z.ctypes.data, work.ctypes.data,
+        sums.ctypes.data, y.ctypes.data,
+    )  # fmt: skip
+    return y

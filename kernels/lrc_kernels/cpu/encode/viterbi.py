@@ -1,0 +1,189 @@
+"""Nearest paths of the bitshift trellis, tail-biting, by the Viterbi algorithm.
+
+The search runs through a tile from its last weight to its first: then the predecessors of 32
+neighbouring groups of states are runs of 32. A first search over the seam between last and first
+weight fixes the L - k bits they share; the second goes around once with those bits given.
+
+Source: Tseng et al. 2024, QTIP, arXiv:2406.11235, algorithm 4 (tail-biting in two searches).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc_kernels._jit import njit, source_stamp
+from lrc_kernels.simd.trellis import (
+    DOUBLINGS,
+    least_word,
+    lower_words,
+    step_2,
+    step_3,
+    step_4,
+)
+from lrc_kernels.trellis_code import TILE, UNIT, byte_sums
+
+F32 = NDArray[np.float32]
+U16 = NDArray[np.uint16]
+I16 = NDArray[np.int16]
+U8 = NDArray[np.uint8]
+
+#: Fixed-point steps of a byte sum, by bits a weight; values and inputs are 16-bit integers.
+_STEPS = {2: 45, 3: 62, 4: 62}
+#: Weights on either side of the seam that the first search looks at.
+_SEAM = 48
+#: Steps after which the least cost is subtracted from all.
+_LOWERED = 8
+_STAMP = source_stamp()
+
+
+def _make_kernel() -> Any:
+    stamp = _STAMP
+
+    @njit(inline=True)
+    def scalar_step(
+        costs: U16, values: I16, fresh: U16, back: U8, z: Any, bits: Any, doublings: Any
+    ) -> None:
+        """One step for fewer than 32 groups: the same integers as the vector steps."""
+        ways = 1 << bits
+        groups = back.shape[0]
+        for j in range(groups):
+            best: Any = np.int64(1 << 20)
+            for way in range(ways):
+                cost = (np.int64(costs[way * groups + j]) & ~np.int64(ways - 1)) | way
+                best = min(best, cost)
+            back[j] = best & (ways - 1)
+            best &= ~np.int64(ways - 1)
+            for s in range(ways * j, ways * j + ways):
+                difference: Any = min(max(np.int64(values[s]) - z, -32768), 32767)
+                away = max(abs(difference) - (32767 >> doublings), 0) if doublings else 0
+                for _ in range(doublings):
+                    difference = min(max(2 * difference, -32768), 32767)
+                fresh[s] = min(best + ((difference * difference) >> 16) + away, 65535)
+
+    @njit(inline=True)
+    def step(
+        costs: U16, values: I16, fresh: U16, back: U8, z: Any, bits: Any, doublings: Any
+    ) -> None:
+        groups = back.shape[0]
+        if groups < 32:
+            scalar_step(costs, values, fresh, back, np.int64(z), bits, doublings)
+            return
+        source, target, table = costs.ctypes.data, fresh.ctypes.data, values.ctypes.data
+        pointers = back.ctypes.data
+        stride, run = 2 * groups, 64 << bits
+        for part in range(groups // 32):
+            a, b = source + 64 * part, run * part
+            if bits == 2:
+                step_2(a, stride, table + b, target + b, pointers + 32 * part, z)
+            elif bits == 3:
+                step_3(a, stride, table + b, target + b, pointers + 32 * part, z)
+            else:
+                step_4(a, stride, table + b, target + b, pointers + 32 * part, z)
+
+    @njit(inline=True)
+    def lower(costs: U16) -> None:
+        at = costs.ctypes.data
+        least = least_word(at, costs.shape[0])
+        for part in range(costs.shape[0] // 32):
+            lower_words(at + 64 * part, least)
+
+    @njit(inline=True)
+    def best_of(costs: U16, first: Any, stride: Any) -> Any:
+        best = first
+        for s in range(first, costs.shape[0], stride):
+            if costs[s] < costs[best]:
+                best = s
+        return best
+
+    @njit(inline=True)
+    def search(
+        z: I16,
+        start: int,
+        count: int,
+        costs: U16,
+        fresh: U16,
+        values: I16,
+        back: U8,
+        bits: int,
+        doublings: int,
+    ) -> None:
+        """``count`` steps from weight ``start`` (cyclic) down; costs end in ``costs``."""
+        for i in range(count):
+            t = (start - i) % z.shape[0]
+            if i % 2 == 0:
+                step(costs, values, fresh, back[t], z[t], bits, doublings)
+                if i % 8 == 6:
+                    lower(fresh)
+            else:
+                step(fresh, values, costs, back[t], z[t], bits, doublings)
+
+    @njit()
+    def nearest_paths(
+        Z: I16, values: I16, bits: int, state_bits: int, seam: int, doublings: int, out: U16
+    ) -> None:
+        if stamp == 0:
+            return
+        states, groups = 1 << state_bits, 1 << (state_bits - bits)
+        tile = Z.shape[1]
+        costs, fresh = np.empty(states, np.uint16), np.empty(states, np.uint16)
+        back = np.empty((tile, groups), np.uint8)
+        for i in range(Z.shape[0]):
+            z = Z[i]
+            costs[:] = 0
+            search(z, seam - 1, 2 * seam, costs, fresh, values, back, bits, doublings)
+            state = best_of(costs, 0, 1)
+            for t in range(tile - seam, tile - 1):
+                shared = state >> bits
+                state = np.int64(back[t, shared]) * groups + shared
+            shared = state >> bits
+            costs[:] = 65535
+            costs[shared::groups] = 0
+            search(z, tile - 1, tile, costs, fresh, values, back, bits, doublings)
+            state = best_of(costs, shared, groups)
+            for t in range(tile):
+                out[i, t] = state
+                kept = state >> bits
+                state = np.int64(back[t, kept]) * groups + kept
+
+    return nearest_paths
+
+
+_nearest_paths = _make_kernel()
+
+
+@cache
+def _fixed_point(bits: int, state_bits: int) -> I16:
+    """Values of all states in fixed point: i16 (2**state_bits,)."""
+    values = (byte_sums(state_bits).astype(np.int32) * _STEPS[bits]).astype(np.int16)
+    values.setflags(write=False)
+    return values
+
+
+def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
+    """States of the tail-biting path nearest to each tile, nearly: u16 (tiles, 256).
+
+    Parameters
+    ----------
+    Z : float32 array, shape (tiles, 256)
+        Weights of each tile in the order of :mod:`lrc_kernels.trellis_code`, in units of its
+        values. What lies beyond all values counts as if at the limit of the fixed point.
+    bits : int
+        2, 3 or 4.
+    state_bits : int
+        L, 8 to 16.
+
+    Notes
+    -----
+    Cost 352 steps a tile of 2^L distances and minima each; memory 256 * 2^(L - bits) bytes.
+    """
+    step = np.float32(UNIT * _STEPS[bits])
+    limit = np.float32(32767) / step
+    fixed = np.rint(np.clip(Z, -limit, limit) * step).astype(np.int16)
+    out = np.empty((len(Z), TILE), np.uint16)
+    values = _fixed_point(bits, state_bits)
+    _nearest_paths(fixed, values, bits, state_bits, _SEAM, DOUBLINGS[bits], out)
+    return out

@@ -1,0 +1,1 @@
+"""A token, or a prompt, through every block in one call a thread."""

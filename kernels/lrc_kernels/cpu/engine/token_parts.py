@@ -1,0 +1,153 @@
+"""What lies between the matrix products of one token: norms, rotary positions, attention."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lrc_kernels._jit import njit
+from lrc_kernels.simd.math import exp_f32, largest, max_f32, sum_f32
+from lrc_kernels.simd.values import (
+    first_f32x16,
+    load_f32,
+    load_f32x16,
+    splat_f32x16,
+    store_f32,
+    store_f32x16,
+)
+
+
+@njit(inline=True)
+def normalise(x: int, weight: int, n: int, eps: np.float32, y: int) -> None:
+    """RMSNorm of x f32 (n,) to y."""
+    total = splat_f32x16(np.float32(0))
+    for i in range(0, n, 16):
+        v = first_f32x16(x + 4 * i, n - i)
+        total = total + v * v
+    scale = np.float32(1) / np.float32(math.sqrt(sum_f32(total) / np.float32(n) + eps))
+    for i in range(n):
+        store_f32(y + 4 * i, load_f32(x + 4 * i) * scale * load_f32(weight + 4 * i))
+
+
+@njit(inline=True)
+def add_to(x: int, y: int, n: int) -> None:
+    """X += y, f32 (n,)."""
+    for i in range(n):
+        store_f32(x + 4 * i, load_f32(x + 4 * i) + load_f32(y + 4 * i))
+
+
+@njit(inline=True)
+def gate_by_silu(gate: int, up: int, n: int) -> None:
+    """Gate = silu(gate) * up, f32; both buffers reach to the next multiple of 16."""
+    one, zero = splat_f32x16(np.float32(1)), splat_f32x16(np.float32(0))
+    for i in range(0, n, 16):
+        g, u = first_f32x16(gate + 4 * i, n - i), first_f32x16(up + 4 * i, n - i)
+        store_f32x16(gate + 4 * i, g / (one + exp_f32(zero - g)) * u)
+
+
+@njit(inline=True)
+def rotate_pairs(x: int, heads: int, dim: int, cos: int, sin: int) -> None:
+    """Rotary positions of heads f32 (heads, dim), in place; cos, sin f32 (dim / 2,)."""
+    half = dim // 2
+    for h in range(heads):
+        for j in range(half):
+            low, high = x + 4 * (h * dim + j), x + 4 * (h * dim + half + j)
+            a, b = load_f32(low), load_f32(high)
+            c, s = load_f32(cos + 4 * j), load_f32(sin + 4 * j)
+            store_f32(low, a * c - b * s)
+            store_f32(high, b * c + a * s)
+
+
+@njit(inline=True)
+def _scores(q: int, keys: int, count: int, dim: int, scores: int) -> None:
+    for t in range(count):
+        total = splat_f32x16(np.float32(0))
+        at = keys + 4 * dim * t
+        for d in range(0, dim, 16):
+            total = total + first_f32x16(q + 4 * d, dim - d) * first_f32x16(at + 4 * d, dim - d)
+        store_f32(scores + 4 * t, sum_f32(total))
+
+
+@njit(inline=True)
+def _scores_64(q: int, keys: int, count: int, scores: int) -> None:
+    a, b = load_f32x16(q), load_f32x16(q + 64)
+    c, d = load_f32x16(q + 128), load_f32x16(q + 192)
+    for t in range(count):
+        at = keys + 256 * t
+        total = (a * load_f32x16(at) + b * load_f32x16(at + 64)) + (
+            c * load_f32x16(at + 128) + d * load_f32x16(at + 192)
+        )
+        store_f32(scores + 4 * t, sum_f32(total))
+
+
+@njit(inline=True)
+def _softmax(scores: int, count: int) -> np.float32:
+    """Replace scores by their exponentials, zero behind them; return what sums them to one."""
+    low = np.float32(-3e38)
+    for t in range(count, (count + 15) // 16 * 16):
+        store_f32(scores + 4 * t, low)
+    top = splat_f32x16(low)
+    for t in range(0, count, 16):
+        top = largest(top, load_f32x16(scores + 4 * t))
+    most = splat_f32x16(max_f32(top))
+    total = splat_f32x16(np.float32(0))
+    for t in range(0, count, 16):
+        e = exp_f32(load_f32x16(scores + 4 * t) - most)
+        store_f32x16(scores + 4 * t, e)
+        total = total + first_f32x16(scores + 4 * t, count - t)
+    scale: np.float32 = np.float32(1) / sum_f32(total)
+    return scale
+
+
+@njit(inline=True)
+def _mix_64(scores: int, values: int, count: int, scale: np.float32, y: int) -> None:
+    """Four sums of 16 lanes each for even positions and four for odd ones."""
+    none = splat_f32x16(np.float32(0))
+    a, b, c, d, e, f, g, h = none, none, none, none, none, none, none, none
+    for t in range(0, count - 1, 2):
+        at, w = values + 256 * t, splat_f32x16(load_f32(scores + 4 * t))
+        a, b = a + w * load_f32x16(at), b + w * load_f32x16(at + 64)
+        c, d = c + w * load_f32x16(at + 128), d + w * load_f32x16(at + 192)
+        v = splat_f32x16(load_f32(scores + 4 * t + 4))
+        e, f = e + v * load_f32x16(at + 256), f + v * load_f32x16(at + 320)
+        g, h = g + v * load_f32x16(at + 384), h + v * load_f32x16(at + 448)
+    if count % 2:
+        at, w = values + 256 * (count - 1), splat_f32x16(load_f32(scores + 4 * (count - 1)))
+        a, b = a + w * load_f32x16(at), b + w * load_f32x16(at + 64)
+        c, d = c + w * load_f32x16(at + 128), d + w * load_f32x16(at + 192)
+    s = splat_f32x16(scale)
+    store_f32x16(y, (a + e) * s)
+    store_f32x16(y + 64, (b + f) * s)
+    store_f32x16(y + 128, (c + g) * s)
+    store_f32x16(y + 192, (d + h) * s)
+
+
+@njit(inline=True)
+def _mix(scores: int, values: int, count: int, dim: int, scale: np.float32, y: int) -> None:
+    for d in range(0, dim, 16):
+        mixed = splat_f32x16(np.float32(0))
+        for t in range(count):
+            v = first_f32x16(values + 4 * (dim * t + d), dim - d)
+            mixed = mixed + splat_f32x16(load_f32(scores + 4 * t)) * v
+        mixed = mixed * splat_f32x16(scale)
+        if d + 16 <= dim:
+            store_f32x16(y + 4 * d, mixed)
+        else:
+            store_f32x16(scores, mixed)
+            for j in range(dim - d):
+                store_f32(y + 4 * (d + j), load_f32(scores + 4 * j))
+
+
+@njit(inline=True)
+def attend(q: int, keys: int, values: int, count: int, dim: int, scores: int, y: int) -> None:
+    """One query f32 (dim,) over keys and values f32 (count, dim), to y (dim,).
+
+    ``scores`` is room for count, rounded up to 16, f32; q is already scaled.
+    """
+    if dim == 64:
+        _scores_64(q, keys, count, scores)
+        _mix_64(scores, values, count, _softmax(scores, count), y)
+    else:
+        _scores(q, keys, count, dim, scores)
+        _mix(scores, values, count, dim, _softmax(scores, count), y)

@@ -1,0 +1,1 @@
+"""Vector values inside compiled kernels."""

@@ -1,0 +1,118 @@
+"""What an allocation learns before it looks at the budget, on disk: levels and sensitivities."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.allocation.levels import LevelStore
+from lrc.allocation.options import Option
+from lrc.allocation.sensitivity import Sensitivities, measure
+from lrc.allocation.survey import Study
+from lrc.errors import SpecError
+from lrc.formats.atomic import atomic_write_json
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.pipeline.journal import fingerprint
+from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
+
+#: To be raised when the same question gets another answer.
+SURVEY_VERSION = 2
+
+_OWNER, _LEVELS, _MEASURED = "survey.json", "levels", "sensitivities.json"
+
+
+class KeptSurvey:
+    """A folder with the survey of one model, which any budget can be met from.
+
+    An interrupted survey goes on there, and one that is complete costs nothing to use again.
+
+    Parameters
+    ----------
+    folder
+        Made by :meth:`claim` where it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.levels = LevelStore(folder / _LEVELS)
+
+    def check(
+        self,
+        source: Checkpoint,
+        spec: CompressSpec,
+        allocation: AllocationSpec,
+        windows: NDArray[np.integer] | None = None,
+    ) -> dict[str, str]:
+        """Check that what the folder holds, if anything, was found for the same question.
+
+        Without ``windows`` any calibration text will do. Returns what identifies the question.
+
+        Raises
+        ------
+        SpecError
+            It is of another model, calibration or version, or no survey at all.
+        """
+        effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
+        # Of the calibration a survey uses the windows alone.
+        surveyed = dataclasses.replace(spec, calibration=CalibrationSpec())
+        question = {
+            "model and options": fingerprint(
+                source.digest(),
+                json.dumps(surveyed.to_dict()),
+                json.dumps(effort.to_dict()),
+                str(SURVEY_VERSION),
+            )
+        }
+        if windows is not None:
+            tokens = np.ascontiguousarray(windows, np.int64)
+            question["calibration"] = fingerprint(str(tokens.shape), tokens.tobytes())
+        owner = self.folder / _OWNER
+        if owner.is_file():
+            kept = json.loads(owner.read_bytes())
+            if any(kept.get(what) != asked for what, asked in question.items()):
+                raise SpecError(
+                    f"{self.folder} holds a survey of another model, calibration text, options or "
+                    "version; give another folder, or remove it"
+                )
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise SpecError(f"{self.folder} is not empty and holds no survey; give another folder")
+        return question
+
+    def claim(
+        self,
+        source: Checkpoint,
+        spec: CompressSpec,
+        allocation: AllocationSpec,
+        windows: NDArray[np.integer],
+    ) -> None:
+        """Make the folder, or :meth:`check` it."""
+        question = self.check(source, spec, allocation, windows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(self.folder / _OWNER, question)
+
+    def measured(
+        self,
+        study: Study,
+        options: Mapping[str, Sequence[Option]],
+        tables: Mapping[str, Mapping[int, float]],
+    ) -> Sensitivities:
+        """Sensitivities of matrices and ``tables``: those kept, if all were measured."""
+        path = self.folder / _MEASURED
+        if path.is_file():
+            kept = Sensitivities(**json.loads(path.read_bytes()))
+            if set(tables) <= set(kept.tables):
+                return kept
+        found = measure(study, options, tables)
+        atomic_write_json(path, dataclasses.asdict(found))
+        return found
+
+    def remove(self) -> None:
+        """Delete everything."""
+        self.levels.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""How much the model's output suffers from an error in each matrix, measured.
+
+By the linearity theorem (Malinovskii et al. 2024, arXiv 2411.17525) the loss of a model whose
+matrices have small independent errors is the sum over matrices of a_i e_i^2, with e_i the
+relative error; one measurement at the lowest width gives a_i = KL_i / e_i^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrc.allocation.endtoend import Trial, divergences
+from lrc.allocation.options import Option
+from lrc.allocation.sizes import weights_of
+from lrc.allocation.survey import TABLE_WIDTHS, Study
+from lrc.pipeline.tables import EMBEDDING
+
+#: Floating-point operations that sensitivities may cost, whatever `AllocationSpec.passes` says.
+MOST_WORK = 2.5e14
+#: Memory for the activations of all models measured at once.
+MOST_BYTES = 1 << 30
+#: A divergence below this share of the median is taken for noise.
+LEAST_SHARE = 1e-3
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """What was measured.
+
+    ``slope`` is a_i by matrix name, ``divergence`` the KL of the original from the model with
+    only that matrix at its lowest width: of a group, each member's share. ``group`` says what was
+    changed together: "matrix", "site", "block" or "N blocks". ``tables`` holds a_i of embedding
+    and head, where they were measured.
+    """
+
+    slope: dict[str, float]
+    divergence: dict[str, float]
+    group: str
+    tables: dict[str, float]
+
+
+def measure(
+    study: Study,
+    options: Mapping[str, Sequence[Option]],
+    tables: Mapping[str, Mapping[int, float]],
+) -> Sensitivities:
+    """Measure every group of matrices at its cheapest options, and every table at 4 bits.
+
+    Parameters
+    ----------
+    study : Study
+    options : mapping
+        By matrix name, cheapest first, from the survey.
+    tables : mapping
+        Squared relative errors by table and width; empty to leave tables alone.
+    """
+    label, groups = choose_groups(study, list(options))
+    lowest = TABLE_WIDTHS[0]
+    trials = [Trial({name: options[name][0].level for name in group}) for group in groups]
+    trials += [
+        Trial(embed_bits=lowest) if name == EMBEDDING else Trial(head_bits=lowest)
+        for name in tables
+    ]
+    found = divergences(study, trials, "sensitivities")
+    floor = max(LEAST_SHARE * float(np.median(found)), 1e-12) if found else 0.0
+    found = [max(value, floor) for value in found]
+    slope: dict[str, float] = {}
+    for group, value in zip(groups, found[: len(groups)], strict=True):
+        # Shared out in proportion to the squared errors, so a group has one slope.
+        total = sum(options[name][0].error for name in group)
+        slope |= dict.fromkeys(group, value / total if total > 0 else 0.0)
+    of_tables = {
+        name: value / tables[name][lowest] if tables[name][lowest] > 0 else 0.0
+        for name, value in zip(tables, found[len(groups) :], strict=True)
+    }
+    divergence = {name: a * options[name][0].error for name, a in slope.items()}
+    return Sensitivities(slope, divergence, label, of_tables)
+
+
+def choose_groups(study: Study, names: Sequence[str]) -> tuple[str, list[tuple[str, ...]]]:
+    """What to change together: the finest groups that the allowed work and memory permit.
+
+    A group first changed in block b of L costs (L - b) / L passes of the held-out tokens.
+    """
+    layers = study.model.config.layers
+    passes = min(study.allocation.passes, MOST_WORK / (2.0 * study.heldout.size * _weights(study)))
+    stream_bytes = 4 * study.heldout.size * study.model.config.hidden
+    best = "", [tuple(names)]
+    for label in ("matrix", "site", "block", *_bands(layers)):
+        groups = _grouped(study, label, names)
+        cost = sum(layers - _block(group[0]) for group in groups) / layers
+        best = label, groups
+        if cost <= passes and len(groups) * stream_bytes <= MOST_BYTES:
+            break
+    return best
+
+
+def _bands(layers: int) -> list[str]:
+    return [f"{2**i} blocks" for i in range(1, math.ceil(math.log2(max(layers, 2))) + 1)]
+
+
+def _grouped(study: Study, label: str, names: Sequence[str]) -> list[tuple[str, ...]]:
+    sites = {key: site.name for site in study.model.sites for key in site.linears}
+    groups: dict[object, list[str]] = {}
+    for name in names:
+        block = _block(name)
+        key = name.split(".", 3)[3]
+        mark: object = (
+            name
+            if label == "matrix"
+            else (block, sites[key])
+            if label == "site"
+            else block
+            if label == "block"
+            else block // int(label.split()[0])
+        )
+        groups.setdefault(mark, []).append(name)
+    return [tuple(group) for group in groups.values()]
+
+
+def _block(name: str) -> int:
+    return int(name.split(".")[2])
+
+
+def _weights(study: Study) -> int:
+    """Weights that a token passes, nearly."""
+    return weights_of(study.source) + math.prod(study.source.shape(EMBEDDING))

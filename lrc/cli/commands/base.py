@@ -1,0 +1,124 @@
+"""What a verb is given: where its output goes, and the arguments that verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lrc.base.progress import Progress
+from lrc.errors import LrcError
+
+if TYPE_CHECKING:
+    from lrc.run.load import LoadedModel
+
+
+class Console(Protocol):
+    """Where a verb writes; only :mod:`lrc.cli.main` implements it with real streams."""
+
+    @property
+    def progress(self) -> Progress:
+        """Bars and notes, on the error stream."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Write one line, or a table, to standard output."""
+        ...
+
+    def stream(self, text: str) -> None:
+        """Write a piece of text to standard output at once, without a line end."""
+        ...
+
+    def json(self, value: Any) -> None:
+        """Write one JSON document to standard output."""
+        ...
+
+
+#: Runs a verb with its parsed arguments.
+Run = Callable[[argparse.Namespace, Console], None]
+#: What ``ArgumentParser.add_subparsers`` returns.
+SubParsers = Any
+
+
+def add_verb(
+    subparsers: SubParsers, name: str, run: Run, text: str, *, more: str = "", example: str = ""
+) -> argparse.ArgumentParser:
+    """Add a sub-command that calls ``run``.
+
+    Parameters
+    ----------
+    subparsers, name, run
+        Where to, as what, and what it does.
+    text
+        Both its help line and the first sentence of its description.
+    more
+        The rest of the description.
+    example
+        A command line, shown last.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+        epilog=f"example: {example}" if example else None,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bars; one-line notes stay"
+    )
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add the positional MODEL."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help=help_text)
+
+
+def load_and_tell(path: Path, console: Console) -> LoadedModel:
+    """Open a model directory, and tell what in it is not read."""
+    from lrc.run.load import load
+
+    loaded = load(path)
+    for note in loaded.model.notes:
+        console.progress.note(f"{path}: {note}")
+    return loaded
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Add the required ``-o DIR``."""
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="directory to create"
+    )
+
+
+def within_context(option: str, asked: int | None, usual: int, room: int, console: Console) -> int:
+    """A number of tokens: as asked for, else as usual, or as many as there is room for.
+
+    Raises
+    ------
+    LrcError
+        More are asked for than there is room for, or there is none.
+    """
+    if room < 1 or (asked is not None and asked > room):
+        given = f"{option} {usual if asked is None else asked}"
+        left = f"which has room for {room} here; lower it" if room > 0 else "which is used up"
+        raise LrcError(f"{given} exceeds the model's context, {left}")
+    if asked is None and room < usual:
+        console.progress.note(f"{option} {room}: the model's context has no room for {usual}")
+    return min(usual, room) if asked is None else asked
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads to use (default: every processor); results do not depend on it",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

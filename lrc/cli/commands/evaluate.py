@@ -1,0 +1,152 @@
+"""``lrc eval``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lrc.base.resources import peak_rss_bytes
+from lrc.cli.commands.base import (
+    Console,
+    SubParsers,
+    add_json,
+    add_model,
+    add_threads,
+    add_verb,
+    load_and_tell,
+    within_context,
+)
+from lrc.cli.tables import human_size, number, table, with_error
+from lrc.errors import LrcError
+
+#: What an evaluation tells, in the order of the table.
+FIGURES = (
+    "perplexity",
+    "perplexity_stderr",
+    "kl_divergence",
+    "kl_stderr",
+    "top1_agreement",
+    "tokens",
+    "perplexity_ratio",
+    "perplexity_ratio_interval",
+    "kl_interval",
+    "activations",
+)
+#: Tokens of a window where the model's context allows it.
+CTX = 512
+
+
+def add(subparsers: SubParsers) -> None:
+    """Add the verb."""
+    parser = add_verb(subparsers, "eval", run, "measure perplexity and distance to the original")
+    add_model(parser, "model directory, dense or compressed")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="text to predict (default: Python's help topics)"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="ORIGINAL",
+        help="model to compare predictions with: adds the ratio of perplexities, KL divergence and "
+        "top-1 agreement, with 95 %% intervals by a paired bootstrap over windows",
+    )
+    parser.add_argument(
+        "--ctx",
+        type=int,
+        metavar="N",
+        help=f"tokens of a window (default: {CTX}, or the model's context where it is shorter)",
+    )
+    parser.add_argument(
+        "--score",
+        choices=("second-half", "all"),
+        default="second-half",
+        help="which tokens of a window count (default: second-half)",
+    )
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=40,
+        metavar="N",
+        help="how many windows from the start of the text, 0 for all (default: 40)",
+    )
+    parser.add_argument(
+        "--activations",
+        choices=("i8", "f32"),
+        default="i8",
+        help="what a compressed model multiplies with: integers, token by token as in lrc "
+        "generate, or exact floats, whole windows at once (default: i8; dense models: f32)",
+    )
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Evaluate and show the figures."""
+    if args.ctx is not None and args.ctx < 2:
+        raise LrcError(f"--ctx {args.ctx} is too small; use at least 2 tokens")
+    if args.windows < 0:
+        raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
+    from lrc.measure.evaluate import perplexity, text_windows
+    from lrc.measure.storage import storage
+
+    text = _text(args.text)
+    loaded = load_and_tell(args.model, console)
+    against = None if args.against is None else load_and_tell(args.against, console)
+    contexts = [m.model.config.max_positions for m in (loaded, against) if m is not None]
+    ctx = within_context("--ctx", args.ctx, CTX, min(contexts), console)
+    windows = text_windows(loaded.tokenizer, text, ctx, args.windows or None)
+    evaluation = perplexity(
+        loaded.model,
+        windows,
+        score=args.score,
+        against=None if against is None else against.model,
+        activations=args.activations,
+        progress=console.progress,
+        threads=args.threads,
+    )
+    record: dict[str, Any] = {name: getattr(evaluation, name) for name in FIGURES}
+    record |= {**storage(loaded.source), "ctx": ctx, "peak_rss_bytes": peak_rss_bytes()}
+    if args.json:
+        console.json(record)
+    else:
+        console.line(evaluation_table(record))
+
+
+def evaluation_table(record: dict[str, Any]) -> str:
+    """One line a figure."""
+    rows = [
+        ("perplexity", with_error(record["perplexity"], record["perplexity_stderr"])),
+        (
+            "perplexity / original's",
+            number(record["perplexity_ratio"]) + _ends(record["perplexity_ratio_interval"]),
+        ),
+        (
+            "KL divergence",
+            with_error(record["kl_divergence"], record["kl_stderr"]) + _ends(record["kl_interval"]),
+        ),
+        ("top-1 agreement", number(record["top1_agreement"])),
+        ("tokens scored", str(record["tokens"])),
+        ("tokens of a window", str(record["ctx"])),
+        ("activations", record["activations"]),
+        ("bits per weight, linear layers", number(record["bits_per_weight_linear"])),
+        ("bits per weight, whole file", number(record["bits_per_weight_file"])),
+        ("size", human_size(record["file_bytes"])),
+    ]
+    return table(("", "value"), rows)
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    """`` [low, high]``, or nothing where there is no interval."""
+    return "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
+
+
+def _text(path: Path | None) -> str:
+    if path is None:
+        from lrc.cli.sample_text import help_topics_text
+
+        return help_topics_text()
+    from lrc.base.text_file import read_texts
+
+    return "\n".join(read_texts(path))

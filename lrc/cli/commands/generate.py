@@ -1,0 +1,161 @@
+"""``lrc generate``."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+from lrc.base.resources import peak_rss_bytes
+from lrc.cli.commands.base import (
+    Console,
+    SubParsers,
+    add_json,
+    add_model,
+    add_threads,
+    add_verb,
+    load_and_tell,
+    within_context,
+)
+from lrc.cli.commands.prompt import read_prompt
+from lrc.errors import LrcError
+
+if TYPE_CHECKING:
+    from lrc.run.chat import Message
+    from lrc.run.text import Tokenizer
+
+#: New tokens at most, unless asked otherwise.
+MAX_TOKENS = 128
+#: Tokens whose time is not counted: kernels compile while the first ones are made.
+_WARM_UP = 2
+
+
+def add(subparsers: SubParsers) -> None:
+    """Add the verb."""
+    parser = add_verb(
+        subparsers,
+        "generate",
+        run,
+        "continue a text, or answer a question",
+        more="The first run on a machine compiles kernels, which takes up to a few minutes.",
+        example='lrc generate OUT --chat -p "Why is the sky blue?"',
+    )
+    add_model(parser, "model directory, dense or compressed")
+    parser.add_argument(
+        "-p", "--prompt", required=True, metavar="TEXT",
+        help="text to go on from; - reads it from standard input",
+    )  # fmt: skip
+    parser.add_argument(
+        "--chat", action="store_true", help="the prompt is a question; use the chat template"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help=f"most new tokens (default: {MAX_TOKENS}, or what the model's context has room for)",
+    )
+    parser.add_argument(
+        "--temp", type=float, default=0.7, metavar="T",
+        help="how freely tokens are drawn: 0 takes the likeliest, 1 as the model says "
+        "(default: 0.7)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-p", type=float, default=0.95, metavar="P",
+        help="only the fewest likeliest tokens that reach this probability together (default: "
+        "0.95; 1: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only the N likeliest tokens (default: all)",
+    )
+    parser.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P",
+        help="only tokens at least P times as probable as the likeliest (default: 0, all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R",
+        help="above 1 makes tokens that were there already less likely (default: 1; 1.1 is mild)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=20261122,
+        help="seed of the draws: the same one gives the same text",
+    )
+    parser.add_argument(
+        "--activations",
+        choices=("i8", "f32"),
+        default="i8",
+        help="what a compressed model multiplies with: integers, or exact and slower floats "
+        "(default: i8)",
+    )
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Generate; text appears as it is made, or one record at the end with ``--json``."""
+    if args.max_tokens is not None and args.max_tokens < 1:
+        raise LrcError(f"--max-tokens {args.max_tokens} must be at least 1")
+    if args.system is not None and not args.chat:
+        raise LrcError("--system is part of a conversation; add --chat")
+    from lrc.run.generate import generate
+    from lrc.run.sampler import Sampler
+    from lrc.run.text import text_pieces
+
+    sampler = Sampler(
+        args.temp, args.top_p, args.seed, args.top_k, args.min_p, args.repetition_penalty
+    )
+    loaded = load_and_tell(args.model, console)
+    text = read_prompt(args.prompt)
+    prompt = loaded.prompt_ids(conversation(text, args.system) if args.chat else text)
+    room = loaded.model.config.max_positions - len(prompt)
+    most = within_context("--max-tokens", args.max_tokens, MAX_TOKENS, room, console)
+    tokens = generate(
+        loaded.model,
+        prompt,
+        most,
+        sampler,
+        loaded.tokenizer.eos_ids,
+        threads=args.threads,
+        activations=args.activations,
+        progress=console.progress,
+    )
+    if not args.json:
+        for piece in text_pieces(loaded.tokenizer, tokens):
+            console.stream(piece)
+        console.line("")
+        return
+    ids, stamps = [], [time.perf_counter()]
+    with console.progress.bar("generating", most, "token") as advance:
+        for token in tokens:
+            ids.append(token)
+            stamps.append(time.perf_counter())
+            advance()
+    console.json({"max_tokens": most, **_record(loaded.tokenizer, len(prompt), ids, stamps)})
+
+
+def conversation(question: str, system: str | None) -> list[Message]:
+    """Messages of one question, after what the model is told first, if anything."""
+    told = [] if system is None else [{"role": "system", "content": system}]
+    return [*told, {"role": "user", "content": question}]
+
+
+def _record(
+    tokenizer: Tokenizer, prompt: int, ids: list[int], stamps: list[float]
+) -> dict[str, Any]:
+    steps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+    steady = sorted(steps[_WARM_UP:])
+    return {
+        "text": tokenizer.decode([i for i in ids if i not in tokenizer.eos_ids]),
+        "prompt_tokens": prompt,
+        "tokens": len(ids),
+        "tokens_per_second": 1 / steady[len(steady) // 2] if steady else None,
+        "first_token_seconds": steps[0] if steps else None,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }

@@ -1,0 +1,295 @@
+"""The options of ``lrc compress`` that make up a :class:`~lrc.spec.CompressSpec`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from lrc.cli.commands.values import byte_count, number_or_auto, share_or_auto
+from lrc.errors import SpecError
+from lrc.spec import (
+    FIXED_BITS,
+    RECIPES,
+    ROTATIONS,
+    STREAMS,
+    TRELLISES,
+    AllocationSpec,
+    CompressSpec,
+    QuantSpec,
+)
+from lrc.spec.presets import DEFAULT, PRESETS, get_preset, preset
+
+
+def add_spec_options(parser: argparse.ArgumentParser) -> None:
+    """Add every option that decides the bytes of the result.
+
+    An option that is not given leaves the value of ``--config``, or else the default.
+    """
+    default = CompressSpec()
+    solve, calib = default.decompose, default.calibration
+    _add_budget_options(parser)
+    matrix = parser.add_argument_group("each matrix")
+    matrix.add_argument(
+        "--bits", type=int, help=f"bits a weight of Q (default: {solve.quant.bits})"
+    )
+    matrix.add_argument(
+        "--codebook",
+        choices=(*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max"),
+        metavar="NAME",
+        help=f"how Q is coded: {', '.join(FIXED_BITS)}, {TRELLISES[0]} to {TRELLISES[-1]}, "
+        "uniform or lloyd-max",
+    )
+    matrix.add_argument(
+        "--group-size",
+        type=int,
+        help="weights that share a scale, 0 for a row (uniform and lloyd-max only)",
+    )
+    matrix.add_argument(
+        "--rank",
+        type=number_or_auto,
+        metavar="auto|N",
+        help=f"rank of L R (default: {solve.low_rank.rank})",
+    )
+    matrix.add_argument(
+        "--factor-bits", type=int, help=f"bits of L and R (default: {solve.low_rank.factor_bits})"
+    )
+    matrix.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help=f"caldera fits Q and L R in turn; ldlq and round-to-nearest: Q alone; low-rank: L R "
+        f"alone, with a --rank (default: {solve.recipe})",
+    )
+    matrix.add_argument(
+        "--rotation",
+        choices=ROTATIONS,
+        help=f"random rotation of W, which evens out its values (default: {solve.rotation})",
+    )
+    matrix.add_argument(
+        "--damping", type=float, help=f"share of diag(H) added to H (default: {solve.damping})"
+    )
+    matrix.add_argument(
+        "--iterations", type=int, help=f"most Q - LR alternations (default: {solve.iterations})"
+    )
+    calibration = parser.add_argument_group("calibration")
+    calibration.add_argument(
+        "--calib",
+        nargs="+",
+        metavar="FILE",
+        help="text files, or .jsonl with a text a line; windows are drawn over all of them "
+        "(default: text that the model writes itself)",
+    )
+    calibration.add_argument(
+        "--nsamples", type=int, help=f"windows of text (default: {calib.nsamples})"
+    )
+    calibration.add_argument(
+        "--seqlen",
+        type=number_or_auto,
+        help="tokens of a window (default: auto, 512 or the model's context where it is shorter)",
+    )
+    calibration.add_argument(
+        "--streams",
+        choices=STREAMS,
+        help="inputs that H is measured on: the original model's, or those and the compressed "
+        f"layers' before (default: {calib.streams})",
+    )
+    calibration.add_argument(
+        "--mix",
+        type=float,
+        help=f"share of the original's inputs in the target (default: {calib.mix})",
+    )
+    calibration.add_argument(
+        "--repair",
+        type=float,
+        help="share of what the residual stream has lost that is asked back of layers writing "
+        f"to it (default: {calib.repair})",
+    )
+    calibration.add_argument(
+        "--shrinkage",
+        type=share_or_auto,
+        help=f"share of its diagonal added to each second moment (default: {calib.shrinkage})",
+    )
+    rest = parser.add_argument_group("the rest")
+    rest.add_argument(
+        "--embed-bits",
+        type=number_or_auto,
+        help="bits of the embeddings (default: auto, 6 beside matrices of 2 bits, else 8)",
+    )
+    rest.add_argument(
+        "--head-bits", type=number_or_auto, help="bits of an untied head (default: as many)"
+    )
+    rest.add_argument("--seed", type=int, help=f"seed of everything drawn (default: {solve.seed})")
+    rest.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON of these values; options override it"
+    )
+
+
+def _add_budget_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how good, how large")
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help=f"defaults of other options, by how long they take (with a target: {DEFAULT})",
+    )
+    target = group.add_mutually_exclusive_group()
+    target.add_argument(
+        "--target-bpw",
+        type=float,
+        metavar="X",
+        help="choose codebook, bits and rank of every matrix for at most X stored bits a weight "
+        "in the linear layers",
+    )
+    target.add_argument(
+        "--target-size",
+        type=byte_count,
+        metavar="SIZE",
+        help="the same for weight files of at most SIZE, such as 60MB, embedding and head included",
+    )
+    group.add_argument(
+        "--survey",
+        type=Path,
+        metavar="DIR",
+        help="keep what a target needs to know of the model in DIR, and use it for further targets",
+    )
+    group.add_argument(
+        "--generations",
+        type=int,
+        metavar="N",
+        help="rounds of search end to end after the first answer to a target (default: 0)",
+    )
+
+
+def read_config(path: Path, base: CompressSpec | None = None) -> CompressSpec:
+    """Read a :meth:`CompressSpec.to_dict` JSON file; anything left out is as in ``base``.
+
+    Raises
+    ------
+    SpecError
+        The file is not JSON, or holds an unknown name or a value of the wrong type.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise SpecError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    try:
+        return CompressSpec.from_dict(_merged((base or CompressSpec()).to_dict(), values))
+    except TypeError as error:
+        raise SpecError(f"{path} holds a value of the wrong type: {error}") from None
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, dictionaries merged key by key."""
+    both = {
+        key: _merged(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in over.items()
+    }
+    return {**base, **both}
+
+
+def allocation_from_options(args: argparse.Namespace) -> AllocationSpec | None:
+    """The budget that was given, or None.
+
+    Raises
+    ------
+    SpecError
+        The options contradict each other.
+    """
+    given = args.target_bpw is not None or args.target_size is not None
+    for name in ("bits", "codebook", "group_size"):
+        if given and getattr(args, name) is not None:
+            raise SpecError(
+                f"--{name.replace('_', '-')} and a target contradict each other: "
+                "the target chooses it; leave one of them out"
+            )
+    if not given:
+        if args.generations is not None:
+            raise SpecError("--generations needs --target-bpw or --target-size")
+        return None
+    named = get_preset(args.preset or DEFAULT)
+    return AllocationSpec(
+        bits_per_weight=args.target_bpw or 0.0,
+        file_bytes=args.target_size or 0,
+        passes=named.passes,
+        heldout_windows=named.heldout_windows,
+        generations=args.generations or 0,
+    )
+
+
+def _base(args: argparse.Namespace) -> CompressSpec:
+    """What is overridden by ``--config`` and options: a preset, or the plain defaults."""
+    if args.preset is not None:
+        return preset(args.preset)
+    targeted = args.target_bpw is not None or args.target_size is not None
+    return preset(DEFAULT) if targeted else CompressSpec()
+
+
+def spec_from_options(args: argparse.Namespace) -> CompressSpec:
+    """A preset, overridden by ``--config``, overridden by the options that were given.
+
+    Raises
+    ------
+    SpecError
+        The values, or their combination, are not allowed.
+    """
+    base = _base(args)
+    if args.config is not None:
+        base = read_config(args.config, base)
+    decompose = base.decompose
+    spec: CompressSpec = _replace(
+        base,
+        decompose=_replace(
+            decompose,
+            quant=_quant(decompose.quant, args.codebook, args.bits, args.group_size),
+            low_rank=_replace(decompose.low_rank, rank=args.rank, factor_bits=args.factor_bits),
+            recipe=args.recipe,
+            rotation=args.rotation,
+            damping=args.damping,
+            iterations=args.iterations,
+            seed=args.seed,
+        ),
+        calibration=_replace(
+            base.calibration,
+            files=None if args.calib is None else tuple(args.calib),
+            nsamples=args.nsamples,
+            seqlen=args.seqlen,
+            streams=args.streams,
+            mix=args.mix,
+            repair=args.repair,
+            shrinkage=args.shrinkage,
+        ),
+        embed_bits=args.embed_bits,
+        head_bits=args.head_bits,
+    )
+    return spec
+
+
+def _replace(record: Any, **given: Any) -> Any:
+    return dataclasses.replace(record, **{k: v for k, v in given.items() if v is not None})
+
+
+def _quant(
+    base: QuantSpec, codebook: str | None, bits: int | None, group_size: int | None
+) -> QuantSpec:
+    """Let a width alone stay in the configured family, as far as that has it."""
+    if codebook is None:
+        codebook = _codebook(base.codebook, bits or base.bits)
+    if bits is None:
+        bits = FIXED_BITS.get(codebook, base.bits)
+    if group_size is None:
+        group_size = 0 if codebook in (*FIXED_BITS, *TRELLISES) else base.group_size
+    return QuantSpec(codebook=codebook, bits=bits, group_size=group_size)
+
+
+def _codebook(name: str, bits: int) -> str:
+    """The codebook of ``bits`` in the family of ``name``; the default where it has none."""
+    if name in FIXED_BITS:
+        return QuantSpec.lattice(bits).codebook
+    if name in TRELLISES and not 2 <= bits <= 4:
+        return QuantSpec.for_bits(bits).codebook
+    return name

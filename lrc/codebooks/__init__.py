@@ -1,0 +1,1 @@
+"""The decoding half of every codebook."""

@@ -1,0 +1,1 @@
+"""Safetensors files, directories of them, and models dense in them."""

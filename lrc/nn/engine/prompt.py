@@ -1,0 +1,104 @@
+"""The prompt engine: many tokens through every block, some layers in a compiled call a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.progress import SILENT, Progress
+from lrc.errors import SpecError
+from lrc.nn.cache import KVCache
+from lrc.nn.engine.prompt_buffers import PromptBuffers
+from lrc.nn.engine.prompt_program import PromptProgram
+from lrc.nn.engine.team import Team
+from lrc.nn.rope import rope_tables
+from lrc_kernels.cpu.engine import prompt
+
+F32 = NDArray[np.float32]
+
+#: Most tokens that go through the layers together: more need more memory, fewer decode the
+#: weights more often.
+CHUNK = 512
+#: Tokens times layers of one compiled call, in which no interrupt is heard.
+CALL = 512
+
+
+class PromptEngine:
+    """Works through prompts on 15-bit activations; the same bits for any number of threads.
+
+    Parameters
+    ----------
+    program : PromptProgram
+        Any number of engines may read it at the same time.
+    crew : Team
+        Its threads share the work.
+    """
+
+    def __init__(self, program: PromptProgram, crew: Team) -> None:
+        self._program, self._crew = program, crew
+
+    def advance(self, start: F32, cache: KVCache, progress: Progress = SILENT) -> F32:
+        """Advance by several tokens.
+
+        Parameters
+        ----------
+        start : (T, hidden) float32
+            Embeddings of the tokens, T at least 1.
+        cache : KVCache
+            Of one sequence; receives the tokens' keys and values, and counts them.
+        progress : Progress
+            Is told when the kernels have to be compiled first.
+
+        Returns
+        -------
+        (hidden,) float32
+            The last token's residual stream after the last block.
+
+        Raises
+        ------
+        SpecError
+            When the cache is too small or holds several sequences.
+        """
+        tokens, before = len(start), cache.length
+        if before + tokens > cache.max_length:
+            raise SpecError(
+                f"the cache holds {cache.max_length} tokens and {before + tokens} are "
+                "needed; make it longer or the text shorter"
+            )
+        if cache.keys[0].shape[0] != 1:
+            raise SpecError(f"the cache is for {cache.keys[0].shape[0]} sequences; a prompt has 1")
+        if not prompt.is_compiled():
+            progress.note("compiling the kernels for prompts, once; it takes up to a few minutes")
+        calls = -(-tokens // CHUNK)
+        room = PromptBuffers(self._program, cache, -(-tokens // calls), tokens, self._crew.threads)
+        for i in range(calls):
+            done, end = tokens * i // calls, tokens * (i + 1) // calls
+            self._run(start[done:end], before + done, room)
+        cache.advance(tokens)
+        return room.last(end - done)
+
+    def _run(self, start: F32, position: int, room: PromptBuffers) -> None:
+        """Take tokens through all layers; ``position``: of the first of them."""
+        program, tokens = self._program, len(start)
+        cos, sin = rope_tables(program.config.rope, np.arange(position, position + tokens))
+        sizes = room.begin(start, position)
+        run: Callable[..., bool] = prompt.run_prompt
+
+        def share(
+            first: int, stop: int, place: NDArray[np.int64], thread: int, threads: int
+        ) -> bool:
+            return run(
+                program.mats, program.nums, program.extra, program.norms, sizes,
+                np.float32(program.config.eps), room.rooms, room.shared, room.caches,
+                cos.ctypes.data, sin.ctypes.data, first, stop, place.ctypes.data, thread, threads,
+            )  # fmt: skip
+
+        end, step = program.config.layers + 1, -(-CALL // tokens)
+        for first in range(0, end, step):
+            stop = min(first + step, end)
+            # An interrupt of the compiler ends it, where it runs in this thread alone.
+            threads = self._crew.threads if prompt.run_prompt.signatures else 1
+            self._crew.call(partial(share, first, stop), threads, prompt.PHASES * (stop - first))

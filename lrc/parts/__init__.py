@@ -1,0 +1,1 @@
+"""The parts of a compressed matrix, the whole, and directories of them."""

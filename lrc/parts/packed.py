@@ -1,0 +1,282 @@
+"""Compressed models on disk: version 1.
+
+A directory holds ``config.json`` and every other non-weight file of the source, byte for byte,
+and
+
+``lrc.json``
+    ``format`` "lrc"; ``version`` 1; ``library``; ``spec`` (every parameter); ``source``
+    (``digest`` sha256 of config and weights, ``parameters``); ``files`` (names of the safetensors
+    files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``;
+    where bits were chosen for a budget, ``allocation`` (the budget, what came of it).
+``shell.safetensors``
+    embedding, final norm and, when it is not tied, the head.
+``block-00000.safetensors`` ...
+    one decoder block each.
+
+A record names the matrix's ``file``, ``shape`` [m, n], ``codebook``, ``bits``, ``group_size``,
+``rotation``, ``rank``, ``factor_bits`` and the measured ``bits_per_weight``,
+``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the ``shrinkage`` of
+the moments that errors are measured with, and the ``reason`` of a matrix whose parameters are its
+own. Tensors of the matrix
+``NAME`` (checkpoint key, with ``.weight``), all little-endian:
+
+=================== ======== ===================== ===========================================
+tensor              dtype    shape                 meaning
+=================== ======== ===================== ===========================================
+NAME.codes.0, .1    U16, U8  see formats/codec.py  planes of the codebook
+NAME.scales         F16      (1|m, groups)         decode-side scales; a weight is gain scale value
+NAME.gain           F32      (1,)                  multiplies Q and L R
+NAME.signs_in       U8       ceil(n/8)             bit i (from the lowest) set: input i is negated
+NAME.signs_out      U8       ceil(m/8)             the same for outputs; both only when rotated
+NAME.left           U8, F16  (r, ceil(m bits/8))   L^T, Lloyd-Max codes; F16 (r, m) at 16 bits
+NAME.left_scales    F16      (r,)                  one a component; empty at 16 bits
+NAME.right          U8, F16  (r, ceil(n bits/8))   R likewise
+NAME.right_scales   F16      (r,)
+=================== ======== ===================== ===========================================
+
+Rotated, W = S_out M_m^T gain (Q + L R) M_n S_in with M of lrc_kernels/rotate.py. Tensors that are
+not compressed keep their name: norms and biases F32, 16-bit embeddings and heads F16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import FormatError
+from lrc.formats.hub_cache import snapshot_in
+from lrc.formats.safetensors.checkpoint import Checkpoint, contained, other_files
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.strict_json import read_object
+from lrc.parts.layout import Specs, stored_bytes, stored_layout
+from lrc.parts.manifest import FORMAT as FORMAT
+from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION
+from lrc.parts.manifest import MANIFEST as MANIFEST
+from lrc.parts.manifest import read_manifest
+from lrc.parts.matrix import Factor, PackedMatrix
+
+#: Prefix of the tensors of decoder blocks.
+BLOCKS = "model.layers."
+_NO_SCALES = np.zeros((1, 1), np.float16)
+
+
+def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
+    """The tensors that store ``matrix`` under ``name``."""
+    tensors: dict[str, NDArray[Any]] = {
+        f"{name}.codes.{i}": plane for i, plane in enumerate(matrix.planes)
+    }
+    if matrix.planes:
+        tensors[f"{name}.scales"] = matrix.scales
+    tensors[f"{name}.gain"] = np.array([matrix.gain], np.float32)
+    for side, signs in (("signs_in", matrix.signs_in), ("signs_out", matrix.signs_out)):
+        if signs is not None:
+            tensors[f"{name}.{side}"] = signs
+    for side, factor in (("left", matrix.left), ("right", matrix.right)):
+        if factor is not None:
+            tensors[f"{name}.{side}"] = factor.words
+            tensors[f"{name}.{side}_scales"] = factor.scales
+    return tensors
+
+
+def matrix_record(matrix: PackedMatrix) -> dict[str, Any]:
+    """The fields of a record that decoding needs, and the bits it costs."""
+    return {
+        "shape": list(matrix.shape),
+        "codebook": matrix.codebook,
+        "bits": matrix.bits,
+        "group_size": matrix.group_size,
+        "rotation": matrix.rotation,
+        "rank": 0 if matrix.right is None else matrix.right.rank,
+        "factor_bits": 0 if matrix.right is None else matrix.right.bits,
+        "bits_per_weight": matrix.bits_per_weight,
+    }
+
+
+def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> PackedMatrix:
+    """Rebuild the matrix ``name``; arrays are views of the memory map.
+
+    Raises
+    ------
+    FormatError
+        If the record or a tensor is missing, does not fit or holds a value that is not finite.
+    """
+    specs = stored_layout(file, name, record)
+    parts = {tensor: file.read(tensor) for tensor in specs}
+    for tensor, array in parts.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FormatError(f"{file.path}: tensor {tensor} has values that are not finite")
+    m, n = record["shape"]
+    rank, factor_bits = record["rank"], record["factor_bits"]
+
+    def factor(side: str, length: int) -> Factor | None:
+        if rank == 0:
+            return None
+        part = f"{name}.{side}"
+        return Factor(factor_bits, length, parts[part], parts[f"{part}_scales"])
+
+    return PackedMatrix(
+        shape=(m, n),
+        codebook=record["codebook"],
+        bits=record["bits"],
+        group_size=record["group_size"],
+        planes=tuple(parts[t] for t in specs if t.startswith(f"{name}.codes.")),
+        scales=parts.get(f"{name}.scales", _NO_SCALES),
+        gain=float(parts[f"{name}.gain"][0]),
+        rotation=record["rotation"],
+        signs_in=parts.get(f"{name}.signs_in"),
+        signs_out=parts.get(f"{name}.signs_out"),
+        left=factor("left", m),
+        right=factor("right", n),
+    )
+
+
+class PackedCheckpoint:
+    """A compressed model's directory, read through memory maps.
+
+    Parameters
+    ----------
+    path : Path
+        Directory with ``lrc.json``.
+    """
+
+    kind = "packed"
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.report = manifest
+        self._matrices: dict[str, dict[str, Any]] = manifest["matrices"]
+
+    @classmethod
+    def open(cls, path: str | Path) -> PackedCheckpoint:
+        """Read the manifest and every file's header, and check them against each other.
+
+        Every tensor of every matrix is there, of the dtype and shape that its record implies, and
+        none is left over. ``bits_per_weight`` of each record is counted from them: what the
+        manifest says of it is not believed.
+
+        Raises
+        ------
+        FormatError
+            If the directory, the manifest or a file is missing, malformed or of another version.
+        """
+        path = Path(path)
+        opened = cls(path, read_manifest(path))
+        for name, record in opened._matrices.items():
+            m, n = record["shape"]
+            record["bits_per_weight"] = 8 * opened.stored_bytes(name) / (m * n)
+        opened._check_leftovers()
+        return opened
+
+    @cached_property
+    def _parts(self) -> dict[str, Specs]:
+        """The tensors of every matrix."""
+        return {
+            name: stored_layout(self._owner(f"{name}.gain"), name, record)
+            for name, record in self._matrices.items()
+        }
+
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        """Tensors that are no part of a matrix."""
+        return frozenset(self._tensors).difference(*self._parts.values())
+
+    def _check_leftovers(self) -> None:
+        for tensor in sorted(self._plain):
+            whole = accumulate(tensor.split("."), "{}.{}".format)
+            packed = self._owner(tensor).info(tensor).dtype not in ("F16", "F32")
+            if packed or not self._matrices.keys().isdisjoint(whole):
+                raise FormatError(
+                    f"{self._owner(tensor).path}: tensor {tensor} is no part of any matrix that "
+                    f"{MANIFEST} describes; the two do not belong together"
+                )
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The parsed ``config.json`` of the original."""
+        return read_object(self.path / "config.json", unique=False)
+
+    @cached_property
+    def _files(self) -> dict[str, SafetensorsFile]:
+        names = self.report["files"]
+        return {name: SafetensorsFile(contained(self.path, name)) for name in names}
+
+    @cached_property
+    def _tensors(self) -> dict[str, SafetensorsFile]:
+        owners: dict[str, SafetensorsFile] = {}
+        for file in self._files.values():
+            for name in file.names:
+                if name in owners:
+                    raise FormatError(f"{file.path}: tensor {name} is stored in two files")
+                owners[name] = file
+        return owners
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the original's tensors that are stored, packed or not."""
+        return tuple(sorted({*self._matrices, *self._plain}))
+
+    def has(self, name: str) -> bool:
+        """Whether the original's tensor ``name`` is stored."""
+        return name in self._matrices or name in self._plain
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the tensor ``name``."""
+        if name in self._matrices:
+            return tuple(self._matrices[name]["shape"])
+        return self._owner(name).info(name).shape
+
+    def stored_bytes(self, name: str) -> int:
+        """Bytes on disk of the tensor ``name``, of all parts of a packed one; no headers."""
+        if name in self._matrices:
+            return stored_bytes(self._parts[name])
+        return self._owner(name).info(name).nbytes
+
+    def dense(self, name: str) -> NDArray[np.float32]:
+        """The tensor ``name`` as float32, decoded if it is packed."""
+        matrix = self.linear(name)
+        return matrix.to_dense() if isinstance(matrix, PackedMatrix) else matrix
+
+    def linear(self, name: str) -> PackedMatrix | NDArray[np.float32]:
+        """The packed matrix ``name``, or float32 values where it is stored as float16."""
+        record = self._matrices.get(name)
+        if record is None:
+            return self._owner(name).float32(name)
+        return read_matrix(self._owner(f"{name}.gain"), name, record)
+
+    def _owner(self, name: str) -> SafetensorsFile:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise FormatError(f"{self.path}: tensor {name} is not stored") from None
+
+    def other_files(self) -> tuple[Path, ...]:
+        """Every file that is neither weights nor the manifest."""
+        return tuple(f for f in other_files(self.path) if f.name != MANIFEST)
+
+    def digest(self) -> str:
+        """Digest of the source it was made from."""
+        return str(self.report.get("source", {}).get("digest", ""))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight files on disk, as of a dense checkpoint: JSON is not counted."""
+        return sum((self.path / name).stat().st_size for name in self.report["files"])
+
+
+def open_model_files(path: str | Path) -> Checkpoint | PackedCheckpoint:
+    """Open a model directory, dense or compressed.
+
+    Raises
+    ------
+    FormatError
+        If it is neither.
+    """
+    path = snapshot_in(Path(path))
+    if (path / MANIFEST).is_file():
+        return PackedCheckpoint.open(path)
+    return Checkpoint.open(path)

@@ -1,0 +1,47 @@
+"""What lies around the blocks of a compressed model: its embedding and its head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import NumericalError
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.models.llama_tensors import EMBEDDING as EMBEDDING
+from lrc.models.llama_tensors import HEAD as HEAD
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.packed import matrix_record, matrix_tensors
+from lrc.quant.table import quantize_table
+
+SHELL = "shell.safetensors"
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def store_table(
+    source: Checkpoint, name: str, bits: int
+) -> tuple[PackedMatrix | NDArray[np.float32], Tensors, dict[str, dict[str, Any]]]:
+    """Embedding or head as it will be read back, the tensors that store it, and its record.
+
+    At 16 bits it is a plain float16 tensor, without a record.
+
+    Raises
+    ------
+    NumericalError
+        It has a value that is not finite, or, at 16 bits, one that does not fit float16.
+    """
+    table = source.linear(name, check_finite=True)
+    if bits == 16:
+        with np.errstate(over="ignore"):
+            stored = table.astype(np.float16)
+        if not np.isfinite(stored).all():
+            raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
+        return stored.astype(np.float32), {name: stored}, {}
+    packed, record = quantize_table(table, bits)
+    return (
+        packed,
+        matrix_tensors(name, packed),
+        {name: {**matrix_record(packed), **record, "file": SHELL}},
+    )

@@ -1,0 +1,1 @@
+"""What runs a model: loading, text, sampling, generating."""

@@ -1,0 +1,168 @@
+"""Continuing a prompt, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextvars import copy_context
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.progress import SILENT, Progress
+from lrc.base.threads import resolve_threads
+from lrc.errors import SpecError
+from lrc.models.llama import LlamaModel
+from lrc.nn.engine.team import Team
+from lrc.nn.tiles import integer_activations, tile_threads
+from lrc.run.sampler import Logits, Sampler
+
+#: What a compressed model may be fed with; see `generate`.
+ACTIVATIONS = ("i8", "f32")
+#: Tokens up to which stepping is faster than the model's blocks, or than its prompt engine.
+STEPPED, STEPPED_BY_ENGINE = 12, 2
+
+
+def generate(
+    model: LlamaModel,
+    prompt_ids: Sequence[int] | NDArray[np.integer],
+    max_new_tokens: int,
+    sampler: Sampler | None = None,
+    eos_ids: Collection[int] = (),
+    *,
+    threads: int | None = 1,
+    activations: str = "i8",
+    progress: Progress = SILENT,
+) -> Iterator[int]:
+    """Continue a prompt token by token.
+
+    Parameters
+    ----------
+    model : LlamaModel
+    prompt_ids : sequence of int
+        At least one id.
+    max_new_tokens : int
+    sampler : Sampler or None
+        None is greedy.
+    eos_ids : collection of int
+        Ids that end the text; they are not yielded. Without any, the text goes on to
+        ``max_new_tokens``: give those of the model's tokenizer, or use
+        `lrc.load.LoadedModel.generate`, which does.
+    threads : int or None
+        Threads that share each token of a compressed model; None is every processor. The text
+        does not depend on it.
+    activations : str
+        "i8": compressed models decode on integer activations (int8 in groups of 64, and pairs of
+        int8, 15 bits, where the inputs are too uneven for one);
+        "f32": on float32 ones, which is exact and much slower.
+    progress : Progress
+        Is told when kernels have to be compiled first.
+
+    Returns
+    -------
+    iterator of int
+        New token ids, as they are chosen.
+
+    Raises
+    ------
+    SpecError
+        At once, when the prompt is empty, has ids that the model does not know, or does not
+        fit the model's context together with ``max_new_tokens``.
+    """
+    prompt = np.asarray(prompt_ids, dtype=np.int64)
+    if prompt.ndim != 1 or len(prompt) == 0:
+        raise SpecError("the prompt has no tokens; give some text")
+    if max_new_tokens < 1:
+        raise SpecError(f"max_new_tokens={max_new_tokens} must be at least 1")
+    limit = model.config.max_positions
+    if len(prompt) + max_new_tokens > limit:
+        raise SpecError(
+            f"the prompt's {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's "
+            f"context of {limit}; shorten the prompt or ask for fewer tokens"
+        )
+    if activations not in ACTIVATIONS:
+        raise SpecError(f"activations={activations!r} must be one of {', '.join(ACTIVATIONS)}")
+    workers = resolve_threads(threads)
+    model.check_ids(prompt)
+    decoder = Decoder(model, len(prompt) + max_new_tokens - 1, workers, activations, progress)
+    return _continue(decoder, prompt, max_new_tokens, sampler or Sampler(), frozenset(eos_ids))
+
+
+class Decoder:
+    """One sequence of a model, advanced token by token.
+
+    A compressed model decodes single tokens with `lrc.nn.engine.decode`, and works through longer
+    stretches with `lrc.nn.engine.prompt` where it can; else these, dense models and float32
+    activations go through the model's blocks.
+
+    Parameters
+    ----------
+    model : LlamaModel
+    capacity : int
+        Most tokens that will be seen.
+    threads : int
+        Threads that share a token.
+    activations : str
+        "i8" or "f32".
+    progress : Progress
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        capacity: int,
+        threads: int = 1,
+        activations: str = "i8",
+        progress: Progress = SILENT,
+    ) -> None:
+        self._model, self._crew = model, Team(threads)
+        self._cache = model.new_cache(1, capacity)
+        integers = activations == "i8"
+        self._engine = model.engines().decode(self._crew) if integers else None
+        self._prompt = model.engines().prompt(self._crew) if integers else None
+        self._stepped = STEPPED if self._prompt is None else STEPPED_BY_ENGINE
+        self._progress = progress
+        if self._engine is not None:
+            from lrc.nn.engine.decode import announce_compilation
+
+            announce_compilation(progress)
+
+    def advance(self, ids: NDArray[np.integer]) -> Logits:
+        """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
+        if self._engine is None or len(ids) > self._stepped:
+            # A context of its own: no second interrupt can leave its settings behind.
+            return copy_context().run(self._by_blocks, ids)
+        rows = self._model.embed(ids)
+        for row in rows[:-1]:
+            self._engine.step(row, self._cache, head=False)
+        return self._engine.step(rows[-1], self._cache)
+
+    def _by_blocks(self, ids: NDArray[np.integer]) -> Logits:
+        with tile_threads(self._crew):
+            last = self._last_hidden(ids)
+            with integer_activations(self._engine is not None):
+                return self._model.head(last)
+
+    def _last_hidden(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The last token's residual stream (hidden,) after the tokens ``ids`` (T,)."""
+        if self._prompt is None:
+            last: NDArray[np.float32] = self._model.hidden(ids[None], self._cache)[0, -1]
+            return last
+        return self._prompt.advance(self._model.embed(ids), self._cache, self._progress)
+
+
+def _continue(
+    decoder: Decoder,
+    prompt: NDArray[np.int64],
+    max_new_tokens: int,
+    sampler: Sampler,
+    eos_ids: frozenset[int],
+) -> Iterator[int]:
+    rng = np.random.default_rng(sampler.seed)
+    ids, seen = prompt, set(prompt.tolist())
+    for _ in range(max_new_tokens):
+        token = sampler.pick(decoder.advance(ids), rng, seen)
+        if token in eos_ids:
+            return
+        yield token
+        seen.add(token)
+        ids = np.array([token])

@@ -1,0 +1,264 @@
+"""One matrix and one second moment in, one packed decomposition out."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lrc.base.threads import resolve_threads, single_threaded_blas
+from lrc.errors import NumericalError
+from lrc.linalg.given import real_matrix, second_moment
+from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
+from lrc.linalg.norms import rms
+from lrc.parts.matrix import PackedMatrix
+from lrc.quant import get_quantizer
+from lrc.solvers.base import Decomposition, Problem, Solution
+from lrc.solvers.caldera import caldera
+from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
+from lrc.solvers.site import SiteMetric, site_metric
+from lrc.spec import TRELLISES, DecomposeSpec, QuantSpec
+from lrc_kernels.hadamard_order import hadamard_block
+
+DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
+    "caldera": caldera,
+    "ldlq": ldlq_only,
+    "round-to-nearest": round_to_nearest,
+    "low-rank": low_rank_only,
+}
+
+
+def decompose(
+    W: ArrayLike,
+    H: ArrayLike | None = None,
+    spec: DecomposeSpec | None = None,
+    *,
+    threads: int | None = None,
+) -> Decomposition:
+    """Decompose one matrix: minimise tr((W - Q - L R) H (W - Q - L R)^T).
+
+    Parameters
+    ----------
+    W : real array, shape (m, n)
+        Rows are outputs; taken as float32. Not modified.
+    H : real array, shape (n, n), optional
+        Second moment E[z z^T] of the inputs, symmetric positive semidefinite up to rounding of
+        float32; the identity if not given. Not modified.
+    spec : DecomposeSpec, optional
+        Recipe, codebook, rank, rotation, damping, seed.
+    threads : int, optional
+        Never changes the result.
+
+    Returns
+    -------
+    Decomposition
+
+    Raises
+    ------
+    SpecError
+        If W or H is no matrix of real numbers, or the shapes disagree.
+    NumericalError
+        If W or H is not finite, or H is asymmetric, indefinite or cannot be factored.
+
+    Examples
+    --------
+    >>> import numpy as np, lrc
+    >>> W = np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)
+    >>> d = lrc.decompose(W)
+    >>> 2.0 < d.bits_per_weight < 2.1 and d.relative_error < 0.4
+    True
+    """
+    spec = spec or DecomposeSpec()
+    weight = real_matrix(W, "W", np.float32)
+    m, n = weight.shape
+    with single_threaded_blas():
+        moment = np.eye(n) if H is None else second_moment(H, n)
+        block_size = least_block((spec.quant,), (m,))
+        metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
+        return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
+
+
+def metric_for(
+    work: NDArray[np.float64],
+    work_cross: NDArray[np.float64] | None,
+    spec: DecomposeSpec,
+    *,
+    site: str,
+    block_size: int,
+    shrinkage: float = 0.0,
+) -> SiteMetric:
+    """The shared metric of a site, with signs drawn from the seed and the site's name.
+
+    ``work`` is H and ``work_cross`` E[x z^T]; both are overwritten. ``shrinkage`` is for moments
+    that are estimated; a given H is taken as it is.
+    """
+    return site_metric(
+        work,
+        work_cross,
+        rotation=spec.rotation,
+        damping=spec.damping,
+        block_size=block_size,
+        seed=derive_seed(spec.seed, site, "in"),
+        shrinkage=shrinkage,
+    )
+
+
+def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
+    """Columns that all of a site's quantizers can be fed back by: the least block size."""
+    return min(
+        get_quantizer(_fitting(q, m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
+    )
+
+
+def _fitting(quant: QuantSpec, rows: int) -> tuple[QuantSpec, tuple[str, ...]]:
+    """``quant``, or the lattice of its bits and a note where a trellis does not fit the rows."""
+    if quant.codebook not in TRELLISES or rows % 16 == 0:
+        return quant, ()
+    other = QuantSpec.lattice(quant.bits)
+    return other, (f"{rows} rows are no multiple of 16: {other.codebook} for {quant.codebook}",)
+
+
+def decompose_at_site(
+    W: NDArray[np.float32],
+    metric: SiteMetric,
+    spec: DecomposeSpec,
+    *,
+    name: str,
+    fitted: NDArray[np.float32] | None = None,
+    threads: int | None = None,
+) -> Decomposition:
+    """Decompose W (m, n) under a metric that other matrices share.
+
+    ``fitted`` is what to fit instead of W, from :func:`fitted_columns`. ``name`` fixes the
+    output signs together with the seed.
+    """
+    if not np.isfinite(W).all():
+        raise NumericalError(f"{name}: weights of shape {W.shape} are not all finite")
+    m, _ = W.shape
+    quant, notes = _fitting(spec.quant, m)
+    spec = dataclasses.replace(spec, quant=quant)
+    signs_out = None
+    columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    if metric.signs is not None:
+        signs_out = random_signs(m, derive_seed(spec.seed, name, "out"))
+    original = _rotate_rows(columns, signs_out)
+    target = original if fitted is None else _rotate_rows(fitted, signs_out)
+    gain = float(np.float32(rms(target)))
+    divisor = gain if gain > 0 else 1.0
+    problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
+    solution = DECOMPOSERS[spec.recipe](problem)
+    solution = dataclasses.replace(solution, notes=(*notes, *solution.notes))
+    packed = _pack(solution, W.shape, metric, spec, gain, signs_out)
+    return _measured(packed, solution, problem, original, divisor)
+
+
+def fitted_columns(
+    W: NDArray[np.float32], metric: SiteMetric, mix: float, threads: int = 1
+) -> NDArray[np.float32] | None:
+    """The regression target of W with its columns rotated, or None: W itself is fitted."""
+    if metric.cross is None or mix == 0.0:
+        return None
+    columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    return metric.target(columns, mix, threads)
+
+
+def corrected_columns(
+    W: NDArray[np.float32],
+    fitted: NDArray[np.float32] | None,
+    metric: SiteMetric,
+    behind: NDArray[np.float64],
+    share: float,
+) -> NDArray[np.float32]:
+    """What to fit, from :func:`fitted_columns`, plus a share of what the residual stream lacks.
+
+    ``behind`` is E[d z^T], (m, n), of the streams' difference d.
+    """
+    correction = metric.correction(behind)
+    correction *= np.float32(share)
+    if fitted is None:
+        fitted = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    correction += fitted
+    return correction
+
+
+def derive_seed(seed: int, *names: str) -> int:
+    """A seed for one named use; the same on every platform."""
+    return zlib.crc32("/".join((str(seed), *names)).encode())
+
+
+def _rotate_rows(W: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    turned = rotate_columns(np.ascontiguousarray(W.T), signs)
+    return np.ascontiguousarray(turned.T, dtype=np.float32)
+
+
+def _pack(
+    solution: Solution,
+    shape: tuple[int, int],
+    metric: SiteMetric,
+    spec: DecomposeSpec,
+    gain: float,
+    signs_out: NDArray[np.float32] | None,
+) -> PackedMatrix:
+    quant = spec.quant
+    has_codes = solution.codes is not None
+    scale = solution.scale if solution.scale is not None else np.zeros((1, 1), np.float32)
+    return PackedMatrix(
+        shape=(shape[0], shape[1]),
+        codebook=quant.codebook if has_codes else "none",
+        bits=quant.bits if has_codes else 0,
+        group_size=quant.group_size if has_codes else 0,
+        planes=get_quantizer(quant, shape[0]).pack(solution.codes) if solution.codes else (),
+        scales=scale.astype(np.float16),
+        gain=gain,
+        rotation=spec.rotation,
+        signs_in=pack_signs(metric.signs) if metric.signs is not None else None,
+        signs_out=pack_signs(signs_out) if signs_out is not None else None,
+        left=solution.left,
+        right=solution.right,
+    )
+
+
+def _measured(
+    packed: PackedMatrix,
+    solution: Solution,
+    problem: Problem,
+    original: NDArray[np.float32],
+    divisor: float,
+) -> Decomposition:
+    """Errors from what was packed, not from what the solver believed."""
+    L, R = packed.low_rank()
+    scaled: NDArray[np.float32] = original / np.float32(divisor)
+    decoded: NDArray[np.float32] = packed.quantized()
+    decoded += L @ R
+    decoded /= np.float32(divisor)
+    weight_energy = float(np.einsum("ij,ij->", scaled @ problem.metric.H, scaled, dtype=np.float64))
+    return Decomposition(
+        matrix=packed,
+        relative_error=problem.error(problem.target - decoded, problem.energy),
+        weight_error=problem.error(scaled - decoded, weight_energy),
+        trace=solution.trace,
+        damping=problem.metric.damping,
+        notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),
+    )
+
+
+def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:
+    notes = []
+    if packed.rotation == "hadamard":
+        for side, size in zip(("output", "input"), packed.shape, strict=True):
+            block = hadamard_block(size)[0]
+            if block != size:
+                notes.append(f"{side} side {size} is rotated in blocks of {block}")
+    n = packed.shape[1]
+    if packed.codebook.startswith("e8p") and n % 8:
+        notes.append(f"{n} columns padded to {n + -n % 8} for the lattice")
+    return tuple(notes)
+
+
+def _metric_notes(metric: SiteMetric) -> tuple[str, ...]:
+    if metric.retries == 0:
+        return ()
+    return (f"damping raised {metric.retries} times to {metric.damping:.1e}",)

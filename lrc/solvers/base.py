@@ -1,0 +1,107 @@
+"""The question and the answer of every decomposer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse.linalg
+from numpy.typing import NDArray
+
+from lrc.linalg.norms import squared_norm
+from lrc.parts.matrix import Factor, PackedMatrix
+from lrc.quant import get_quantizer
+from lrc.quant.base import Codes, Quantizer
+from lrc.solvers.site import SiteMetric
+from lrc.spec import DecomposeSpec
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Relative proxy error of Q alone and after each solve for L, R, in the order run."""
+
+    steps: tuple[str, ...] = ()
+    errors: tuple[float, ...] = ()
+
+    def then(self, step: str, error: float) -> Trace:
+        """The trace with one more step."""
+        return Trace((*self.steps, step), (*self.errors, error))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """min tr((T - Q - L R) H (T - Q - L R)^T) in the rotated basis.
+
+    ``target`` is T, float32 (m, n), of unit RMS; ``metric`` holds H and its factors.
+    """
+
+    target: NDArray[np.float32]
+    metric: SiteMetric
+    spec: DecomposeSpec
+    threads: int = 1
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """The codebook of Q, in the tiles that its rows allow."""
+        return get_quantizer(self.spec.quant, len(self.target))
+
+    @property
+    def energy(self) -> float:
+        """tr(T H T^T)."""
+        return squared_norm(self.target, self.metric.H, self.threads)
+
+    def error(self, residual: NDArray[np.float32], energy: float) -> float:
+        """sqrt(tr(E H E^T) / energy) of E = ``residual``; 0 for a zero target."""
+        if energy <= 0:
+            return 0.0
+        return float(np.sqrt(squared_norm(residual, self.metric.H, self.threads) / energy))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver hands back: codes with scales (or None), factors (or None), its trace."""
+
+    codes: Codes | None
+    scale: NDArray[np.float32] | None
+    left: Factor | None
+    right: Factor | None
+    trace: Trace
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """W ~ Q + L R in packed form.
+
+    ``relative_error`` is sqrt(tr(E H E^T) / tr(W H W^T)) with E = W - Q - L R for the matrix
+    that was fitted, and ``weight_error`` the same against the original W where a regression
+    target was fitted instead; both come from the decoded codes and the undamped H. ``notes``
+    says what a reader should know: damping raised, padding, rank chosen, rotation in blocks.
+    """
+
+    matrix: PackedMatrix
+    relative_error: float
+    weight_error: float
+    trace: Trace
+    damping: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """Rank of L R."""
+        return 0 if self.matrix.right is None else self.matrix.right.rank
+
+    @property
+    def bits_per_weight(self) -> float:
+        """All stored bits over m n."""
+        return self.matrix.bits_per_weight
+
+    def to_dense(self) -> NDArray[np.float32]:
+        """Q + L R in the original basis, float32 (m, n)."""
+        return self.matrix.to_dense()
+
+    def linear_operator(self) -> scipy.sparse.linalg.LinearOperator:
+        """View for SciPy's iterative methods; L R is never formed."""
+        from lrc.solvers.operator import packed_operator
+
+        return packed_operator(self.matrix)

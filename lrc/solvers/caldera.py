@@ -1,0 +1,170 @@
+"""CALDERA: alternate Q and (L, R), each Q in the metric that the next L leaves; keep the best."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.linalg.lowrank import top_eigenvectors
+from lrc.linalg.norms import rms
+from lrc.quant.ldlq import Rounded
+from lrc.solvers.base import Problem, Solution, Trace
+from lrc.solvers.lrstep import Pair, fit_factors
+from lrc.solvers.qstep import feedback_rounding, polished
+from lrc.solvers.rank import choose_rank, foresee, most_rank
+
+#: An automatic rank may add at most this share of the backbone's bits.
+_AUTO_SHARE = 0.1
+#: Q is rounded afresh where L R has brought the RMS of what it must hold below this share.
+_AFRESH = 0.95
+#: Where L R may start; of equals the first is taken.
+_STARTS = ("inputs", "weights", "error")
+
+
+@dataclass(frozen=True)
+class _State:
+    rounded: Rounded
+    scale: NDArray[np.float32]
+    held: float
+    pair: Pair | None
+    error: float
+
+
+def caldera(problem: Problem) -> Solution:
+    """Q + L R by alternation.
+
+    Q alone comes first. Then L R starts at its error, or at the weights, which leaves Q a smaller
+    target in a smaller metric; of several starts the best after one round goes on. Q moves under
+    the Schur complement of the last R, because L is solved again after it: codes are polished from
+    where they are, or rounded afresh once L R has taken a good part of what they held, since their
+    scale is then too wide. Each round ends on an L solve, is scored with the undamped H, and the
+    best is kept. Stops when a round gains less than ``spec.tolerance``.
+
+    Notes
+    -----
+    Law: the error returned is the least of the trace, and no worse than that of Q alone. Cost a
+    round: (6 + 2 sweeps) m n^2 + 8 r n^2, and m n^2 + n^3/3 more where Q is rounded afresh, as
+    in the first from each start; the first Q costs as much as two rounds.
+    Source: Saha et al., CALDERA, arXiv 2405.18886; the starts are those of :class:`LowRankSpec`,
+    the polished round is our own.
+    """
+    spec, metric, T = problem.spec, problem.metric, problem.target
+    energy = problem.energy
+    feedback = metric.feedback_for(problem.quantizer.block_size)
+    rounded, scale = feedback_rounding(problem, T, metric.H, feedback)
+    del feedback
+    error = problem.error(T - rounded.values, energy)
+    trace = Trace().then("Q", error)
+    best = state = _State(rounded, scale, rms(T), None, error)
+    rank, note = _rank(problem, T - rounded.values)
+    states = [_started(problem, state, rank, start) for start in _starts(problem, rank)]
+    for turn in range(spec.iterations + 1 if rank else 0):
+        previous = state.error
+        state = min((_round(problem, s, rank, energy) for s in states), key=_error)
+        states = [state]
+        trace = trace.then("LR", state.error)
+        best = state if state.error < best.error else best
+        if turn and previous - state.error < spec.tolerance * previous:
+            break
+    if rank and best.pair is None:
+        note = f"rank 0: with rank {rank} the error was no lower than with Q alone"
+    left, right = (best.pair.left, best.pair.right) if best.pair else (None, None)
+    return Solution(best.rounded.codes, best.scale, left, right, trace, (note,) if note else ())
+
+
+def _error(state: _State) -> float:
+    return state.error
+
+
+def _round(problem: Problem, state: _State, rank: int, energy: float) -> _State:
+    """Q moved for the last (L, R), where there is one, then (L, R) solved for Q."""
+    moved = state if state.pair is None else _moved(problem, state, state.pair)
+    residual = problem.target - moved.rounded.values
+    pair = _fit(problem, residual, rank, moved.pair)
+    residual -= pair.product()
+    return dataclasses.replace(moved, pair=pair, error=problem.error(residual, energy))
+
+
+def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
+    """Q of the next round, in the metric of what a new L for ``pair``'s R cannot absorb."""
+    A = problem.target - pair.product()
+    R = pair.right.to_dense()
+    rounded, scale, held = state.rounded, state.scale, rms(A)
+    if held < _AFRESH * state.held:
+        feedback = problem.metric.downdated_feedback(R, problem.quantizer.block_size)
+        lowered = problem.metric.downdated(R)
+        rounded, scale = feedback_rounding(problem, A, lowered, feedback, turns=1)
+        return dataclasses.replace(state, rounded=rounded, scale=scale, held=held)
+    rounded, scale = polished(problem, A, problem.metric.downdated(R), rounded, scale, turns=1)
+    return dataclasses.replace(state, rounded=rounded, scale=scale)
+
+
+def _starts(problem: Problem, rank: int) -> tuple[str, ...]:
+    """What L R may start from.
+
+    All are tried on the whole matrix: fitted to a sample of its rows, L R takes their noise for
+    structure, and favours the error.
+    """
+    start = problem.spec.low_rank.start
+    if not rank:
+        return ("error",)
+    return _STARTS if start == "auto" else (start,)
+
+
+def _started(problem: Problem, state: _State, rank: int, start: str) -> _State:
+    """The state with L R fitted to what it starts from; none yet where Q comes first."""
+    if start == "error":
+        return state
+    R = None
+    if start == "inputs":
+        R = top_eigenvectors(problem.metric.H.astype(np.float64), rank, problem.spec.seed)[1].T
+    pair = _fit(problem, problem.target, rank, None, start=R, iterations=1)
+    return dataclasses.replace(state, pair=pair)
+
+
+def _fit(
+    problem: Problem,
+    A: NDArray[np.float32],
+    rank: int,
+    warm: Pair | None,
+    *,
+    start: NDArray[np.float64] | None = None,
+    iterations: int = 0,
+) -> Pair:
+    return fit_factors(
+        A,
+        problem.metric.H,
+        rank,
+        problem.spec.low_rank.factor_bits,
+        iterations=iterations or problem.spec.inner_iterations,
+        warm=warm,
+        start=start,
+        seed=problem.spec.seed,
+        threads=problem.threads,
+    )
+
+
+def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
+    wanted = problem.spec.low_rank.rank
+    limit = min(E.shape)
+    if wanted == "auto":
+        spec, bits = problem.spec, problem.spec.low_rank.factor_bits
+        most_bits = _AUTO_SHARE * spec.quant.bits
+        foreseen = None
+        if spec.low_rank.start != "error" and (most := most_rank(E.shape, bits, most_bits)):
+            foreseen = foresee(problem.target, problem.metric, most, seed=spec.seed)
+        return choose_rank(
+            E,
+            problem.metric.H,
+            bits,
+            most_bits=most_bits,
+            seed=spec.seed,
+            threads=problem.threads,
+            foreseen=foreseen,
+        )
+    if wanted > limit:
+        return limit, f"rank {limit}: {wanted} exceeds the smaller side"
+    return wanted, ""

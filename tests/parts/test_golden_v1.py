@@ -1,0 +1,56 @@
+"""Files of format version 1 decode for ever to the values they were written with."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from make_golden_v1 import CASES, DENSE, FOLDER, digest
+from packed_cases import CODEBOOKS
+
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.packed import PackedCheckpoint, read_matrix
+from lrc.run.load import load
+from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
+
+MODEL = FOLDER / "model"
+EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+RECORDS = json.loads((FOLDER / "matrices.json").read_text(encoding="utf-8"))
+
+
+def check_golden(name: str, matrix: PackedMatrix) -> None:
+    assert digest(matrix) == EXPECTED[name]
+    with np.load(FOLDER / "expected.npz") as dense:
+        if name in dense:
+            bound = factor_bound(sum(matrix.shape), np.float32)
+            assert_within(relative_difference(matrix.to_dense(), dense[name]), bound, name)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_golden_matrices_decode_to_what_was_written(name: str) -> None:
+    file = SafetensorsFile(FOLDER / "matrices.safetensors")
+    check_golden(name, read_matrix(file, name, RECORDS[name]))
+
+
+def test_golden_matrices_are_of_every_kind() -> None:
+    assert set(RECORDS) == {*CASES, "factors_only"}
+    assert {r["codebook"] for r in RECORDS.values()} == {c for c, _ in CODEBOOKS}
+    assert {r["rotation"] for r in RECORDS.values()} == {"none", "hadamard"}
+
+
+def test_golden_model_decodes_to_what_was_written() -> None:
+    golden = PackedCheckpoint.open(MODEL)
+    packed = {n: m for n in golden.names() if isinstance(m := golden.linear(n), PackedMatrix)}
+    assert set(packed) == set(EXPECTED) - set(RECORDS)
+    assert set(DENSE) < set(packed)
+    for name, matrix in packed.items():
+        check_golden(name, matrix)
+
+
+def test_golden_model_runs() -> None:
+    model = load(MODEL).model
+    logits = model.logits(np.arange(40, 48)[None])
+    assert logits.shape == (1, 8, 258)
+    assert np.isfinite(logits).all()
