@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from quality_settings import Setting
 
 from lrc import __version__
-from lrc.formats.atomic import atomic_directory, atomic_write_json
+from lrc.base.atomic import atomic_directory, atomic_write_json
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights

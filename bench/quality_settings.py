@@ -92,7 +92,7 @@ def ablations(base: str) -> list[tuple[str, str]]:
     name, _, rest = base.partition(":")
     bits = int(rest.partition(",")[0])
     more = "".join("," + change for change in base.split(",")[1:])
-    other = QuantSpec.lattice(bits).codebook
+    other = QuantSpec.plain(bits).codebook
     swapped = ("lattice", other) if name.startswith("trellis") else ("trellis", "trellis12")
     rows = [(f"{swapped[0]} for {name}", f"{swapped[1]}:{bits}{more}")]
     known = CompressSpec().to_dict()

@@ -10,8 +10,6 @@ Importing this package is cheap: each verb is imported when it is first used.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -122,20 +120,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
-
-
-class _Package(ModuleType):
-    """Keeps a verb from being hidden by the module of the same name.
-
-    Importing ``lrc.compress`` makes Python set the attribute ``compress`` of this package to
-    that module; here the public name goes on meaning the function. The module stays reachable
-    by ``from lrc.compress import ...``.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and isinstance(value, ModuleType):
-            return
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrc.codebooks.codec import TRELLIS, plane_layout
+from lrc.codebooks import get_codebook
 from lrc.parts.matrix import Factor, PackedMatrix
-from lrc.quant import QUANTIZERS
+from lrc.quant import quantizer as encoder
 
 #: Codebook, bits: all lattice codebooks, a few scalar ones, and no Q at all.
 CODEBOOKS = [("e8p", 2), ("e8p-rvq3", 3), ("e8p-rvq4", 4), ("uniform", 4), ("lloyd-max", 3),
@@ -21,7 +21,7 @@ def random_factor(rank: int, length: int, bits: int, rng: np.random.Generator) -
         words = rng.standard_normal((rank, length)).astype(np.float16)
         return Factor(16, length, words, np.zeros(0, np.float16))
     codes = rng.integers(0, 2**bits, (rank, length)).astype(np.uint8)
-    words = QUANTIZERS["lloyd-max", bits]().pack((codes,))[0]
+    words = encoder("lloyd-max", bits).pack((codes,))[0]
     return Factor(bits, length, words, rng.uniform(0.2, 2, rank).astype(np.float16))
 
 
@@ -40,11 +40,11 @@ def random_matrix(
     m, n = shape
     rng = np.random.default_rng(seed)
     planes = ()
-    if codebook[0] in TRELLIS:
-        ((_, size),) = plane_layout(*codebook, m, n)
+    if codebook in TRELLISES or codebook[0].startswith("trellis"):
+        ((_, size),) = get_codebook(*codebook).layout(m, n)
         planes = (rng.integers(0, 1 << 16, size).astype(np.uint16),)
     elif codebook[0] != "none":
-        quantizer = QUANTIZERS[codebook]()
+        quantizer = encoder(*codebook)
         padded = -(-n // quantizer.block_size) * quantizer.block_size
         W = rng.standard_normal((m, padded)).astype(np.float32)
         planes = quantizer.pack(quantizer.encode(W))

@@ -45,13 +45,13 @@ def test_posix_modules_are_not_needed() -> None:
         f"import sys; sys.modules.update(dict.fromkeys({absent})); import importlib\n"
         f"for name in {modules()}: importlib.import_module(name)\n"
         "from lrc.base.resources import peak_rss_bytes; peak_rss_bytes()\n"
-        "import tempfile, pathlib; from lrc.formats.atomic import atomic_directory\n"
+        "import tempfile, pathlib; from lrc.base.atomic import atomic_directory\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    with atomic_directory(pathlib.Path(folder) / 'x') as work: (work / 'a').touch()\n"
         "    assert (pathlib.Path(folder) / 'x' / 'a').is_file()\n"
         "pass"
     )
-    assert "lrc.formats.atomic" in loaded_after(statement)
+    assert "lrc.base.atomic" in loaded_after(statement)
 
 
 def modules() -> list[str]:
@@ -74,11 +74,18 @@ def test_every_public_name_resolves(name: str) -> None:
     assert callable(getattr(lrc, name))
 
 
-def test_verbs_are_not_hidden_by_their_modules() -> None:
-    # Importing a submodule sets an attribute of the package; a verb of the same name must win.
-    for verb in ("allocate", "compress", "decompose", "generate", "load"):
-        module = importlib.import_module(f"lrc.{verb}")
-        assert getattr(lrc, verb) is getattr(module, verb)
+def test_no_module_has_the_name_of_a_verb() -> None:
+    # Importing a submodule sets an attribute of the package, and would hide the verb.
+    rooms = {info.name for info in pkgutil.iter_modules(lrc.__path__)}
+    assert not rooms & set(lrc.__all__)
+
+
+def test_a_module_is_what_its_import_says() -> None:
+    """`import lrc.pipeline` gives the module of that name, for every room."""
+    for info in pkgutil.iter_modules(lrc.__path__):
+        if not info.name.startswith("__"):
+            module = importlib.import_module(f"lrc.{info.name}")
+            assert getattr(lrc, info.name) is module
 
 
 def test_public_names_are_listed_once_and_sorted() -> None:

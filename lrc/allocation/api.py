@@ -19,12 +19,12 @@ from lrc.allocation.evolve import evolve
 from lrc.allocation.kept import KeptSurvey
 from lrc.allocation.options import check_allocatable
 from lrc.allocation.survey import Study, Tables, split_windows, survey, survey_tables
+from lrc.base.atomic import atomic_write_json
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import calibration_windows
 from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError
-from lrc.formats.atomic import atomic_write_json
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original

@@ -22,7 +22,7 @@ from lrc.allocation.survey import TABLE_WIDTHS
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.parts.layout import stored_bytes
-from lrc.pipeline.tables import EMBEDDING, HEAD
+from lrc.quant.tables import EMBEDDING, HEAD
 from lrc.spec import AllocationSpec, CompressSpec, MatrixSpec
 
 Picks = dict[str, int]

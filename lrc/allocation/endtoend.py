@@ -18,7 +18,7 @@ from lrc.base.threads import chunks, ordered_map
 from lrc.models.llama_block import LlamaBlock
 from lrc.nn.layers import rms_norm
 from lrc.nn.linear import Linear, make_linear
-from lrc.pipeline.tables import EMBEDDING, HEAD
+from lrc.quant.tables import EMBEDDING, HEAD
 
 F32 = NDArray[np.float32]
 

@@ -15,10 +15,10 @@ from lrc.allocation.levels import LevelStore
 from lrc.allocation.options import Option
 from lrc.allocation.sensitivity import Sensitivities, measure
 from lrc.allocation.survey import Study
+from lrc.base.atomic import atomic_write_json
+from lrc.base.journal import fingerprint
 from lrc.errors import SpecError
-from lrc.formats.atomic import atomic_write_json
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.pipeline.journal import fingerprint
 from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 
 #: To be raised when the same question gets another answer.

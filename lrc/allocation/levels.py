@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.allocation.options import Curves, Level
-from lrc.formats.atomic import atomic_write_json
+from lrc.base.atomic import atomic_write_json
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import matrix_record, matrix_tensors, read_matrix

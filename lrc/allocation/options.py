@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lrc.allocation.sizes import fitting_quant, matrix_specs
+from lrc.allocation.sizes import matrix_specs
 from lrc.allocation.solve import Choice, lower_hull
+from lrc.codebooks import CODEBOOKS, at_width, plain
 from lrc.errors import SpecError
 from lrc.parts.layout import stored_bytes
-from lrc.spec import (
-    CODEBOOKS_BY_BITS,
-    TRELLISES,
-    DecomposeSpec,
-    LowRankSpec,
-    MatrixSpec,
-    QuantSpec,
-)
+from lrc.spec import DecomposeSpec, LowRankSpec, MatrixSpec, QuantSpec
 
 #: Widths that are surveyed and chosen from.
 WIDTHS = (2, 3, 4)
@@ -26,9 +20,6 @@ WIDTHS = (2, 3, 4)
 RANKS = (0, 8, 16, 32, 64)
 FACTOR_BITS = (3, 4, 6)
 MOST_RANK_BITS = 0.5
-#: Squared error of a trellis over that of the lattice of its width, both on a Gaussian source:
-#: 0.0722, 0.0188, 0.0050 over 0.0914, 0.0296, 0.0083.
-TRELLIS_SHARE = {2: 0.0722 / 0.0914, 3: 0.0188 / 0.0296, 4: 0.0050 / 0.0083}
 #: Share of the captured energy that rounding one factor gives back: the squared error of
 #: Lloyd-Max levels on a Gaussian source. What rounding the other loses, the first makes good.
 FACTOR_LOSS = {2: 0.1175, 3: 0.0345, 4: 0.0095, 5: 0.0025, 6: 0.00066, 7: 0.00017, 8: 0.00004}
@@ -83,11 +74,11 @@ def check_allocatable(spec: DecomposeSpec) -> None:
     SpecError
         If the codebook has no family of widths, or the recipe stores no Q.
     """
-    known = (*CODEBOOKS_BY_BITS.values(), *TRELLISES)
-    if spec.quant.codebook not in known:
+    if not all(_gaussian_error(at_width(spec.quant.codebook, bits), bits) for bits in WIDTHS):
+        known = [name for name, row in CODEBOOKS.items() if row.gaussian_error]
         raise SpecError(
             f"a budget needs a codebook of 2, 3 and 4 bits, not {spec.quant.codebook}; "
-            f"use e8p or one of {TRELLISES[0]} to {TRELLISES[-1]}"
+            f"use one of {', '.join(known)}"
         )
     if spec.recipe == "low-rank":
         raise SpecError("recipe low-rank stores no Q whose bits could be chosen; use caldera")
@@ -95,14 +86,20 @@ def check_allocatable(spec: DecomposeSpec) -> None:
 
 def codebook_of(spec: DecomposeSpec, bits: int, rows: int) -> QuantSpec:
     """The codebook of ``bits`` in the family that ``spec`` names, fit for ``rows`` rows."""
-    if spec.quant.codebook in TRELLISES:
-        return fitting_quant(QuantSpec(spec.quant.codebook, bits), rows)
-    return QuantSpec.lattice(bits)
+    return QuantSpec(at_width(spec.quant.codebook, bits), bits).fitted(rows)[0]
 
 
 def error_share(quant: QuantSpec) -> float:
-    """Squared error of ``quant`` over that of the lattice of its width."""
-    return TRELLIS_SHARE[quant.bits] if quant.codebook in TRELLISES else 1.0
+    """Squared error of ``quant`` over that of the plain codebook of its width, which is surveyed.
+
+    Both on a Gaussian source.
+    """
+    surveyed = _gaussian_error(plain(quant.bits), quant.bits)
+    return _gaussian_error(quant.codebook, quant.bits) / surveyed
+
+
+def _gaussian_error(codebook: str, bits: int) -> float:
+    return CODEBOOKS[codebook].gaussian_error.get(bits, 0.0)
 
 
 def candidate_ranks(spec: DecomposeSpec, shape: tuple[int, int]) -> tuple[int, ...]:

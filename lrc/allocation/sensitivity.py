@@ -17,7 +17,7 @@ from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Option
 from lrc.allocation.sizes import weights_of
 from lrc.allocation.survey import TABLE_WIDTHS, Study
-from lrc.pipeline.tables import EMBEDDING
+from lrc.quant.tables import EMBEDDING
 
 #: Floating-point operations that sensitivities may cost, whatever `AllocationSpec.passes` says.
 MOST_WORK = 2.5e14

@@ -9,19 +9,13 @@ from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec, file_size
 from lrc.measure.storage import is_block_linear
 from lrc.parts.layout import Specs, matrix_layout, stored_bytes
+from lrc.parts.matrix import NO_CODEBOOK
 from lrc.parts.packed import BLOCKS, FORMAT
-from lrc.pipeline.tables import EMBEDDING, HEAD
 from lrc.quant.table import GROUP_SIZE
-from lrc.spec import TRELLISES, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
+from lrc.quant.tables import EMBEDDING, HEAD
+from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec
 
 _FINAL_NORM = "model.norm.weight"
-
-
-def fitting_quant(quant: QuantSpec, rows: int) -> QuantSpec:
-    """``quant``, or the lattice of its bits where a trellis does not fit ``rows``."""
-    if quant.codebook in TRELLISES and rows % 16:
-        return QuantSpec.lattice(quant.bits)
-    return quant
 
 
 def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Specs:
@@ -34,12 +28,12 @@ def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Spec
     SpecError
         If the rank is automatic: then only the solver knows.
     """
-    quant, rotated = fitting_quant(spec.quant, shape[0]), spec.rotation == "hadamard"
+    quant, rotated = spec.quant.fitted(shape[0])[0], spec.rotation == "hadamard"
     has_q, has_factors = spec.recipe != "low-rank", spec.recipe in ("caldera", "low-rank")
     return matrix_layout(
         name,
         (shape[0], shape[1]),
-        codebook=quant.codebook if has_q else "none",
+        codebook=quant.codebook if has_q else NO_CODEBOOK,
         bits=quant.bits if has_q else 0,
         group_size=quant.group_size,
         rotated=rotated,

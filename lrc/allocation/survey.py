@@ -19,8 +19,8 @@ from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
 from lrc.models.llama import LlamaModel
 from lrc.parts.matrix import PackedMatrix
-from lrc.pipeline.tables import EMBEDDING, HEAD
 from lrc.quant.table import quantize_table
+from lrc.quant.tables import EMBEDDING, HEAD
 from lrc.solvers.api import decompose_at_site, metric_for
 from lrc.solvers.site import SiteMetric
 from lrc.spec import AllocationSpec, CompressSpec, LowRankSpec, QuantSpec
@@ -153,7 +153,7 @@ def _matrix_levels(study: Study, name: str, metric: SiteMetric, H: NDArray[np.fl
         quick = dataclasses.replace(
             study.spec.decompose,
             recipe="ldlq",
-            quant=QuantSpec.lattice(bits),
+            quant=QuantSpec.plain(bits),
             low_rank=LowRankSpec(0),
             polish_sweeps=0,
         )

@@ -1,1 +1,127 @@
-"""The decoding half of every codebook."""
+"""Every codebook by name: what exists at which widths, without loading any of it.
+
+A row names the file in this package that decodes and, under the same name in :mod:`lrc.quant`,
+the one that encodes. Rows are in the order in which they are shown.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from lrc.errors import FormatError
+
+if TYPE_CHECKING:
+    from lrc.codebooks.base import Codebook
+
+
+class Row(NamedTuple):
+    """One codebook.
+
+    Attributes
+    ----------
+    module
+        File here and in :mod:`lrc.quant`.
+    bits
+        Widths that it has.
+    family
+        Codebooks of one family stand for each other at other widths.
+    grouped
+        Whether weights may share scales in groups of a row; else a matrix has one.
+    gaussian_error
+        Squared error on a Gaussian source of unit variance by width, where a budget may choose
+        the codebook.
+    """
+
+    module: str
+    bits: tuple[int, ...]
+    family: str
+    grouped: bool = False
+    gaussian_error: dict[int, float] = {}  # noqa: RUF012
+
+
+_TRELLIS_ERROR = {2: 0.0722, 3: 0.0188, 4: 0.0050}
+
+CODEBOOKS: dict[str, Row] = {
+    "e8p": Row("e8p", (2,), "e8p", gaussian_error={2: 0.0914}),
+    "e8p-rvq3": Row("e8p", (3,), "e8p", gaussian_error={3: 0.0296}),
+    "e8p-rvq4": Row("e8p", (4,), "e8p", gaussian_error={4: 0.0083}),
+    **{
+        f"trellis{states}": Row("trellis", (2, 3, 4), "trellis", gaussian_error=_TRELLIS_ERROR)
+        for states in range(8, 17)
+    },
+    "uniform": Row("scalar", tuple(range(2, 9)), "uniform", grouped=True),
+    "lloyd-max": Row("scalar", tuple(range(2, 9)), "lloyd-max", grouped=True),
+}
+
+#: What Q is coded with unless something else is asked for, where it fits.
+DEFAULT = "trellis12"
+#: The family that fits any shape and is quick to encode: for surveys, and where another misfits.
+PLAIN = "e8p"
+#: Codebook of widths that neither has, and of the factors L and R.
+WIDE = "lloyd-max"
+#: Codebook of embeddings and heads, whose rows decode alone.
+TABLES = "uniform"
+
+
+@cache
+def get_codebook(name: str, bits: int) -> Codebook:
+    """The decoding half of the codebook ``name`` at ``bits``.
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
+    row = CODEBOOKS.get(name)
+    if row is None or bits not in row.bits:
+        raise FormatError(f"no codebook {name!r} of {bits} bits; known: {describe()}")
+    made: Codebook = importlib.import_module(f"{__name__}.{row.module}").codebook(name, bits)
+    return made
+
+
+def at_width(name: str, bits: int) -> str:
+    """The codebook of ``bits`` that stands for ``name`` there; the widest where it has none."""
+    if name in CODEBOOKS and bits in CODEBOOKS[name].bits:
+        return name
+    family = CODEBOOKS[name].family if name in CODEBOOKS else PLAIN
+    for other, row in CODEBOOKS.items():
+        if row.family == family and bits in row.bits:
+            return other
+    return WIDE
+
+
+def plain(bits: int) -> str:
+    """The codebook of ``bits`` that fits any shape."""
+    return at_width(PLAIN, bits)
+
+
+def fitting(name: str, bits: int, rows: int) -> tuple[str, str | None]:
+    """``name``, or what stands for it where it does not fit a matrix of ``rows`` rows, and why."""
+    why = get_codebook(name, bits).misfit(rows)
+    return (name, None) if why is None else (plain(bits), why)
+
+
+def describe() -> str:
+    """Every codebook with its widths, in words.
+
+    Examples
+    --------
+    >>> describe().split(", ")[0]
+    'e8p (2)'
+    """
+    shown: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, row in CODEBOOKS.items():
+        key = (row.module, row.bits)
+        shown.setdefault(key, []).append(name)
+    return ", ".join(f"{_names(names)} ({widths(bits)})" for (_, bits), names in shown.items())
+
+
+def _names(names: list[str]) -> str:
+    return f"{names[0]} to {names[-1]}" if len(names) > 2 else " and ".join(names)
+
+
+def widths(bits: tuple[int, ...]) -> str:
+    """Widths in words: "2", or "2 to 8"."""
+    return str(bits[0]) if len(bits) == 1 else f"{bits[0]} to {bits[-1]}"

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.atomic import atomic_directory, check_output, json_bytes
+from lrc.base.strict_json import read_object
 from lrc.convert.gguf_config import Shapes, hf_config, tensor_shapes
 from lrc.convert.gguf_parts import read_parts
 from lrc.convert.gguf_tokenizer import special_ids, write_tokenizer
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
-from lrc.formats.atomic import atomic_directory, check_output, json_bytes
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
-from lrc.formats.strict_json import read_object
 
 #: Called with what is being done, units done and units in all.
 Progress = Callable[[str, int, int], None]

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lrc.base.lfs import refuse_pointer
 from lrc.errors import FormatError
-from lrc.formats.lfs import refuse_pointer
 
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lrc.base.atomic import json_bytes
 from lrc.errors import FormatError, UnsupportedModelError
-from lrc.formats.atomic import json_bytes
 
 _CONTROL, _USER_DEFINED = 3, 4
 _LLAMA3_SPLIT = (

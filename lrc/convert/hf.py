@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.atomic import atomic_directory, check_output, json_bytes
 from lrc.errors import FormatError
-from lrc.formats.atomic import atomic_directory, check_output, json_bytes
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import MAX_SHARD_BYTES, write_weights
 from lrc.formats.side_files import copy_side_files

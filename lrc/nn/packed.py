@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks
-from lrc.codebooks.codec import RESIDUAL_SCALE, SCALAR, STATE_BITS, TRELLIS, band_rows, levels
+from lrc.codebooks.base import Codebook, CodedRows
 from lrc.errors import FormatError
 from lrc.nn.linear import Linear
 from lrc.nn.tiles import each_tile, integers_allowed, row_tiles
 from lrc.parts.matrix import PackedMatrix
-from lrc_kernels.backend import get_kernels
 
 F32 = NDArray[np.float32]
 
 #: Tokens that are rotated at a time.
 ROTATED_ROWS = 64
+#: Rows of one piece of work on integers, whole bands of every codebook.
+TILE_ROWS = 4096
 
 
 class PackedLinear:
@@ -42,7 +43,6 @@ class PackedLinear:
             raise FormatError(f"bias has shape {bias.shape}; the matrix needs ({m},)")
         self.matrix = matrix
         self.bias = bias
-        self._scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
         self._left: F32 | None = None
         self._right: F32 | None = None
         if matrix.rank > 0:
@@ -99,52 +99,56 @@ class PackedLinear:
 
     def _vector(self, x: F32) -> F32:
         """Q times one vector f32 (n,), from the codes: f32 (m,)."""
-        if integers_allowed():
-            from lrc.nn.integers import integer_product
-
-            product = integer_product(self.matrix, self._scales, x)
-            if product is not None:
-                return product
-        matrix, kernels = self.matrix, get_kernels()
-        m, n = self.shape
-        if matrix.codebook == "none":
-            return np.zeros(m, np.float32)
-        if matrix.codebook in SCALAR:
-            table = levels(matrix.codebook, matrix.bits)
-            return kernels.matvec_levels(
-                matrix.planes[0], matrix.bits, table, self._scales, matrix.group_size, x
-            )
-        first, *rest = matrix.planes
-        if matrix.codebook in TRELLIS:
-            state_bits, band = STATE_BITS[matrix.codebook], band_rows(matrix.codebook, m)
-            y = kernels.matvec_trellis(first, matrix.bits, state_bits, band, x)
-            y *= self._scales[:, 0]
-            return y
-        x = np.pad(x, (0, -n % 8))
-        if matrix.codebook == "e8p":
-            y = kernels.matvec_e8p(first, x)
-        elif matrix.codebook == "e8p-rvq3":
-            y = kernels.matvec_e8p_rvq3(first, rest[0], RESIDUAL_SCALE["e8p-rvq3"], x)
-        else:
-            y = kernels.matvec_e8p_rvq4(first, rest[0], RESIDUAL_SCALE["e8p-rvq4"], x)
-        y *= self._scales[:, 0]
-        return y
+        coding, coded = self.matrix.coding, self.matrix.coded
+        if coding is None:
+            return np.zeros(self.shape[0], np.float32)
+        if integers_allowed() and coding.takes_integers(coded):
+            return integer_product(coding, coded, x)
+        return coding.matvec(coded, x)
 
     def _tiles(self, z: F32) -> F32:
         """Q times several vectors f32 (T, n), a tile of decoded rows at a time: f32 (T, m)."""
         m = self.shape[0]
         y = np.zeros((z.shape[0], m), np.float32)
-        if self.matrix.codebook == "none":
+        if self.matrix.coding is None:
             return y
 
-        from lrc.nn.decoded import decoded_rows
-
         def tile(rows: slice) -> None:
-            np.matmul(z, decoded_rows(self.matrix, self._scales, rows).T, out=y[:, rows])
+            np.matmul(z, self.decoded_rows(rows).T, out=y[:, rows])
 
-        band = band_rows(self.matrix.codebook, m) if self.matrix.codebook in TRELLIS else 16
-        each_tile(tile, row_tiles(m, band))
+        each_tile(tile, row_tiles(m, max(self.matrix.coded.band, 16)))
         return y
+
+    def decoded_rows(self, rows: slice) -> F32:
+        """Rows of Q with scales and gain, in the rotated basis: f32 (count, n).
+
+        What ``matrix.rows`` gives, to rounding, at many times its speed. Whole bands are decoded,
+        and cut where ``rows``, of step 1, begin or end.
+        """
+        coding, coded = self.matrix.coding, self.matrix.coded
+        start, stop, _ = rows.indices(self.shape[0])
+        if coding is None:
+            return np.zeros((stop - start, self.shape[1]), np.float32)
+        first = start // coded.band
+        found = coding.rows(coded.held_by(slice(first, -(-stop // coded.band))))
+        return found[start - coded.band * first : stop - coded.band * first]
+
+
+def integer_product(coding: Codebook, coded: CodedRows, x: F32) -> F32:
+    """Q times a vector f32 (n,) on 15-bit activations: for heads, whose rows are many.
+
+    On the threads of `tile_threads`; ``coding`` takes integers.
+    """
+    from lrc_kernels.cpu.dot import matvec_i8
+
+    act, y = matvec_i8.quantize(x), np.empty(coded.count, np.float32)
+
+    def tile(rows: slice) -> None:
+        held = slice(rows.start // coded.band, rows.stop // coded.band)
+        coding.matvec_integers(coded.held_by(held), act, y[rows])
+
+    each_tile(tile, chunks(coded.count, TILE_ROWS))
+    return y
 
 
 def _rotated(x: F32, signs: NDArray[np.uint8] | None, *, back: bool) -> F32:

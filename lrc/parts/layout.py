@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from lrc.codebooks.codec import plane_layout
+from lrc.codebooks import get_codebook
 from lrc.errors import FormatError
 from lrc.formats.safetensors.file import SafetensorsFile, TensorSpec
 from lrc.parts.manifest import MANIFEST, check_record
-from lrc.parts.matrix import ROTATIONS
+from lrc.parts.matrix import NO_CODEBOOK, ROTATIONS
 
 #: Tensor to dtype and shape.
 Specs = dict[str, TensorSpec]
@@ -40,7 +40,8 @@ def matrix_layout(
         There is no such codebook, or not of these bits and rows.
     """
     m, n = shape
-    planes = plane_layout(codebook, bits, m, n)
+    without = (codebook, bits) == (NO_CODEBOOK, 0)
+    planes = () if without else get_codebook(codebook, bits).layout(m, n)
     specs = {
         f"{name}.codes.{i}": TensorSpec(_PLANES[dtype], plane)
         for i, (dtype, plane) in enumerate(planes)
@@ -79,7 +80,7 @@ def stored_layout(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -
         raise FormatError(
             f"{MANIFEST}: the record of {name} has rotation {rotation!r}, not in {ROTATIONS}"
         )
-    by_row = record["codebook"] != "none" and file.info(scales).shape[:1] == (m,)
+    by_row = record["codebook"] != NO_CODEBOOK and file.info(scales).shape[:1] == (m,)
     specs = matrix_layout(
         name,
         (m, n),

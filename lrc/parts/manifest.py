@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
-from lrc.formats.strict_json import read_object
 
 FORMAT = "lrc"
 FORMAT_VERSION = 1

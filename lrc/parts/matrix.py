@@ -8,18 +8,23 @@ are the identity). ``Q = gain * scale * codeword``, ``L R = gain * left^T right`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.codebooks.codec import SCALAR, band_rows, check_planes, decode_planes, levels
+from lrc.codebooks import CODEBOOKS, WIDE, get_codebook
+from lrc.codebooks.base import Codebook, CodedRows, spread
+from lrc.codebooks.levels import levels
 from lrc.errors import FormatError
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.rotate import hadamard_transform
 
 F32 = NDArray[np.float32]
 ROTATIONS = ("none", "hadamard")
+#: What records say where there is no Q.
+NO_CODEBOOK = "none"
 
 
 def unpack_signs(signs: NDArray[np.uint8] | None, n: int) -> F32 | None:
@@ -88,7 +93,7 @@ class Factor:
         if self.bits == 16:
             return self.words.astype(np.float32)
         codes = get_kernels().unpack_bits(self.words, self.bits, self.length)
-        values = levels("lloyd-max", self.bits)[codes]
+        values = levels(WIDE, self.bits)[codes]
         values *= self.scales.astype(np.float32)[:, None]
         return values
 
@@ -102,7 +107,7 @@ class PackedMatrix:
     shape
         (m, n).
     codebook, bits, planes
-        As in :mod:`lrc.codebooks.codec`; codebook ``"none"`` means Q = 0.
+        As in :mod:`lrc.codebooks`; codebook ``"none"`` of 0 bits means Q = 0.
     group_size
         Columns that share a scale; 0: the whole row.
     scales
@@ -136,7 +141,10 @@ class PackedMatrix:
 
     def __post_init__(self) -> None:
         m, n = self.shape
-        check_planes(self.codebook, self.bits, self.planes, m, n)
+        if self.coding is None:
+            _require(not self.planes, "a matrix without codes has no planes")
+        else:
+            self.coding.check(self.planes, m, n)
         self._check_scales()
         _require(self.rotation in ROTATIONS, f"rotation {self.rotation!r} is not in {ROTATIONS}")
         for name, signs, size in (("in", self.signs_in, n), ("out", self.signs_out, m)):
@@ -153,47 +161,52 @@ class PackedMatrix:
         m, n = self.shape
         groups = -(-n // self.group_size) if self.group_size else 1
         _require(
-            self.codebook == "none"
+            self.coding is None
             or (self.scales.ndim == 2 and self.scales.shape[0] in (1, m)
                 and self.scales.shape[1] == groups),
             f"scales have shape {self.scales.shape}, expected (1 or {m}, {groups})",
         )  # fmt: skip
         _require(
-            self.codebook in (*SCALAR, "none") or groups == 1,
+            groups == 1 or self.coding is None or CODEBOOKS[self.codebook].grouped,
             f"codebook {self.codebook} has no groups; group_size={self.group_size}",
         )
 
-    def rows(self, index: slice | NDArray[np.integer]) -> F32:
-        """Rows of Q with scales and gain, in the rotated basis: f32 (count, n).
+    @cached_property
+    def coding(self) -> Codebook | None:
+        """The codebook of Q; None where Q = 0."""
+        no_codes = (self.codebook, self.bits) == (NO_CODEBOOK, 0)
+        return None if no_codes else get_codebook(self.codebook, self.bits)
 
-        Only those rows are decoded, or the bands of a trellis that hold them.
+    @cached_property
+    def coded(self) -> CodedRows:
+        """Q as it is stored, for the methods of ``coding``."""
+        band = 1 if self.coding is None else self.coding.band(self.shape[0])
+        return CodedRows(self.planes, self.scales, self.gain, self.shape[1], self.group_size, band)
+
+    def rows(self, index: slice | NDArray[np.integer]) -> F32:
+        """Rows of Q with scales and gain, in the rotated basis: f32 (count, n), exact.
+
+        Only those rows are decoded, or the bands that hold them.
         """
         m, n = self.shape
-        if self.codebook == "none":
-            count = len(range(*index.indices(m))) if isinstance(index, slice) else len(index)
-            return np.zeros((count, n), np.float32)
-        values = self._values(index)
-        scales = self.scales[index] if self.scales.shape[0] > 1 else self.scales
-        wide = scales.astype(np.float32) * np.float32(self.gain)
-        if wide.shape[1] > 1:
-            wide = np.repeat(wide, self.group_size, axis=1)[:, :n]
-        values *= wide
+        ids = np.arange(m)[index]
+        if self.coding is None:
+            return np.zeros((len(ids), n), np.float32)
+        values = self._values(ids, self.coding)
+        scales = self.coded.wide[ids] if len(self.coded.wide) > 1 else self.coded.wide
+        values *= spread(scales, self.group_size, n)
         return values
 
-    def _values(self, index: slice | NDArray[np.integer]) -> F32:
+    def _values(self, ids: NDArray[np.integer], coding: Codebook) -> F32:
         """Rows without scales: f32 (count, n)."""
-        m, n = self.shape
-        band = band_rows(self.codebook, m)
+        n, band = self.shape[1], self.coded.band
         if band == 1:
-            planes = [np.ascontiguousarray(plane[index]) for plane in self.planes]
-            return decode_planes(self.codebook, self.bits, planes, n)
-        ids = np.arange(m)[index]
+            return coding.values([np.ascontiguousarray(plane[ids]) for plane in self.planes], n)
         values = np.empty((len(ids), n), np.float32)
         held = ids // band
         for b in np.unique(held):
-            planes = [plane[b : b + 1] for plane in self.planes]
             wanted = held == b
-            decoded = decode_planes(self.codebook, self.bits, planes, n, band)
+            decoded = coding.values([plane[b : b + 1] for plane in self.planes], n, band)
             values[wanted] = decoded[ids[wanted] % band]
         return values
 

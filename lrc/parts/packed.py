@@ -23,7 +23,7 @@ own. Tensors of the matrix
 =================== ======== ===================== ===========================================
 tensor              dtype    shape                 meaning
 =================== ======== ===================== ===========================================
-NAME.codes.0, .1    U16, U8  see formats/codec.py  planes of the codebook
+NAME.codes.0, .1    U16, U8  see codebooks/        planes of the codebook
 NAME.scales         F16      (1|m, groups)         decode-side scales; a weight is gain scale value
 NAME.gain           F32      (1,)                  multiplies Q and L R
 NAME.signs_in       U8       ceil(n/8)             bit i (from the lowest) set: input i is negated
@@ -49,11 +49,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
 from lrc.formats.hub_cache import snapshot_in
 from lrc.formats.safetensors.checkpoint import Checkpoint, contained, other_files
 from lrc.formats.safetensors.file import SafetensorsFile
-from lrc.formats.strict_json import read_object
 from lrc.parts.layout import Specs, stored_bytes, stored_layout
 from lrc.parts.manifest import FORMAT as FORMAT
 from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION

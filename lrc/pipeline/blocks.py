@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.journal import Journal
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import Stream, site_moment, window_chunks
@@ -24,8 +25,7 @@ from lrc.nn.embedding import make_embedding
 from lrc.nn.linear import Linear, make_linear
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
-from lrc.pipeline.journal import Journal
-from lrc.pipeline.tables import EMBEDDING, HEAD, SHELL, Tensors, store_table
+from lrc.quant.tables import EMBEDDING, HEAD, SHELL, Tensors, store_table
 from lrc.solvers.api import (
     corrected_columns,
     decompose_at_site,

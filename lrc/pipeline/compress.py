@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lrc import __version__
 from lrc.allocation.api import allocate_in, check_request, forget
+from lrc.base.atomic import atomic_directory, atomic_write_json, check_output
+from lrc.base.journal import Journal, fingerprint, load_windows, save_windows
 from lrc.base.progress import SILENT, Progress
 from lrc.base.resources import peak_rss_bytes
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
@@ -27,7 +29,6 @@ from lrc.calibrate.corpus import (
 )
 from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError, SpecError
-from lrc.formats.atomic import atomic_directory, atomic_write_json, check_output
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.measure.storage import storage
@@ -35,7 +36,6 @@ from lrc.models.llama import LlamaModel
 from lrc.models.opened import open_original
 from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST, PackedCheckpoint
 from lrc.pipeline.blocks import Job, run_blocks
-from lrc.pipeline.journal import Journal, fingerprint, load_windows, save_windows
 from lrc.run.text import Tokenizer
 from lrc.spec import AllocationSpec, CompressSpec
 

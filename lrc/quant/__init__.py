@@ -1,40 +1,35 @@
-"""Codebooks behind one contract, and the drivers that round a matrix with them."""
+"""Encoding halves of the codebooks, and the drivers that round a matrix with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import importlib
+from functools import cache
 
+from lrc.codebooks import CODEBOOKS, describe
 from lrc.errors import SpecError
 from lrc.quant.base import Codes, Quantizer
-from lrc.quant.e8p import E8P, E8PResidual3, E8PResidual4
-from lrc.quant.scalar import LloydMax, Uniform
-from lrc.quant.trellis import Trellis, trellis_for
-from lrc.spec import TRELLISES, QuantSpec
+from lrc.spec import QuantSpec
 
-__all__ = ["QUANTIZERS", "Codes", "Quantizer", "Trellis", "get_quantizer"]
-
-#: Every quantizer by (codebook, bits); the law tests run over this table.
-QUANTIZERS: dict[tuple[str, int], Callable[[], Quantizer]] = {
-    ("e8p", 2): E8P,
-    ("e8p-rvq3", 3): E8PResidual3,
-    ("e8p-rvq4", 4): E8PResidual4,
-    **{("uniform", bits): partial(Uniform, bits) for bits in range(2, 9)},
-    **{("lloyd-max", bits): partial(LloydMax, bits) for bits in range(2, 9)},
-}
+__all__ = ["Codes", "Quantizer", "get_quantizer", "quantizer"]
 
 
 def get_quantizer(spec: QuantSpec, rows: int = 16) -> Quantizer:
-    """Quantizer of ``spec.codebook`` at ``spec.bits`` for a matrix of ``rows`` rows.
+    """Quantizer of ``spec.codebook`` at ``spec.bits`` for a matrix of ``rows`` rows."""
+    return quantizer(spec.codebook, spec.bits, rows)
+
+
+@cache
+def quantizer(name: str, bits: int, rows: int = 16) -> Quantizer:
+    """Encoding half of the codebook ``name`` at ``bits`` for a matrix of ``rows`` rows.
 
     Raises
     ------
     SpecError
-        If there is none.
+        If there is none, or it does not fit the rows.
     """
-    if spec.codebook in TRELLISES:
-        return trellis_for(spec.codebook, spec.bits, rows)
-    make = QUANTIZERS.get((spec.codebook, spec.bits))
-    if make is None:
-        raise SpecError(f"no codebook {spec.codebook!r} of {spec.bits} bits")
-    return make()
+    row = CODEBOOKS.get(name)
+    if row is None or bits not in row.bits:
+        raise SpecError(f"no codebook {name!r} of {bits} bits; known: {describe()}")
+    module = importlib.import_module(f"{__name__}.{row.module}")
+    made: Quantizer = module.quantizer(name, bits, rows)
+    return made

@@ -17,7 +17,7 @@ class Quantizer(Protocol):
     Attributes
     ----------
     id
-        Codebook name, as in :mod:`lrc.codebooks.codec`.
+        Codebook name, as in :data:`lrc.codebooks.CODEBOOKS`.
     bits
         Stored bits a weight, scales not counted.
     block_size
@@ -62,7 +62,7 @@ class Quantizer(Protocol):
         ...
 
     def pack(self, codes: Codes) -> Codes:
-        """Codes as the stored planes of :func:`lrc.codebooks.codec.plane_layout`."""
+        """Codes as the stored planes of :meth:`lrc.codebooks.base.Codebook.layout`."""
         ...
 
     def unpack(self, planes: Codes, n: int) -> Codes:

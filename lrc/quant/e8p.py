@@ -6,14 +6,15 @@ times a fixed factor, to a second codebook; it is not a joint nearest-point sear
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.codebooks.codec import RESIDUAL_SCALE
-from lrc.quant.base import F32, Codes
+from lrc.codebooks.e8p import RESIDUAL_SCALE
+from lrc.quant.base import F32, Codes, Quantizer
 from lrc_kernels.backend import get_kernels
 
 
@@ -57,7 +58,7 @@ class E8P:
 
 @dataclass(frozen=True)
 class _Residual:
-    """E8P, then the residual times ``RESIDUAL_SCALE[id]`` rounded to a second codebook."""
+    """E8P, then the residual times ``RESIDUAL_SCALE[bits]`` rounded to a second codebook."""
 
     id: str
     bits: int
@@ -69,7 +70,7 @@ class _Residual:
         """Codes of both stages: (u16 (rows, k), u8|u16 (rows, k))."""
         z = _vectors(Z)
         first = get_kernels().encode_e8p(z)
-        rest = (z - get_kernels().decode_e8p(first)) * np.float32(RESIDUAL_SCALE[self.id])
+        rest = (z - get_kernels().decode_e8p(first)) * np.float32(RESIDUAL_SCALE[self.bits])
         second = self._encode_rest(rest)
         return first.reshape(_grid(Z)), second.reshape(_grid(Z))
 
@@ -78,7 +79,7 @@ class _Residual:
         rows, k = codes[0].shape
         values = get_kernels().decode_e8p(codes[0].reshape(-1))
         rest = self._decode_rest(codes[1].reshape(-1))
-        return (values + rest / np.float32(RESIDUAL_SCALE[self.id])).reshape(rows, 8 * k)
+        return (values + rest / np.float32(RESIDUAL_SCALE[self.bits])).reshape(rows, 8 * k)
 
     def pack(self, codes: Codes) -> Codes:
         """Return the codes: they are stored as they are."""
@@ -123,3 +124,12 @@ class E8PResidual4(_Residual):
 
     def _decode_rest(self, codes: NDArray[Any]) -> F32:
         return get_kernels().decode_e8p(codes)
+
+
+_WIDTHS: dict[int, Callable[[], Quantizer]] = {2: E8P, 3: E8PResidual3, 4: E8PResidual4}
+
+
+def quantizer(name: str, bits: int, rows: int) -> Quantizer:
+    """The encoding half of ``name``, for any number of rows."""
+    made: Quantizer = _WIDTHS[bits]()
+    return made

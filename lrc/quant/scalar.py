@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrc.codebooks.codec import levels
-from lrc.quant.base import F32, Codes
+from lrc.codebooks.levels import levels
+from lrc.quant.base import F32, Codes, Quantizer
 from lrc_kernels.backend import get_kernels
 
 # Best step of a uniform midrise quantizer of N(0, 1) by bits (Max 1960; above 5 bits solved
@@ -61,3 +61,9 @@ class LloydMax(_Scalar):
     def input_scale(self) -> float:
         """1: the table is made for unit variance."""
         return 1.0
+
+
+def quantizer(name: str, bits: int, rows: int) -> Quantizer:
+    """The encoding half of ``name``, for any number of rows."""
+    made: Quantizer = Uniform(bits) if name == "uniform" else LloydMax(bits)
+    return made

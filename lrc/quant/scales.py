@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.codebooks.base import spread as spread
 from lrc.quant.base import Quantizer
 
 #: Multiples of the RMS rule that are tried for each row or group.
@@ -76,10 +77,3 @@ def _group_error(
     error *= inside
     square: NDArray[np.float64] = np.einsum("mgw,mgw->mg", error, error, dtype=np.float64)
     return square
-
-
-def spread(scale: NDArray[np.float32], group_size: int, n: int) -> NDArray[np.float32]:
-    """One column of scales, or every group's scale repeated over its columns: (1|m, 1|n)."""
-    if scale.shape[1] == 1:
-        return scale
-    return np.repeat(scale, group_size, axis=1)[:, :n]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrc.codebooks.trellis import PREFIX
 from lrc.errors import SpecError
-from lrc.quant.base import F32, Codes
+from lrc.quant.base import F32, Codes, Quantizer
 from lrc_kernels.trellis_code import (
     TILE,
     pack_states,
@@ -41,7 +42,7 @@ class Trellis:
     @property
     def id(self) -> str:
         """Codebook name."""
-        return f"trellis{self.state_bits}"
+        return f"{PREFIX}{self.state_bits}"
 
     @property
     def block_size(self) -> int:
@@ -84,8 +85,8 @@ class Trellis:
         return (np.ascontiguousarray(flat).reshape(len(flat), b, self.block_size),)
 
 
-def trellis_for(codebook: str, bits: int, rows: int) -> Trellis:
-    """The trellis ``codebook`` ("trellis12") in the tiles of a matrix of ``rows`` rows.
+def quantizer(name: str, bits: int, rows: int) -> Quantizer:
+    """The encoding half of ``name`` in the tiles of a matrix of ``rows`` rows.
 
     Raises
     ------
@@ -93,5 +94,5 @@ def trellis_for(codebook: str, bits: int, rows: int) -> Trellis:
         If 16 does not divide ``rows``.
     """
     if tile_rows(rows) == 0:
-        raise SpecError(f"{codebook} needs a multiple of 16 rows, not {rows}; use a lattice")
-    return Trellis(bits, int(codebook.removeprefix("trellis")), tile_rows(rows))
+        raise SpecError(f"{name} needs a multiple of 16 rows, not {rows}; use a lattice")
+    return Trellis(bits, int(name.removeprefix(PREFIX)), tile_rows(rows))

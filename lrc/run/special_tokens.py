@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
-from lrc.formats.strict_json import read_object
 
 if TYPE_CHECKING:
     import tokenizers

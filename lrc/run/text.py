@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.lfs import refuse_pointer
 from lrc.errors import CalibrationError, FormatError, SpecError
 from lrc.formats.diagnose import no_tokenizer
-from lrc.formats.lfs import refuse_pointer
 from lrc.run.chat import Message, render_chat
 from lrc.run.chat_templates import DEFAULT, choose_template, read_templates
 from lrc.run.special_tokens import SETTINGS, add_named_tokens, read_optional

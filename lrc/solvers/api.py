@@ -14,13 +14,13 @@ from lrc.errors import NumericalError
 from lrc.linalg.given import real_matrix, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
-from lrc.parts.matrix import PackedMatrix
+from lrc.parts.matrix import NO_CODEBOOK, PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
 from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
 from lrc.solvers.site import SiteMetric, site_metric
-from lrc.spec import TRELLISES, DecomposeSpec, QuantSpec
+from lrc.spec import DecomposeSpec, QuantSpec
 from lrc_kernels.hadamard_order import hadamard_block
 
 DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
@@ -109,16 +109,8 @@ def metric_for(
 def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
     """Columns that all of a site's quantizers can be fed back by: the least block size."""
     return min(
-        get_quantizer(_fitting(q, m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
+        get_quantizer(q.fitted(m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
     )
-
-
-def _fitting(quant: QuantSpec, rows: int) -> tuple[QuantSpec, tuple[str, ...]]:
-    """``quant``, or the lattice of its bits and a note where a trellis does not fit the rows."""
-    if quant.codebook not in TRELLISES or rows % 16 == 0:
-        return quant, ()
-    other = QuantSpec.lattice(quant.bits)
-    return other, (f"{rows} rows are no multiple of 16: {other.codebook} for {quant.codebook}",)
 
 
 def decompose_at_site(
@@ -138,7 +130,7 @@ def decompose_at_site(
     if not np.isfinite(W).all():
         raise NumericalError(f"{name}: weights of shape {W.shape} are not all finite")
     m, _ = W.shape
-    quant, notes = _fitting(spec.quant, m)
+    quant, notes = spec.quant.fitted(m)
     spec = dataclasses.replace(spec, quant=quant)
     signs_out = None
     columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
@@ -207,7 +199,7 @@ def _pack(
     scale = solution.scale if solution.scale is not None else np.zeros((1, 1), np.float32)
     return PackedMatrix(
         shape=(shape[0], shape[1]),
-        codebook=quant.codebook if has_codes else "none",
+        codebook=quant.codebook if has_codes else NO_CODEBOOK,
         bits=quant.bits if has_codes else 0,
         group_size=quant.group_size if has_codes else 0,
         planes=get_quantizer(quant, shape[0]).pack(solution.codes) if solution.codes else (),
@@ -253,8 +245,9 @@ def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:
             if block != size:
                 notes.append(f"{side} side {size} is rotated in blocks of {block}")
     n = packed.shape[1]
-    if packed.codebook.startswith("e8p") and n % 8:
-        notes.append(f"{n} columns padded to {n + -n % 8} for the lattice")
+    padding = 0 if packed.coding is None else packed.coding.padding(n)
+    if padding:
+        notes.append(f"{n} columns padded to {n + padding} for codebook {packed.codebook}")
     return tuple(notes)
 
 

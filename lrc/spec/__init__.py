@@ -7,62 +7,58 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from lrc import codebooks
 from lrc.base.record import Record, require
+from lrc.errors import SpecError
 
 ROTATIONS = ("none", "hadamard")
 STARTS = ("auto", "error", "weights", "inputs")
 STREAMS = ("mixed", "original")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
-#: The lattice of each width, which fits any shape and is quick to encode.
-CODEBOOKS_BY_BITS = {2: "e8p", 3: "e8p-rvq3", 4: "e8p-rvq4"}
-FIXED_BITS = {"e8p": 2, "e8p-rvq3": 3, "e8p-rvq4": 4}
-#: Bitshift trellises by the bits of a state, at 2 to 4 bits a weight.
-TRELLISES = tuple(f"trellis{state_bits}" for state_bits in range(8, 17))
-TRELLIS = "trellis12"
 
 
 @dataclass(frozen=True)
 class QuantSpec(Record):
     """How Q is coded: codebook, bits a weight and weights that share a scale (0: a whole row)."""
 
-    codebook: str = TRELLIS
+    codebook: str = codebooks.DEFAULT
     bits: int = 2
     group_size: int = 0
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
-        known = (*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max")
+        row = codebooks.CODEBOOKS.get(self.codebook)
+        if row is None:
+            known = ", ".join(codebooks.CODEBOOKS)
+            raise SpecError(f"codebook {self.codebook!r} is unknown; use one of {known}")
         require(
-            self.codebook in known,
-            f"codebook {self.codebook!r} is unknown; use one of {', '.join(known)}",
-        )
-        fixed = FIXED_BITS.get(self.codebook)
-        require(
-            fixed is None or self.bits == fixed,
-            f"codebook {self.codebook} has {fixed} bits, not {self.bits}",
-        )
-        most = 4 if self.codebook in TRELLISES else 8
-        require(
-            2 <= self.bits <= most,
-            f"bits={self.bits} is out of range for codebook {self.codebook}; use 2 to {most}",
+            self.bits in row.bits,
+            f"bits={self.bits} is out of range for codebook {self.codebook}; "
+            f"use {codebooks.widths(row.bits)}",
         )
         require(self.group_size >= 0, f"group_size={self.group_size} must be 0 or positive")
         require(
-            (fixed is None and self.codebook not in TRELLISES) or self.group_size == 0,
+            row.grouped or self.group_size == 0,
             f"codebook {self.codebook} has one scale a matrix; leave group_size at 0",
         )
 
     @classmethod
     def for_bits(cls, bits: int) -> Self:
-        """The default codebook of a width: a trellis for 2 to 4 bits, scalar above."""
-        return cls(TRELLIS, bits) if 2 <= bits <= 4 else cls.lattice(bits)
+        """The default codebook of a width, or what stands for it there."""
+        return cls(codebooks.at_width(codebooks.DEFAULT, bits), bits)
 
     @classmethod
-    def lattice(cls, bits: int) -> Self:
-        """The lattice of 2 to 4 bits, which fits any shape; a scalar codebook above."""
-        if bits in CODEBOOKS_BY_BITS:
-            return cls(codebook=CODEBOOKS_BY_BITS[bits], bits=bits)
-        return cls(codebook="lloyd-max", bits=bits, group_size=0)
+    def plain(cls, bits: int) -> Self:
+        """The codebook of a width that fits any shape."""
+        return cls(codebooks.plain(bits), bits)
+
+    def fitted(self, rows: int) -> tuple[Self, tuple[str, ...]]:
+        """The same, or the plain codebook of its bits and a note where it misfits the rows."""
+        name, why = codebooks.fitting(self.codebook, self.bits, rows)
+        if why is None:
+            return self, ()
+        note = f"codebook {self.codebook} {why}: {name} instead"
+        return type(self)(name, self.bits), (note,)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,15 @@ class Changed:
     """A checkpoint with some tensors replaced."""
 
     def __init__(self, source: Checkpoint, tensors: dict[str, np.ndarray]) -> None:
-        self.config, self._source, self._tensors = source.config, source, tensors
+        self.config, self.path, self._source, self._tensors = (
+            source.config, source.path, source, tensors,
+        )  # fmt: skip
+
+    def names(self) -> tuple[str, ...]:
+        return self._source.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._source.shape(name)
 
     def has(self, name: str) -> bool:
         return self._source.has(name)

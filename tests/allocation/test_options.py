@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from lrc.allocation.options import FACTOR_LOSS, TRELLIS_SHARE, matrix_options
-from lrc.codebooks.codec import levels
+from lrc.allocation.options import FACTOR_LOSS, error_share, matrix_options
+from lrc.codebooks.levels import levels
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 
 CURVES = {2: {0: 0.1, 8: 0.04}, 3: {0: 0.03, 8: 0.02}, 4: {0: 0.008, 8: 0.006}}
@@ -36,7 +36,7 @@ def test_rounded_factors_give_back_a_share_of_what_they_captured(
     for option in options:
         bare, left = (CURVES[option.quant.bits][rank] for rank in (0, 8))
         kept = (bare - left) * (1 - FACTOR_LOSS.get(factor_bits, 0.0))
-        share = TRELLIS_SHARE[option.quant.bits] if codebook != "e8p" else 1.0
+        share = error_share(option.quant)
         assert option.error == pytest.approx(share * (bare - kept), rel=1e-12)
 
 
@@ -45,3 +45,18 @@ def test_coarser_factors_cost_less_and_leave_more() -> None:
     known = {2: {0: 0.1, 8: 0.01, 16: 0.01, 32: 0.01, 64: 0.01}}
     chosen = [o for o in matrix_options("x", (512, 512), known, solver) if o.low_rank.rank]
     assert [option.low_rank.factor_bits for option in chosen] == [3, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("quant", "ratio"),
+    [
+        (QuantSpec("e8p", 2), 1.0),
+        (QuantSpec("trellis12", 2), 0.0722 / 0.0914),
+        (QuantSpec("trellis8", 4), 0.0050 / 0.0083),
+    ],
+    ids=str,
+)
+def test_errors_are_relative_to_the_lattice_that_is_surveyed(
+    quant: QuantSpec, ratio: float
+) -> None:
+    assert error_share(quant) == pytest.approx(ratio)

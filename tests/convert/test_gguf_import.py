@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_gguf import F16, F32, MERGES, Q4_1, Q8_0, TOKENS
 
+from lrc.base.atomic import OutputError
 from lrc.convert import gguf as gguf_import
 from lrc.convert.gguf import hf_name, import_gguf, unpermute
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
-from lrc.formats.atomic import OutputError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 
 

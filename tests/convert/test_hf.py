@@ -12,10 +12,10 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
+from lrc.base.atomic import OutputError
 from lrc.convert import hf as module
 from lrc.convert.hf import export_hf
 from lrc.errors import FormatError
-from lrc.formats.atomic import OutputError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import write_safetensors
 

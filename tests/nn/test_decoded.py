@@ -5,22 +5,21 @@ import sys
 
 import numpy as np
 import pytest
+from codebook_cases import ROWWISE
 from hypothesis import given
 from hypothesis import strategies as st
 from packed_cases import TRELLISES, random_matrix
 
-from lrc.codebooks.codec import LATTICE
-from lrc.nn.decoded import decoded_rows
+from lrc.codebooks import CODEBOOKS
 from lrc.nn.packed import PackedLinear
 from lrc.parts.matrix import PackedMatrix
-from lrc.quant import QUANTIZERS
 
 
 def test_the_first_use_may_come_from_two_threads():
     """In a process of its own, since tables are built once: rows must not depend on who built."""
     code = (
         "import numpy as np, threading\n"
-        "from lrc_kernels.cpu import decode_rows as d\n"
+        "from lrc_kernels.cpu.codes import decode_rows as d\n"
         "codes = np.random.default_rng(7).integers(0, 1 << 16, (64, 512), dtype=np.uint16)\n"
         "one, outs = np.ones(1, np.float32), [np.empty((64, 4096), np.float32) for _ in 'abcd']\n"
         "def work(out): d.decode_rows_lattice(codes, one, 4096, out)\n"
@@ -31,7 +30,7 @@ def test_the_first_use_may_come_from_two_threads():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("codebook", sorted(QUANTIZERS), ids=str)
+@pytest.mark.parametrize("codebook", ROWWISE, ids=str)
 @given(
     m=st.integers(1, 9),
     n=st.integers(1, 300),
@@ -40,12 +39,11 @@ def test_the_first_use_may_come_from_two_threads():
     data=st.data(),
 )
 def test_rows_are_those_of_the_matrix(codebook, m, n, group, row_scales, data):
-    grouped = 0 if codebook[0] in LATTICE else group
+    grouped = group if CODEBOOKS[codebook[0]].grouped else 0
     matrix = random_matrix((m, n), codebook, group_size=grouped, row_scales=row_scales, rank=0)
     start = data.draw(st.integers(0, m - 1))
     rows = slice(start, data.draw(st.integers(start + 1, m)))
-    scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
-    found = decoded_rows(matrix, scales, rows)
+    found = PackedLinear(matrix).decoded_rows(rows)
     np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7, atol=4e-6)
 
 
@@ -60,8 +58,7 @@ def test_rows_of_a_trellis_are_those_of_the_matrix(codebook, m, n, row_scales, d
     matrix = random_matrix((m, n), codebook, row_scales=row_scales, rank=0)
     start = data.draw(st.integers(0, m - 1))
     rows = slice(start, data.draw(st.integers(start + 1, m)))
-    scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
-    found = decoded_rows(matrix, scales, rows)
+    found = PackedLinear(matrix).decoded_rows(rows)
     np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packed_cases import CODEBOOKS, TRELLISES, random_factor, random_matrix
 
-from lrc.codebooks.codec import band_rows, decode_planes, levels
+from lrc.codebooks import get_codebook
+from lrc.codebooks.levels import levels
 from lrc.errors import FormatError
 from lrc.parts.matrix import Factor, unpack_signs
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
@@ -67,7 +68,7 @@ def test_quantized_is_codeword_times_scale_times_gain(codebook, row_scales):
     if codebook[0] == "none":
         expected = np.zeros((5, 19), np.float32)
     else:
-        values = decode_planes(*codebook, matrix.planes, 19)
+        values = get_codebook(*codebook).values(matrix.planes, 19)
         expected = values.astype(np.float64) * matrix.scales.astype(np.float64) * matrix.gain
     np.testing.assert_allclose(matrix.quantized(), expected, rtol=4e-7)
 
@@ -75,7 +76,7 @@ def test_quantized_is_codeword_times_scale_times_gain(codebook, row_scales):
 def test_groups_share_a_scale():
     matrix = random_matrix((4, 21), ("uniform", 4), group_size=8)
     wide = np.repeat(matrix.scales.astype(np.float64), 8, axis=1)[:, :21]
-    values = decode_planes("uniform", 4, matrix.planes, 21).astype(np.float64)
+    values = get_codebook("uniform", 4).values(matrix.planes, 21).astype(np.float64)
     np.testing.assert_allclose(matrix.quantized(), values * wide * matrix.gain, rtol=4e-7)
 
 
@@ -100,7 +101,8 @@ def test_rows_are_rows_of_quantized(codebook, row_scales):
 def test_rows_of_a_trellis_are_rows_of_quantized(codebook, m, n, row_scales, data):
     matrix = random_matrix((m, n), codebook, row_scales=row_scales, rank=0)
     whole = matrix.quantized()
-    values = decode_planes(*codebook, matrix.planes, n, band_rows(codebook[0], m))
+    found = get_codebook(*codebook)
+    values = found.values(matrix.planes, n, found.band(m))
     expected = values.astype(np.float64) * matrix.scales.astype(np.float64) * matrix.gain
     np.testing.assert_allclose(whole, expected, rtol=4e-7)
     rows = slice(*sorted(data.draw(st.tuples(st.integers(0, m), st.integers(0, m)))))

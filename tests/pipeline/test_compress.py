@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import tiny
 
+from lrc import compress
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import write_safetensors
 from lrc.measure.storage import is_block_linear
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline import blocks as blockwise
-from lrc.pipeline import compress
 from lrc.spec import CompressSpec
 from lrc.testing.tolerance import relative_difference
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrc import allocation as allocate
+from lrc import allocate, compress
 from lrc.errors import CalibrationError, LrcError, SpecError
 from lrc.parts.packed import PackedCheckpoint
-from lrc.pipeline import compress
 from lrc.spec import CompressSpec
 
 IDS = np.arange(64).reshape(2, 32)

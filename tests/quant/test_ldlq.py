@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from budget import few
+from codebook_cases import ROWWISE
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_quantizers import Integers, RandomRounder
 
 import lrc.quant.ldlq as ldlq_module
 from lrc.linalg.factor import block_ldl, factor, feedback_matrix
-from lrc.quant import QUANTIZERS
+from lrc.quant import quantizer as encoder
 from lrc.quant.ldlq import Grid, ldlq, round_to_nearest
 from lrc.testing.laws import (
     check_codes_match,
@@ -25,15 +26,19 @@ from lrc.testing.tolerance import assert_within, factor_bound
 F32 = np.float32
 ONE = np.ones((1, 1), F32)
 TOYS = {("integers", 32): Integers, ("random", 32): RandomRounder}
-every = pytest.mark.parametrize("key", QUANTIZERS, ids=str)
+every = pytest.mark.parametrize("key", ROWWISE, ids=str)
 #: A few of each kind where the width adds nothing.
 some = pytest.mark.parametrize(
     "key", [("e8p", 2), ("e8p-rvq3", 3), ("uniform", 2), ("lloyd-max", 4)], ids=str
 )
 
 
+def made(key):
+    return TOYS[key]() if key in TOYS else encoder(*key)
+
+
 def grid_for(key, W):
-    quantizer = (QUANTIZERS | TOYS)[key]()
+    quantizer = made(key)
     size = np.sqrt(np.square(W, dtype=np.float64).mean()) / quantizer.input_scale
     return Grid(quantizer, np.full((1, 1), size or 1.0, F32))
 
@@ -70,7 +75,7 @@ def plain_ldlq(W, feedback, grid):
 @given(n=st.integers(1, 40), seed=seeds())
 def test_equals_the_definition_exactly(key, n, seed):
     W, feedback = dyadic(3, n, seed)
-    grid = Grid((QUANTIZERS | TOYS)[key](), ONE)
+    grid = Grid(made(key), ONE)
     feedback = lower(feedback, grid.quantizer.block_size)
     found = ldlq(W, feedback, grid)
     Q, codes = plain_ldlq(W, feedback, grid)
@@ -83,7 +88,7 @@ def test_equals_the_definition_exactly(key, n, seed):
 @pytest.mark.parametrize("key", [("integers", 32), ("e8p", 2)], ids=str)
 def test_panels_of_any_width_give_the_same_codes(key, panel, monkeypatch):
     W, feedback = dyadic(4, 269, 4021)
-    grid = Grid((QUANTIZERS | TOYS)[key](), ONE)
+    grid = Grid(made(key), ONE)
     feedback = lower(feedback, grid.quantizer.block_size)
     monkeypatch.setattr(ldlq_module, "PANEL_COLUMNS", panel)
     found = ldlq(W, feedback, grid)
@@ -200,14 +205,14 @@ def test_unclipped_loss_is_a_twelfth_of_tr_d_a_row():
     assert quadratic_loss(W - nearest.values, H) / m > 1.5 * mean
 
 
-@pytest.mark.parametrize("key", [("integers", 32), *QUANTIZERS], ids=str)
+@pytest.mark.parametrize("key", [("integers", 32), *ROWWISE], ids=str)
 def test_feedback_beats_nearest_rounding_on_average(key):
     rng = np.random.default_rng(4029)
     ratios = []
     for _ in range(12):
         H = random_moment(24, rng)
         W = rng.standard_normal((8, 24)).astype(F32)
-        grid = grid_for(key, W) if key in QUANTIZERS else Grid(Integers(), ONE / 4)
+        grid = grid_for(key, W) if key in ROWWISE else Grid(Integers(), ONE / 4)
         feedback = feedback_matrix(factor(H).cholesky, grid.quantizer.block_size)
         losses = [
             quadratic_loss(W - r.values, H)
@@ -220,7 +225,7 @@ def test_feedback_beats_nearest_rounding_on_average(key):
 
 @every
 def test_zero_scales_and_ragged_columns(key):
-    quantizer = QUANTIZERS[key]()
+    quantizer = encoder(*key)
     W = np.random.default_rng(4031).standard_normal((3, 13)).astype(F32)
     grid = Grid(quantizer, np.array([[1.0], [0.0], [0.5]], F32))
     found = round_to_nearest(W, grid)

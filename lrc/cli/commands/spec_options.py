@@ -8,14 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lrc import codebooks
 from lrc.cli.commands.values import byte_count, number_or_auto, share_or_auto
 from lrc.errors import SpecError
 from lrc.spec import (
-    FIXED_BITS,
     RECIPES,
     ROTATIONS,
     STREAMS,
-    TRELLISES,
     AllocationSpec,
     CompressSpec,
     QuantSpec,
@@ -37,10 +36,10 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
     matrix.add_argument(
         "--codebook",
-        choices=(*FIXED_BITS, *TRELLISES, "uniform", "lloyd-max"),
+        choices=tuple(codebooks.CODEBOOKS),
         metavar="NAME",
-        help=f"how Q is coded: {', '.join(FIXED_BITS)}, {TRELLISES[0]} to {TRELLISES[-1]}, "
-        "uniform or lloyd-max",
+        help=f"how Q is coded, with the bits a weight that there are: {codebooks.describe()} "
+        f"(default: {codebooks.DEFAULT})",
     )
     matrix.add_argument(
         "--group-size",
@@ -278,18 +277,10 @@ def _quant(
 ) -> QuantSpec:
     """Let a width alone stay in the configured family, as far as that has it."""
     if codebook is None:
-        codebook = _codebook(base.codebook, bits or base.bits)
+        codebook = codebooks.at_width(base.codebook, bits or base.bits)
+    row = codebooks.CODEBOOKS[codebook]
     if bits is None:
-        bits = FIXED_BITS.get(codebook, base.bits)
+        bits = base.bits if base.bits in row.bits else row.bits[0]
     if group_size is None:
-        group_size = 0 if codebook in (*FIXED_BITS, *TRELLISES) else base.group_size
+        group_size = base.group_size if row.grouped else 0
     return QuantSpec(codebook=codebook, bits=bits, group_size=group_size)
-
-
-def _codebook(name: str, bits: int) -> str:
-    """The codebook of ``bits`` in the family of ``name``; the default where it has none."""
-    if name in FIXED_BITS:
-        return QuantSpec.lattice(bits).codebook
-    if name in TRELLISES and not 2 <= bits <= 4:
-        return QuantSpec.for_bits(bits).codebook
-    return name

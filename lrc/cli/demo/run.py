@@ -201,8 +201,8 @@ class _Stages:
 
     def _stage(self, path: Path, key: Record, make: Callable[[], Record]) -> Record:
         """Give the record at ``path`` if it was made for the same key, else a new one."""
+        from lrc.base.atomic import atomic_write_json
         from lrc.cli.tables import json_ready
-        from lrc.formats.atomic import atomic_write_json
 
         key = json_ready({**self.identity, **key})
         try:

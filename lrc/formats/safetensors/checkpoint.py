@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.strict_json import read_object
 from lrc.base.threads import ordered_map
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats import diagnose
@@ -22,7 +23,6 @@ from lrc.formats.hub_cache import blobs_of, snapshot_in
 from lrc.formats.safetensors.file import SafetensorsFile, TensorInfo
 from lrc.formats.side_files import TEMPLATES
 from lrc.formats.stored import StoredMatrix
-from lrc.formats.strict_json import read_object
 
 _WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
 

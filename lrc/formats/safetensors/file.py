@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.lfs import refuse_pointer
+from lrc.base.strict_json import parse_object
 from lrc.errors import FormatError
-from lrc.formats.lfs import refuse_pointer
 from lrc.formats.stored import widen
-from lrc.formats.strict_json import parse_object
 
 #: Bits of one element; BF16 and the narrow floats have no NumPy type and are read as integers.
 _BITS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lrc.formats.atomic import json_bytes
+from lrc.base.atomic import json_bytes
 from lrc.formats.safetensors.checkpoint import INDEX, SINGLE
 from lrc.formats.safetensors.file import TensorSpec, stream_safetensors, write_order
 

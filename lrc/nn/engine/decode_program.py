@@ -126,6 +126,14 @@ def decode_program_for(
     config: Config, blocks: Sequence[Block], final_norm: F32, head: Linear
 ) -> DecodeProgram | None:
     """A program where the blocks are packed; None where the plain path is the better one."""
-    packed = all(isinstance(f, PackedLinear) for block in blocks for f in block.linears.values())
-    known = isinstance(head, (PackedLinear, DenseLinear))
+    linears = [f for block in blocks for f in block.linears.values()]
+    packed = all(isinstance(f, PackedLinear) for f in linears)
+    known = all(_has_layout(f) for f in (*linears, head))
     return DecodeProgram(config, blocks, final_norm, head) if packed and known else None
+
+
+def _has_layout(linear: Linear) -> bool:
+    """Whether the kernels read such a layer."""
+    if isinstance(linear, PackedLinear):
+        return linear.matrix.coding is None or linear.matrix.coding.compiled
+    return isinstance(linear, DenseLinear)

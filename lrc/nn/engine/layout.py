@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.codebooks.codec import LATTICE, RESIDUAL_SCALE, STATE_BITS, TRELLIS, band_rows, levels
-from lrc.nn.level_bytes import LevelBytes, level_bytes
+from lrc.codebooks import WIDE
+from lrc.codebooks.levels import levels
+from lrc.codebooks.scalar import LevelBytes, level_bytes, order
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc.parts.matrix import Factor, PackedMatrix
 from lrc_kernels.cpu.dot import product
-from lrc_kernels.cpu.dot.dot_trellis import FACTOR
 from lrc_kernels.cpu.transform import activations
 from lrc_kernels.hadamard_order import hadamard_block
 from lrc_kernels.rotate import signs_matrix
@@ -81,61 +81,20 @@ class Layout:
 
     def _codes(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
         numbers[product.GAIN] = matrix.gain
-        if matrix.codebook == "none":
+        if matrix.coding is None:
             return
+        fields = matrix.coding.engine_row(matrix.coded)
         row[product.CODES] = self.address(matrix.planes[0])
         row[product.BITS] = matrix.bits
-        if matrix.codebook in LATTICE:
-            row[product.KIND] = product.LATTICE
-            row[product.ORDERS] = activations.LATTICE
-            self._row_scales(matrix, row)
-            if len(matrix.planes) > 1:
-                row[product.SECOND] = self.address(matrix.planes[1])
-                numbers[product.INVERSE] = 1 / RESIDUAL_SCALE[matrix.codebook]
-            return
-        if matrix.codebook in TRELLIS:
-            row[product.KIND] = product.TRELLIS
-            row[product.ORDERS] = activations.TWICE | activations.SEVEN
-            row[product.SECOND] = STATE_BITS[matrix.codebook]
-            row[product.TABLE] = int(FACTOR)
-            row[product.REPEAT] = band_rows(matrix.codebook, matrix.shape[0])
-            self._row_scales(matrix, row)
-            return
-        by_64 = matrix.group_size % 64 == 0 and matrix.scales.shape[0] == matrix.shape[0]
-        known = level_bytes(matrix.codebook, matrix.bits)
-        if known is not None and (by_64 or matrix.scales.shape[1] == 1):
-            self._levels(matrix, known, row, numbers)
-            return
-        row[product.KIND] = product.ANY_LEVELS
-        row[product.TABLE] = self._shared("f32", levels(matrix.codebook, matrix.bits))
-        row[product.GROUPS] = matrix.scales.shape[1]
-        row[product.REPEAT] = matrix.group_size or matrix.shape[1]
-        row[product.SCALES] = self.address(matrix.scales.astype(np.float32))
-        row[product.SCALE_STEP] = int(matrix.scales.shape[0] > 1)
+        for place, value in fields.integers.items():
+            row[place] = value if isinstance(value, int) else self._field(value)
+        for place, number in fields.floats.items():
+            numbers[place] = number
 
-    def _levels(
-        self, matrix: PackedMatrix, known: LevelBytes, row: list[int], numbers: list[float]
-    ) -> None:
-        row[product.KIND] = product.LEVELS
-        row[product.ORDERS] = _order(matrix.bits)
-        row[product.TABLE], numbers[product.UNIT], numbers[product.CENTRE] = self._entries(known)
-        if matrix.scales.shape[1] == 1:
-            self._row_scales(matrix, row)
-            return
-        row[product.HALVES] = self.address(matrix.scales)
-        row[product.GROUPS] = matrix.scales.shape[1]
-        row[product.REPEAT] = matrix.group_size // 64
-        row[product.SCALES] = self.address(np.array([matrix.gain], np.float32))
-
-    def _entries(self, known: LevelBytes) -> tuple[int, float, float]:
-        """Address of a table of bytes (0: none needed), unit and centre."""
-        table = 0 if known.entries is None else self._shared("bytes", known.entries)
-        return table, known.unit, known.centre
-
-    def _row_scales(self, matrix: PackedMatrix, row: list[int]) -> None:
-        scales = matrix.scales.astype(np.float32) * np.float32(matrix.gain)
-        row[product.SCALES] = self.address(scales)
-        row[product.SCALE_STEP] = 4 if scales.shape[0] > 1 else 0
+    def _field(self, array: NDArray[Any]) -> int:
+        """Address of an array; of tables, which are read-only, one copy serves all."""
+        is_table = array.base is None and not array.flags.writeable
+        return self._shared(array) if is_table else self.address(array)
 
     def _rotation(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
         if matrix.signs_in is None or matrix.signs_out is None:
@@ -160,19 +119,24 @@ class Layout:
         row[product.LEFT : product.LEFT + 2] = self._words(left)
         row[product.RIGHT : product.RIGHT + 2] = self._words(right)
         if left.bits < 16:
-            row[product.LEFT_LEVELS] = self._shared("f32", levels("lloyd-max", left.bits))
+            row[product.LEFT_LEVELS] = self._shared(levels(WIDE, left.bits))
             row[product.LEFT_SCALES] = self.address(left.scales.astype(np.float32))
         if right.bits < 16:
-            row[product.RIGHT_LEVELS] = self._shared("f32", levels("lloyd-max", right.bits))
+            row[product.RIGHT_LEVELS] = self._shared(levels(WIDE, right.bits))
             row[product.RIGHT_SCALES] = self.address(right.scales.astype(np.float32))
-        known = level_bytes("lloyd-max", left.bits)
+        known = level_bytes(WIDE, left.bits)
         if known is not None:
             row[product.LEFT_TABLE], numbers[product.LEFT_UNIT], _ = self._entries(known)
-        known = level_bytes("lloyd-max", right.bits)
+        known = level_bytes(WIDE, right.bits)
         if known is not None:
-            row[product.ORDERS] |= _order(right.bits)
+            row[product.ORDERS] |= order(right.bits)
             table, numbers[product.RIGHT_UNIT], numbers[product.RIGHT_CENTRE] = self._entries(known)
             row[product.RIGHT_TABLE] = table
+
+    def _entries(self, known: LevelBytes) -> tuple[int, float, float]:
+        """Address of a table of bytes (0: none needed), unit and centre."""
+        table = 0 if known.entries is None else self._shared(known.entries)
+        return table, known.unit, known.centre
 
     def _words(self, factor: Factor) -> tuple[int, int]:
         """Address and bits of a factor; float16 entries become float32 (32)."""
@@ -180,16 +144,12 @@ class Layout:
             return self.address(factor.words.astype(np.float32)), 32
         return self.address(factor.words), factor.bits
 
-    def _shared(self, name: str, table: NDArray[Any]) -> int:
+    def _shared(self, table: NDArray[Any]) -> int:
         """Address of a table that many matrices use."""
-        key = (name, table.tobytes())
+        key = (table.dtype.str, table.tobytes())
         if key not in self._known:
             self._known[key] = self.address(table)
         return self._known[key]
-
-
-def _order(bits: int) -> int:
-    return {2: activations.BY_FOUR, 4: activations.BY_TWO}.get(bits, 0)
 
 
 def _both_orders(first: list[int], second: list[int]) -> int:

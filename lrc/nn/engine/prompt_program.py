@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrc.codebooks.codec import TRELLIS
 from lrc.nn.engine.decode_program import KEYS, NORMS, SITES, Block, Config
 from lrc.nn.engine.layout import Layout
 from lrc.nn.linear import Linear
@@ -14,7 +13,6 @@ from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import prompt, prompt_parts
 from lrc_kernels.simd.paths import path
-from lrc_kernels.trellis_code import UNIT
 
 
 class PromptProgram:
@@ -24,7 +22,7 @@ class PromptProgram:
     ----------
     config : Config
     blocks : sequence of Block
-        On packed linears, all of them trellises.
+        On packed linears whose codes the prompt kernels know.
     """
 
     def __init__(self, config: Config, blocks: Sequence[Block]) -> None:
@@ -44,12 +42,13 @@ class PromptProgram:
 
     def _extra(self, linear: Linear) -> list[int]:
         """The row of `prompt_parts.EXTRAS` of one matrix, but for its slot."""
-        if not isinstance(linear, PackedLinear):
-            raise TypeError(f"a {type(linear).__name__} is no trellis")
+        unit = _unit(linear)
+        if not isinstance(linear, PackedLinear) or unit is None:
+            raise TypeError(f"a {type(linear).__name__} has no codes for the prompt kernels")
         matrix = linear.matrix
         row = [0] * prompt_parts.EXTRAS
         scales = np.broadcast_to(matrix.scales[:, 0].astype(np.float32), matrix.shape[:1])
-        units = scales * np.float32(matrix.gain / UNIT)
+        units = scales * np.float32(matrix.gain / unit)
         row[prompt_parts.UNITS] = self._layout.address(units)
         if linear.factors is not None:
             left, right = linear.factors
@@ -69,7 +68,13 @@ class PromptProgram:
 
 
 def prompt_program_for(config: Config, blocks: Sequence[Block]) -> PromptProgram | None:
-    """A program where every matrix is a trellis; None where BLAS is the better way."""
-    matrices = (f for block in blocks for f in block.linears.values())
-    known = all(isinstance(f, PackedLinear) and f.matrix.codebook in TRELLIS for f in matrices)
+    """A program where the kernels know all codes; None where BLAS is the better way."""
+    known = all(_unit(f) is not None for block in blocks for f in block.linears.values())
     return PromptProgram(config, blocks) if known and path() != "generic" else None
+
+
+def _unit(linear: Linear) -> float | None:
+    """What the kernels' integers are multiples of; None for a layer that they do not know."""
+    if not isinstance(linear, PackedLinear) or linear.matrix.coding is None:
+        return None
+    return linear.matrix.coding.prompt_unit

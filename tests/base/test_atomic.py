@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from lrc.formats import atomic
-from lrc.formats.atomic import (
+from lrc.base import atomic
+from lrc.base.atomic import (
     OutputError,
     atomic_directory,
     atomic_write_bytes,
@@ -118,7 +118,7 @@ def test_check_output_leaves_no_trace(tmp_path: Path) -> None:
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from lrc.formats.atomic import atomic_directory\n"
+        "from lrc.base.atomic import atomic_directory\n"
         "with atomic_directory(sys.argv[1]) as work:\n"
         "    (work / 'half').write_text('1')\n"
         "    os._exit(9)\n"

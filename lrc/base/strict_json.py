@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lrc.base.lfs import refuse_pointer
 from lrc.errors import FormatError
-from lrc.formats.lfs import refuse_pointer
 
 
 def parse_object(text: bytes, what: str, *, unique: bool = True) -> dict[str, Any]:

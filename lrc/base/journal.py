@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.atomic import atomic_write_bytes, atomic_write_json
+from lrc.base.atomic import atomic_write_bytes, atomic_write_json
 
 _STATE = "unfinished.json"
 _WINDOWS = "unfinished-windows.npy"

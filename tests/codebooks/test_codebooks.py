@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrc.codebooks.codec import TRELLIS, band_rows, decode_planes, levels, plane_layout
+from lrc.codebooks import CODEBOOKS, get_codebook
+from lrc.codebooks.levels import levels
 from lrc.errors import FormatError
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.trellis_code import tile_rows
@@ -82,22 +83,21 @@ def test_unknown_tables_are_refused(codebook, bits):
         levels(codebook, bits)
 
 
-UNKNOWN = [("e8p", 3), ("vq", 2), ("uniform", 1), ("none", 2), ("trellis12", 5), ("trellis7", 2)]
+UNKNOWN = [("e8p", 3), ("vq", 2), ("uniform", 1), ("none", 0), ("trellis12", 5), ("trellis7", 2)]
+TRELLIS = [name for name, row in CODEBOOKS.items() if row.family == "trellis"]
 
 
 @pytest.mark.parametrize(("codebook", "bits"), UNKNOWN)
-def test_unknown_layouts_are_refused(codebook, bits):
+def test_unknown_codebooks_are_refused(codebook, bits):
     with pytest.raises(FormatError, match="no codebook"):
-        plane_layout(codebook, bits, 16, 8)
+        get_codebook(codebook, bits)
 
 
 def test_planes_of_the_wrong_shape_or_dtype_are_refused():
     with pytest.raises(FormatError, match="must be"):
-        decode_planes("e8p", 2, [np.zeros((3, 2), np.uint16)], 24)
+        get_codebook("e8p", 2).check([np.zeros((3, 2), np.uint16)], 3, 24)
     with pytest.raises(FormatError, match="must be"):
-        decode_planes("e8p", 2, [np.zeros((3, 2), np.int16)], 16)
-    with pytest.raises(FormatError, match="nothing to decode"):
-        decode_planes("none", 0, [], 16)
+        get_codebook("e8p", 2).check([np.zeros((3, 2), np.int16)], 3, 16)
 
 
 @pytest.mark.parametrize(("m", "rows"), [(16, 16), (48, 16), (192, 64), (576, 64), (4096, 256)])
@@ -105,16 +105,16 @@ def test_planes_of_the_wrong_shape_or_dtype_are_refused():
 def test_a_trellis_has_bands_of_tiles(m, rows, n):
     for codebook in TRELLIS:
         for bits in (2, 3, 4):
-            ((dtype, shape),) = plane_layout(codebook, bits, m, n)
+            ((dtype, shape),) = get_codebook(codebook, bits).layout(m, n)
             assert dtype == np.uint16
             assert shape == (m // rows, -(-n * rows // 256) * 16 * bits)
-    assert band_rows("trellis8", m) == rows == tile_rows(m)
-    assert band_rows("e8p", m) == 1
+    assert get_codebook("trellis8", 2).band(m) == rows == tile_rows(m)
+    assert get_codebook("e8p", 2).band(m) == 1
 
 
 def test_a_trellis_needs_rows_by_16():
     with pytest.raises(FormatError, match="multiples of 16, not 24"):
-        plane_layout("trellis12", 2, 24, 8)
+        get_codebook("trellis12", 2).layout(24, 8)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,13 @@ def test_a_trellis_needs_rows_by_16():
 )
 def test_bands_of_a_trellis_decode_by_themselves(codebook, bits):
     m, n = 192, 21
-    ((_, shape),) = plane_layout(codebook, bits, m, n)
+    ((_, shape),) = get_codebook(codebook, bits).layout(m, n)
     words = np.random.default_rng(bits).integers(0, 1 << 16, shape).astype(np.uint16)
-    whole = decode_planes(codebook, bits, [words], n, 64)
+    found = get_codebook(codebook, bits)
+    whole = found.values([words], n, 64)
     state_bits = int(codebook.removeprefix("trellis"))
     expected = get_kernels("reference").decode_trellis(words, bits, state_bits, 64, n)
     np.testing.assert_array_equal(whole, expected)
-    np.testing.assert_array_equal(decode_planes(codebook, bits, [words[1:]], n, 64), whole[64:])
+    np.testing.assert_array_equal(found.values([words[1:]], n, 64), whole[64:])
     with pytest.raises(FormatError, match="must be"):
-        decode_planes(codebook, bits, [words[:, 1:]], n, 64)
+        found.check([words[:, 1:]], m, n)
