@@ -37,3 +37,13 @@ class StoredMatrix:
     def rows(self, which: slice | NDArray[np.integer]) -> NDArray[np.float32]:
         """Some rows as float32, (..., n)."""
         return widen(self._values[which])
+
+    def copy_rows(self, which: slice, out: NDArray[np.float32]) -> None:
+        """Write some rows, all finite, as float32 into ``out`` (rows, n), C-contiguous."""
+        values = self._values[which]
+        if values.dtype.itemsize > 2:
+            np.copyto(out, values, casting="same_kind")
+            return
+        from lrc_kernels.cpu.codes.widen import widen_rows
+
+        widen_rows(values, out)

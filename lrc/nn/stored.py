@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
 from lrc.formats.stored import StoredMatrix
 from lrc.nn.tiles import each_tile, row_tiles
 
 F32 = NDArray[np.float32]
+
+#: Tokens up to which widening costs more than multiplying, so that tiles have to fit a cache.
+FEW_TOKENS = 64
+#: Weights of such a tile, and of the memory that each thread keeps for tiles.
+SCRATCH = 1 << 17
+
+_OF_THREAD = threading.local()
+
+
+def _scratch(length: int) -> F32:
+    """Memory f32 (length,) of this thread: pages that come and go cost as much as widening."""
+    if length > SCRATCH:
+        return np.empty(length, np.float32)
+    if not hasattr(_OF_THREAD, "scratch"):
+        _OF_THREAD.scratch = np.empty(SCRATCH, np.float32)
+    kept: F32 = _OF_THREAD.scratch
+    return kept[:length]
 
 
 class StoredLinear:
@@ -37,9 +57,12 @@ class StoredLinear:
         y = np.empty((len(flat), m), np.float32)
 
         def tile(rows: slice) -> None:
-            np.matmul(flat, self.matrix.rows(rows).T, out=y[:, rows])
+            weight = _scratch((rows.stop - rows.start) * n).reshape(-1, n)
+            self.matrix.copy_rows(rows, weight)
+            np.matmul(flat, weight.T, out=y[:, rows])
 
-        each_tile(tile, row_tiles(m))
+        few = len(flat) <= FEW_TOKENS
+        each_tile(tile, chunks(m, max(SCRATCH // n, 16)) if few else row_tiles(m))
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], m)
