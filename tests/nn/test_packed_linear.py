@@ -118,15 +118,20 @@ def test_integer_activations(codebook, group, row_scales, shape):
     assert_within(relative_difference(fast, exact), 2.0**-12)
 
 
-@pytest.mark.parametrize("codebook", [("e8p", 2), ("trellis12", 2)], ids=str)
-def test_decode_builds_nothing_dense(codebook, monkeypatch):
+@pytest.mark.parametrize("codebook", CODEBOOKS[:-1] + TRELLISES, ids=str)
+@pytest.mark.parametrize("integers", [True, False])
+def test_one_token_decodes_no_rows(codebook, integers, monkeypatch):
     layer = PackedLinear(random_matrix((16, 24), codebook))
 
     def refuse(*_: object) -> None:
-        raise AssertionError("decoded rows for a single token")
+        raise AssertionError("decoded rows")
 
+    monkeypatch.setattr(layer, "decoded_rows", refuse)
     monkeypatch.setattr(type(layer.matrix), "rows", refuse)
-    layer(tokens(24))
+    with integer_activations(integers):
+        layer(tokens(24))
+        with pytest.raises(AssertionError, match="decoded rows"):
+            layer(tokens((2, 24)))
 
 
 def test_input_is_not_modified_and_output_is_fresh():
