@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.compress import compress
-from lrc.load import LoadedModel, load
-from lrc.scoring import score_windows
+from lrc.measure.scoring import score_windows
+from lrc.pipeline.compress import compress
+from lrc.run.load import LoadedModel, load
+from lrc.run.text import TokenIds, token_windows
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
-from lrc.tokens import TokenIds, token_windows
 
 TRAINED = Path(__file__).parent / "data" / "trained"
 #: Windows of calibration and of evaluation, and their tokens.
@@ -37,7 +37,7 @@ CASES = {
     "4 bits": dataclasses.replace(_TRELLIS, quant=QuantSpec.for_bits(4)),
     "2 bits, feedback alone": dataclasses.replace(_TRELLIS, polish_sweeps=0),
     "2 bits, lattice, rank 8": DecomposeSpec(
-        quant=QuantSpec.lattice(2), low_rank=LowRankSpec(8)
+        quant=QuantSpec("e8p", 2), low_rank=LowRankSpec(8)
     ),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
+from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ def test_no_candidate_is_better(data):
         assert_within(best, quadratic_loss(A - L @ R, H) + limit, "best against a candidate")
 
 
+@few(4)
 @given(data=st.data())
 def test_any_root_gives_the_same_product(data):
     A, H = data.draw(problems(max_log10_cond=3.0))
@@ -193,6 +195,7 @@ def test_solves_of_rank_zero():
     assert solve_right(A, np.zeros((3, 0))).shape == (0, 5)
 
 
+@few(4)
 @given(data=st.data())
 def test_subspace_iteration_finds_what_the_direct_method_finds(data):
     n, rank = 90, 5

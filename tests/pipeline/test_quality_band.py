@@ -5,9 +5,9 @@ mean of as few seeds as are tried here varies by. Another BLAS rounds otherwise 
 other seeds. Better than its band is as suspect as worse, until it is measured and the band moved.
 
 The bands were tried on faults that keep every law. Perplexity and divergence leave them where a
-target is wrong: no mixing of streams, a transposed cross moment, damping a hundred times as large.
-The error leaves them where a target is met badly: no feedback, or half of it; no polish; scales a
-tenth too wide; L R fitted in a plain metric.
+target is wrong: streams not mixed, or their cross moment transposed; no repair of the residual
+stream; damping a hundred times as large. The error leaves them where a target is met badly: no
+feedback, or half of it; no polish; L R fitted in a plain metric.
 """
 
 from __future__ import annotations

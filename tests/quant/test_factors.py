@@ -20,7 +20,7 @@ NOISE = {2: 0.153, 3: 0.045, 4: 0.0124, 5: 0.0033, 6: 0.00085, 7: 0.00022, 8: 0.
 
 
 @pytest.mark.parametrize("bits", BITS)
-@few(2)
+@few(8)
 @given(data=st.data())
 def test_components_are_independent_and_scale_free(bits, data):
     r, length = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 24))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from budget import few
 from codebook_cases import EVERY, KINDS, ROWWISE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +87,7 @@ def test_input_scale_is_a_good_one(key, factor):
 
 
 @single_stage
+@few(4)
 @given(data=st.data())
 def test_codewords_are_fixed_points(key, data):
     quantizer = encoder(*key)
@@ -97,6 +99,7 @@ def test_codewords_are_fixed_points(key, data):
 
 
 @single_stage
+@few(4)
 @given(data=st.data())
 def test_no_other_sampled_codeword_is_nearer(key, data):
     quantizer = encoder(*key)
@@ -111,6 +114,7 @@ def test_no_other_sampled_codeword_is_nearer(key, data):
 
 
 @every_codebook
+@few(4)
 @given(data=st.data())
 def test_rows_are_independent_and_input_is_kept(key, data):
     quantizer = encoder(*key)

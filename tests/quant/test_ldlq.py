@@ -111,7 +111,7 @@ def test_rows_are_independent_whatever_the_chunks_and_threads(rows, monkeypatch)
 
 
 @some
-@few(2)
+@few(4)
 @given(data=st.data())
 def test_any_weights_round_to_what_feedback_asks(key, data):
     W, H = data.draw(problems())
@@ -129,6 +129,7 @@ def test_any_weights_round_to_what_feedback_asks(key, data):
     np.testing.assert_array_equal(H, before[1])
 
 
+@few(4)
 @given(data=st.data())
 def test_error_identity_holds_for_a_random_rounder(data):
     W, H = data.draw(problems())
@@ -154,7 +155,7 @@ def test_a_white_metric_asks_for_the_nearest(key, data, c):
 
 
 @some
-@few(2)
+@few(8)
 @given(data=st.data(), p=st.integers(-8, 8))
 def test_scaling_h_or_w_with_its_scale_changes_no_code(key, data, p):
     W, H = data.draw(problems())
@@ -169,6 +170,7 @@ def test_scaling_h_or_w_with_its_scale_changes_no_code(key, data, p):
     np.testing.assert_array_equal(scaled.values, found.values * c)
 
 
+@few(2)
 @given(data=st.data())
 def test_unclipped_rounding_obeys_its_bound(data):
     """Each error of eta is at most 1/2, so the loss is at most m tr(D) / 4."""

@@ -93,7 +93,7 @@ def test_coarser_feedback_is_that_of_the_larger_block(seed, n, wanted):
         assert_within(np.linalg.norm(found - expected), bound * scale, "feedback")
 
 
-@few(3)
+@few(10)
 @given(
     seed=seeds(),
     shape=st.sampled_from([(16, 7), (48, 16), (64, 6), (192, 5)]),
