@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -17,9 +18,12 @@ from lrc import compress
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.side_files import copy_side_files
+from lrc.linalg.second_moment import ChunkMoment, SecondMoment
 from lrc.measure.storage import is_block_linear
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline import blocks as blockwise
+from lrc.pipeline import compress as whole
 from lrc.spec import CompressSpec
 from lrc.testing.tolerance import relative_difference
 
@@ -202,3 +206,32 @@ def test_errors_on_record_are_of_the_bytes_on_disk(
     spec = CompressSpec.from_dict({"calibration": {"files": [str(text)], "nsamples": 2}})
     with pytest.raises(FormatError, match=r"codes\.0 does not read back as it was written"):
         compress(model, tmp_path / "out", spec, threads=1)
+
+
+def test_a_copy_that_would_stop_elsewhere_is_refused(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(root: Path, files: tuple[Path, ...], folder: Path) -> None:
+        copy_side_files(root, files, folder)
+        (folder / "generation_config.json").write_text('{"eos_token_id": 5}', encoding="utf-8")
+
+    monkeypatch.setattr(whole, "copy_side_files", careless)
+    spec = CompressSpec.from_dict({"calibration": {"files": [str(text)], "nsamples": 2}})
+    with pytest.raises(FormatError, match="differ from the source"):
+        compress(model, tmp_path / "out", spec, threads=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_left_out_of_a_moment_are_on_record(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = SecondMoment.add
+
+    def lossy(self: SecondMoment, chunk: ChunkMoment) -> None:
+        add(self, dataclasses.replace(chunk, dropped=chunk.dropped + 1))
+
+    monkeypatch.setattr(SecondMoment, "add", lossy)
+    windows = np.random.default_rng(9151).integers(0, 256, (1, 32))  # one chunk a site
+    report = compress(model, tmp_path / "out", threads=1, windows=windows)
+    assert PackedCheckpoint.open(report.path).report["calibration"]["dropped_rows"] == 8
+    assert any("8 activations were not finite" in warning for warning in report.warnings)
