@@ -1,9 +1,8 @@
-"""Profiles, a fresh kernel cache and the float error state; helpers are modules of their own."""
+"""Profiles, the kernel cache and the float error state; helpers are modules of their own."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from kernel_cache import kept_cache
+
+from lrc_kernels.stamp import source_stamp
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,19 +26,12 @@ settings.register_profile(
 settings.register_profile("nightly", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-# A cached kernel does not notice an edit of a helper in another file, so each session compiles
-# afresh; processes that tests start share this session's cache and find the same sources.
-_own_cache = "NUMBA_CACHE_DIR" not in os.environ
-if _own_cache:
-    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="lrc-numba-")
+# Sessions, and processes that tests start, share one cache until a source of the kernels changes.
+if "NUMBA_CACHE_DIR" not in os.environ:
+    os.environ["NUMBA_CACHE_DIR"] = str(kept_cache(Path(tempfile.gettempdir()), source_stamp()))
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), str(ROOT / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
-
-
-def pytest_unconfigure() -> None:
-    if _own_cache:
-        shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,6 @@ def decode_on(decoder, cache):
 
 def main(codebook, threads, count):
     global armed
-    faulthandler.dump_traceback_later(90, exit=True)
     prompt_program.path = lambda: simd_paths.PATHS[0]
     prompt_engine.CHUNK = 64
     model = packed_model(WIDER, codebook=codebook)
@@ -74,6 +73,8 @@ def main(codebook, threads, count):
         return decode_on(decoder, decoder._cache)
 
     expected = text(SHORT, 50), text(LONG, 2), kept()
+    # Kernels are compiled now: what takes longer hangs.
+    faulthandler.dump_traceback_later(150, exit=True)
     signal.signal(signal.SIGINT, interrupt)
     sender = threading.Thread(target=send, args=(count, 7, threading.main_thread().ident))
     sender.start()

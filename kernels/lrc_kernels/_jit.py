@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+
+from lrc_kernels.stamp import source_stamp
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -22,14 +24,14 @@ def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -
     finiteness is checked. ``inline`` inlines at LLVM level by hinting, not at Numba level.
     Such helpers, and those that are ``inner``, are called by compiled code alone: they get no
     wrappers, and are cached as part of their callers only. Nothing is cached while LRC_SIMD
-    forces a path, which the cache could not tell from the usual one.
+    forces a path, which the cache could not tell from the usual one, nor where no directory can be
+    written, which a warning tells once.
     """
     bare = inline or inner
     keep = not bare and not os.environ.get("LRC_SIMD")
 
     def decorate(fn: F) -> F:
         jitted = numba.njit(  # type: ignore[call-overload]  # its stubs lack the last two
-            cache=keep,
             nogil=True,
             error_model="numpy",
             fastmath=fastmath,
@@ -37,6 +39,11 @@ def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -
             no_cpython_wrapper=bare,
             no_cfunc_wrapper=bare,
         )(fn)
+        if keep:
+            try:
+                jitted._cache = _Cache(fn)
+            except RuntimeError:
+                _warn_unkept("no directory for them can be written")
         return cast(F, jitted)
 
     return decorate
@@ -50,30 +57,48 @@ def constant(value: int) -> int:
     return cast(int, np.int64(value))
 
 
-@cache
-def source_stamp() -> int:
-    """A number, never 0, that changes with any source file of this package.
+class _Cache(FunctionCache):
+    """Numba's cache on disk, but current only while no source of this package changes.
 
-    Numba's cache notices edits of a kernel's own file alone. A kernel with helpers in other
-    files closes over this number, which makes it part of the cache's key.
+    Numba itself looks at a kernel's own file alone, and not at those of its helpers.
     """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest()[:7], "little") | 1
+
+    def __init__(self, fn: Callable[..., object]) -> None:
+        super().__init__(fn)  # type: ignore[no-untyped-call]
+        self._cache_file._source_stamp = source_stamp()
+
+    def save_overload(self, sig: object, data: object) -> None:
+        """Keep what was compiled, or say why that cannot be."""
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            _warn_unkept(error.strerror or str(error))
+
+    def holds_any(self, magic: object) -> bool:
+        """Whether anything compiled for a machine of this kind is kept, and current."""
+        index = self._cache_file._load_index()  # type: ignore[no-untyped-call]
+        return any(key[1] == magic for key in index)
+
+
+def is_ready(kernel: object) -> bool:
+    """Whether ``kernel`` is compiled in this process."""
+    return bool(kernel.signatures)  # type: ignore[attr-defined]
 
 
 def kept_on_disk(kernel: object) -> bool:
     """Whether the cache holds compiled code of ``kernel``; False where it cannot be told."""
     try:
-        cached = kernel._cache._cache_file  # type: ignore[attr-defined]
-        return any(key[2][1] == _closure_hash(kernel) for key in cached._load_index())
+        magic = kernel.targetctx.codegen().magic_tuple()  # type: ignore[attr-defined]
+        return bool(kernel._cache.holds_any(magic))  # type: ignore[attr-defined]
     except Exception:  # Numba's internals moved, or nothing was ever cached
         return False
 
 
-def _closure_hash(kernel: object) -> str:
-    from numba.core.serialize import dumps
-
-    cells = tuple(c.cell_contents for c in kernel.py_func.__closure__)  # type: ignore[attr-defined]
-    return hashlib.sha256(dumps(cells)).hexdigest()  # type: ignore[no-untyped-call]
+@cache
+def _warn_unkept(why: str) -> None:
+    warnings.warn(
+        f"compiled kernels cannot be kept ({why}), so every process compiles those it needs, "
+        "which takes up to minutes; set NUMBA_CACHE_DIR to a directory that can be written",
+        RuntimeWarning,
+        stacklevel=2,
+    )

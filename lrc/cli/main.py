@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -112,7 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     _tolerant_output()
     try:
-        args.run(args, StandardConsole(quiet=args.quiet))
+        console = StandardConsole(quiet=args.quiet)
+        with _warnings_as_notes(console.progress):
+            args.run(args, console)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output left, as in `lrc inspect MODEL | head`.
@@ -124,6 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _fail(describe(error), EXIT_ERROR)
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_as_notes(progress: Progress) -> Iterator[None]:
+    """Tell of warnings in one line each, without the place in the code."""
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        progress.note(f"note: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = tell
+        yield
 
 
 def describe(error: Exception) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_debugging_shows_the_traceback(
     monkeypatch.setenv("LRC_DEBUG", "1")
     assert run_with(monkeypatch, fail) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(args: argparse.Namespace, console: cli.StandardConsole) -> None:
+        warnings.warn("kernels cannot be kept", RuntimeWarning, stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run_with(monkeypatch, warn) == 0
+    assert capsys.readouterr().err == "note: kernels cannot be kept\n"
 
 
 def test_json_has_no_nan(

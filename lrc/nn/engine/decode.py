@@ -75,7 +75,7 @@ class DecodeEngine:
                 thread, threads, head,
             )  # fmt: skip
 
-        if token.run_token.signatures:
+        if token.is_ready():
             threads = self._pace.choose()
             before = time.perf_counter()
             self._crew.call(share, threads)
@@ -156,5 +156,5 @@ def announce_compilation(progress: Progress) -> None:
     """Note, once a process, that the kernels have to be compiled, if they have to be."""
     global _announced
     if not _announced and not token.is_compiled():
-        progress.note("compiling kernels for this machine, once; it takes up to a few minutes")
+        progress.note("compiling kernels for this machine; it takes up to a few minutes")
     _announced = True

@@ -71,7 +71,7 @@ class PromptEngine:
         if cache.keys[0].shape[0] != 1:
             raise SpecError(f"the cache is for {cache.keys[0].shape[0]} sequences; a prompt has 1")
         if not prompt.is_compiled():
-            progress.note("compiling the kernels for prompts, once; it takes up to a few minutes")
+            progress.note("compiling the kernels for prompts; it takes up to a few minutes")
         calls = -(-tokens // CHUNK)
         room = PromptBuffers(self._program, cache, -(-tokens // calls), tokens, self._crew.threads)
         for i in range(calls):
@@ -100,5 +100,5 @@ class PromptEngine:
         for first in range(0, end, step):
             stop = min(first + step, end)
             # An interrupt of the compiler ends it, where it runs in this thread alone.
-            threads = self._crew.threads if prompt.run_prompt.signatures else 1
+            threads = self._crew.threads if prompt.is_ready() else 1
             self._crew.call(partial(share, first, stop), threads, prompt.PHASES * (stop - first))

@@ -22,7 +22,7 @@ def _make_row(tiles: int) -> Any:
     some, last, store = BLOCKS[tiles]
     columns = 16 // tiles
 
-    @njit()
+    @njit(inner=True)
     def rows_of_step(
         words: int, size: int, ends: bool, skip: int, state_bits: int, factor: np.int32, n: int,
         scales: int, step: int, out: int,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import njit, source_stamp
+from lrc_kernels._jit import njit
 from lrc_kernels.simd.trellis import (
     DOUBLINGS,
     least_word,
@@ -37,122 +37,114 @@ _STEPS = {2: 45, 3: 62, 4: 62}
 _SEAM = 48
 #: Steps after which the least cost is subtracted from all.
 _LOWERED = 8
-_STAMP = source_stamp()
 
 
-def _make_kernel() -> Any:
-    stamp = _STAMP
+@njit(inline=True)
+def _scalar_step(
+    costs: U16, values: I16, fresh: U16, back: U8, z: Any, bits: Any, doublings: Any
+) -> None:
+    """One step for fewer than 32 groups: the same integers as the vector steps."""
+    ways = 1 << bits
+    groups = back.shape[0]
+    for j in range(groups):
+        best: Any = np.int64(1 << 20)
+        for way in range(ways):
+            cost = (np.int64(costs[way * groups + j]) & ~np.int64(ways - 1)) | way
+            best = min(best, cost)
+        back[j] = best & (ways - 1)
+        best &= ~np.int64(ways - 1)
+        for s in range(ways * j, ways * j + ways):
+            difference: Any = min(max(np.int64(values[s]) - z, -32768), 32767)
+            away = max(abs(difference) - (32767 >> doublings), 0) if doublings else 0
+            for _ in range(doublings):
+                difference = min(max(2 * difference, -32768), 32767)
+            fresh[s] = min(best + ((difference * difference) >> 16) + away, 65535)
 
-    @njit(inline=True)
-    def scalar_step(
-        costs: U16, values: I16, fresh: U16, back: U8, z: Any, bits: Any, doublings: Any
-    ) -> None:
-        """One step for fewer than 32 groups: the same integers as the vector steps."""
-        ways = 1 << bits
-        groups = back.shape[0]
-        for j in range(groups):
-            best: Any = np.int64(1 << 20)
-            for way in range(ways):
-                cost = (np.int64(costs[way * groups + j]) & ~np.int64(ways - 1)) | way
-                best = min(best, cost)
-            back[j] = best & (ways - 1)
-            best &= ~np.int64(ways - 1)
-            for s in range(ways * j, ways * j + ways):
-                difference: Any = min(max(np.int64(values[s]) - z, -32768), 32767)
-                away = max(abs(difference) - (32767 >> doublings), 0) if doublings else 0
-                for _ in range(doublings):
-                    difference = min(max(2 * difference, -32768), 32767)
-                fresh[s] = min(best + ((difference * difference) >> 16) + away, 65535)
 
-    @njit(inline=True)
-    def step(
-        costs: U16, values: I16, fresh: U16, back: U8, z: Any, bits: Any, doublings: Any
-    ) -> None:
-        groups = back.shape[0]
-        if groups < 32:
-            scalar_step(costs, values, fresh, back, np.int64(z), bits, doublings)
-            return
-        source, target, table = costs.ctypes.data, fresh.ctypes.data, values.ctypes.data
-        pointers = back.ctypes.data
-        stride, run = 2 * groups, 64 << bits
-        for part in range(groups // 32):
-            a, b = source + 64 * part, run * part
-            if bits == 2:
-                step_2(a, stride, table + b, target + b, pointers + 32 * part, z)
-            elif bits == 3:
-                step_3(a, stride, table + b, target + b, pointers + 32 * part, z)
-            else:
-                step_4(a, stride, table + b, target + b, pointers + 32 * part, z)
+@njit(inline=True)
+def _step(costs: U16, values: I16, fresh: U16, back: U8, z: Any, bits: Any, doublings: Any) -> None:
+    groups = back.shape[0]
+    if groups < 32:
+        _scalar_step(costs, values, fresh, back, np.int64(z), bits, doublings)
+        return
+    source, target, table = costs.ctypes.data, fresh.ctypes.data, values.ctypes.data
+    pointers = back.ctypes.data
+    stride, run = 2 * groups, 64 << bits
+    for part in range(groups // 32):
+        a, b = source + 64 * part, run * part
+        if bits == 2:
+            step_2(a, stride, table + b, target + b, pointers + 32 * part, z)
+        elif bits == 3:
+            step_3(a, stride, table + b, target + b, pointers + 32 * part, z)
+        else:
+            step_4(a, stride, table + b, target + b, pointers + 32 * part, z)
 
-    @njit(inline=True)
-    def lower(costs: U16) -> None:
-        at = costs.ctypes.data
-        least = least_word(at, costs.shape[0])
-        for part in range(costs.shape[0] // 32):
-            lower_words(at + 64 * part, least)
 
-    @njit(inline=True)
-    def best_of(costs: U16, first: Any, stride: Any) -> Any:
-        best = first
-        for s in range(first, costs.shape[0], stride):
-            if costs[s] < costs[best]:
-                best = s
-        return best
+@njit(inline=True)
+def _lower(costs: U16) -> None:
+    at = costs.ctypes.data
+    least = least_word(at, costs.shape[0])
+    for part in range(costs.shape[0] // 32):
+        lower_words(at + 64 * part, least)
 
-    @njit(inline=True)
-    def search(
-        z: I16,
-        start: int,
-        count: int,
-        costs: U16,
-        fresh: U16,
-        values: I16,
-        back: U8,
-        bits: int,
-        doublings: int,
-    ) -> None:
-        """``count`` steps from weight ``start`` (cyclic) down; costs end in ``costs``."""
-        for i in range(count):
-            t = (start - i) % z.shape[0]
-            if i % 2 == 0:
-                step(costs, values, fresh, back[t], z[t], bits, doublings)
-                if i % 8 == 6:
-                    lower(fresh)
-            else:
-                step(fresh, values, costs, back[t], z[t], bits, doublings)
 
-    @njit()
-    def nearest_paths(
-        Z: I16, values: I16, bits: int, state_bits: int, seam: int, doublings: int, out: U16
-    ) -> None:
-        if stamp == 0:
-            return
-        states, groups = 1 << state_bits, 1 << (state_bits - bits)
-        tile = Z.shape[1]
-        costs, fresh = np.empty(states, np.uint16), np.empty(states, np.uint16)
-        back = np.empty((tile, groups), np.uint8)
-        for i in range(Z.shape[0]):
-            z = Z[i]
-            costs[:] = 0
-            search(z, seam - 1, 2 * seam, costs, fresh, values, back, bits, doublings)
-            state = best_of(costs, 0, 1)
-            for t in range(tile - seam, tile - 1):
-                shared = state >> bits
-                state = np.int64(back[t, shared]) * groups + shared
+@njit(inline=True)
+def _best_of(costs: U16, first: Any, stride: Any) -> Any:
+    best = first
+    for s in range(first, costs.shape[0], stride):
+        if costs[s] < costs[best]:
+            best = s
+    return best
+
+
+@njit(inline=True)
+def _search(
+    z: I16,
+    start: int,
+    count: int,
+    costs: U16,
+    fresh: U16,
+    values: I16,
+    back: U8,
+    bits: int,
+    doublings: int,
+) -> None:
+    """``count`` steps from weight ``start`` (cyclic) down; costs end in ``costs``."""
+    for i in range(count):
+        t = (start - i) % z.shape[0]
+        if i % 2 == 0:
+            _step(costs, values, fresh, back[t], z[t], bits, doublings)
+            if i % 8 == 6:
+                _lower(fresh)
+        else:
+            _step(fresh, values, costs, back[t], z[t], bits, doublings)
+
+
+@njit()
+def _nearest_paths(
+    Z: I16, values: I16, bits: int, state_bits: int, seam: int, doublings: int, out: U16
+) -> None:
+    states, groups = 1 << state_bits, 1 << (state_bits - bits)
+    tile = Z.shape[1]
+    costs, fresh = np.empty(states, np.uint16), np.empty(states, np.uint16)
+    back = np.empty((tile, groups), np.uint8)
+    for i in range(Z.shape[0]):
+        z = Z[i]
+        costs[:] = 0
+        _search(z, seam - 1, 2 * seam, costs, fresh, values, back, bits, doublings)
+        state = _best_of(costs, 0, 1)
+        for t in range(tile - seam, tile - 1):
             shared = state >> bits
-            costs[:] = 65535
-            costs[shared::groups] = 0
-            search(z, tile - 1, tile, costs, fresh, values, back, bits, doublings)
-            state = best_of(costs, shared, groups)
-            for t in range(tile):
-                out[i, t] = state
-                kept = state >> bits
-                state = np.int64(back[t, kept]) * groups + kept
-
-    return nearest_paths
-
-
-_nearest_paths = _make_kernel()
+            state = np.int64(back[t, shared]) * groups + shared
+        shared = state >> bits
+        costs[:] = 65535
+        costs[shared::groups] = 0
+        _search(z, tile - 1, tile, costs, fresh, values, back, bits, doublings)
+        state = _best_of(costs, shared, groups)
+        for t in range(tile):
+            out[i, t] = state
+            kept = state >> bits
+            state = np.int64(back[t, kept]) * groups + kept
 
 
 @cache

@@ -7,12 +7,11 @@ cut into calls; so every number is the same for any number of threads.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import kept_on_disk, njit, source_stamp
+from lrc_kernels import _jit
+from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine.barrier import PIECES, gather, wait_for_pieces
 from lrc_kernels.cpu.engine.lanes_attention import attend_lanes
 from lrc_kernels.cpu.engine.prompt_parts import enter, leave, multiply_site
@@ -141,57 +140,53 @@ def _tokens(
     wait_for_pieces(claims + 8, (sizes[TOKENS] + _CHUNK - 1) // _CHUNK)
 
 
-def _make_run_prompt(stamp: int) -> Any:
-    """`run_prompt`, cached under the state of every source it is built from."""
+@njit()
+def run_prompt(
+    mats: I64, nums: F32, extra: I64, norms: I64, sizes: I64, eps: np.float32, rooms: I64,
+    shared: I64, caches: I64, cos: int, sin: int, first_layer: int, stop_layer: int,
+    place: int, thread: int, threads: int,
+) -> bool:  # fmt: skip
+    """Take the tokens' hidden states at ``shared[H]``, f32 (tokens, hidden), through layers.
 
-    @njit()
-    def run_prompt(
-        mats: I64, nums: F32, extra: I64, norms: I64, sizes: I64, eps: np.float32, rooms: I64,
-        shared: I64, caches: I64, cos: int, sin: int, first_layer: int, stop_layer: int,
-        place: int, thread: int, threads: int,
-    ) -> bool:  # fmt: skip
-        """Take the tokens' hidden states at ``shared[H]``, f32 (tokens, hidden), through layers.
-
-        ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, seven a layer, all trellises.
-        ``caches``: (layers, 2) addresses of f32 (kv_heads, capacity, head_dim), which receive
-        keys and values. ``cos``, ``sin``: f32 (tokens, head_dim / 2). The last layer, whose
-        number is that of all layers, only adds what the one before it left. ``place``: of a
-        `meet.new_place` with ``PHASES`` parts for every layer. False, and nothing done by this
-        thread, where it came too late; thread 0 then has to do it all.
-        """
-        if stamp == 0 or (threads > 1 and not gather(place, thread, 0)):
-            return False
-        room, claims = rooms[thread], place + PIECES
-        for layer in range(first_layer, stop_layer):
-            last = layer == sizes[LAYERS]
-            keys, values = (0, 0) if last else (caches[layer, 0], caches[layer, 1])
-            for part in range(1 if last else PHASES):
-                k = PER_LAYER * layer
-                if part == 1 or part == 5 or part == 7 or part == 9:
-                    first, count = k + 6, 1
-                    if part == 1:
-                        first, count = k, 3
-                    elif part == 5:
-                        first = k + 3
-                    elif part == 7:
-                        first, count = k + 4, 2
-                    multiply_site(mats, extra, first, count, sizes[TOKENS], sizes[ROOM], shared,
-                                  claims, room[PANEL], room[TOTALS])  # fmt: skip
-                elif part == 3:
-                    _attention(sizes, room, shared, keys, values, claims)
-                else:
-                    _tokens(part, mats, nums, extra, norms, sizes, eps, room, shared, layer, keys,
-                            values, cos, sin, claims)  # fmt: skip
-                claims += 16
-        return True
-
-    return run_prompt
+    ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, seven a layer, all trellises.
+    ``caches``: (layers, 2) addresses of f32 (kv_heads, capacity, head_dim), which receive
+    keys and values. ``cos``, ``sin``: f32 (tokens, head_dim / 2). The last layer, whose
+    number is that of all layers, only adds what the one before it left. ``place``: of a
+    `barrier.new_place` with ``PHASES`` parts for every layer. False, and nothing done by this
+    thread, where it came too late; thread 0 then has to do it all.
+    """
+    if threads > 1 and not gather(place, thread, 0):
+        return False
+    room, claims = rooms[thread], place + PIECES
+    for layer in range(first_layer, stop_layer):
+        last = layer == sizes[LAYERS]
+        keys, values = (0, 0) if last else (caches[layer, 0], caches[layer, 1])
+        for part in range(1 if last else PHASES):
+            k = PER_LAYER * layer
+            if part == 1 or part == 5 or part == 7 or part == 9:
+                first, count = k + 6, 1
+                if part == 1:
+                    first, count = k, 3
+                elif part == 5:
+                    first = k + 3
+                elif part == 7:
+                    first, count = k + 4, 2
+                multiply_site(mats, extra, first, count, sizes[TOKENS], sizes[ROOM], shared,
+                              claims, room[PANEL], room[TOTALS])  # fmt: skip
+            elif part == 3:
+                _attention(sizes, room, shared, keys, values, claims)
+            else:
+                _tokens(part, mats, nums, extra, norms, sizes, eps, room, shared, layer, keys,
+                        values, cos, sin, claims)  # fmt: skip
+            claims += 16
+    return True
 
 
-run_prompt = _make_run_prompt(source_stamp())
+def is_ready() -> bool:
+    """Whether `run_prompt` is compiled in this process."""
+    return _jit.is_ready(run_prompt)
 
 
 def is_compiled() -> bool:
     """Whether `run_prompt` is compiled, in this process or by an earlier one on this machine."""
-    compiled: bool = bool(run_prompt.signatures) or kept_on_disk(run_prompt)
-    return compiled
+    return is_ready() or _jit.kept_on_disk(run_prompt)

@@ -8,12 +8,12 @@ once more. So every number is made by the same operations for any number of thre
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import constant, kept_on_disk, njit, source_stamp
+from lrc_kernels import _jit
+from lrc_kernels._jit import constant, njit
 from lrc_kernels.cpu.dot.product import SHARED, finish, multiply, prepare, share
 from lrc_kernels.cpu.engine.barrier import gather, meet
 from lrc_kernels.cpu.engine.token_parts import add_to, attend, gate_by_silu, normalise, rotate_pairs
@@ -80,71 +80,68 @@ def _attention(
         attend(q, k_at, v_at, position + 1, dim, room[SCORES], mixed + 4 * dim * head)
 
 
-def _make_run_token(stamp: int) -> Any:
-    """`run_token`, cached under the state of every source it is built from."""
+@njit()
+def run_token(
+    mats: I64, nums: F32, norms: I64, sizes: I64, eps: np.float32, rooms: I64, shared: I64,
+    caches: I64, cos: int, sin: int, position: int, tables: int, place: int, thread: int,
+    threads: int, with_head: bool,
+) -> bool:  # fmt: skip
+    """Advance by the token whose embedding is at ``shared[START]``; logits to shared[LOGITS].
 
-    @njit()
-    def run_token(
-        mats: I64, nums: F32, norms: I64, sizes: I64, eps: np.float32, rooms: I64, shared: I64,
-        caches: I64, cos: int, sin: int, position: int, tables: int, place: int, thread: int,
-        threads: int, with_head: bool,
-    ) -> bool:  # fmt: skip
-        """Advance by the token whose embedding is at ``shared[START]``; logits to shared[LOGITS].
-
-        ``mats`` and ``nums``: rows of :mod:`~lrc_kernels.cpu.dot.product`, seven a layer and the
-        head. ``norms``: addresses, two a layer and the final one. ``caches``: (layers, 2)
-        addresses of f32 (kv_heads, capacity, head_dim). ``place``: of a `meet.new_place`. False,
-        and nothing done, where not all ``threads`` came.
-        """
-        if stamp == 0 or (threads > 1 and not gather(place, thread, threads - 1)):
-            return False
-        room = rooms[thread]
-        hidden, wide, width = sizes[HIDDEN], sizes[WIDE], sizes[WIDTH]
-        h, x, target = room[H], room[X], threads
-        for i in range(hidden):
-            store_f32(h + 4 * i, load_f32(shared[START] + 4 * i))
-        for layer in range(sizes[LAYERS]):
-            k = PER_LAYER * layer
-            normalise(h, norms[2 * layer], hidden, eps, x)
-            _site(mats, nums, k, _THREE, x, room, width, tables, shared[YQ:], thread, threads)
-            target = meet(place, target, threads)
-            finish(mats, nums, k, shared[YQ], room[Q], room[WORK])
-            finish(mats, nums, k + 1, shared[YK], room[K], room[WORK])
-            finish(mats, nums, k + 2, shared[YV], room[V], room[WORK])
-            rotate_pairs(room[Q], sizes[HEADS], sizes[HEAD_DIM], cos, sin)
-            rotate_pairs(room[K], sizes[KV_HEADS], sizes[HEAD_DIM], cos, sin)
-            _attention(sizes, room, caches[layer, 0], caches[layer, 1], position, shared[MIXED],
-                       thread, threads)  # fmt: skip
-            target = meet(place, target, threads)
-            _site(mats, nums, k + 3, _ONE, shared[MIXED], room, width, tables, shared[YO:], thread,
-                  threads)  # fmt: skip
-            target = meet(place, target, threads)
-            finish(mats, nums, k + 3, shared[YO], x, room[WORK])
-            add_to(h, x, hidden)
-            normalise(h, norms[2 * layer + 1], hidden, eps, x)
-            _site(mats, nums, k + 4, _TWO, x, room, width, tables, shared[YG:], thread, threads)
-            target = meet(place, target, threads)
-            finish(mats, nums, k + 4, shared[YG], room[GATE], room[WORK])
-            finish(mats, nums, k + 5, shared[YU], room[UP], room[WORK])
-            gate_by_silu(room[GATE], room[UP], wide)
-            _site(mats, nums, k + 6, _ONE, room[GATE], room, width, tables, shared[YD:], thread,
-                  threads)  # fmt: skip
-            target = meet(place, target, threads)
-            finish(mats, nums, k + 6, shared[YD], x, room[WORK])
-            add_to(h, x, hidden)
-        if with_head:
-            k = PER_LAYER * sizes[LAYERS]
-            normalise(h, norms[2 * sizes[LAYERS]], hidden, eps, x)
-            _site(mats, nums, k, _ONE, x, room, width, tables, shared[LOGITS:], thread, threads)
-        meet(place, target, threads)
-        return True
-
-    return run_token
+    ``mats`` and ``nums``: rows of :mod:`~lrc_kernels.cpu.dot.product`, seven a layer and the
+    head. ``norms``: addresses, two a layer and the final one. ``caches``: (layers, 2)
+    addresses of f32 (kv_heads, capacity, head_dim). ``place``: of a `barrier.new_place`. False,
+    and nothing done, where not all ``threads`` came.
+    """
+    if threads > 1 and not gather(place, thread, threads - 1):
+        return False
+    room = rooms[thread]
+    hidden, wide, width = sizes[HIDDEN], sizes[WIDE], sizes[WIDTH]
+    h, x, target = room[H], room[X], threads
+    for i in range(hidden):
+        store_f32(h + 4 * i, load_f32(shared[START] + 4 * i))
+    for layer in range(sizes[LAYERS]):
+        k = PER_LAYER * layer
+        normalise(h, norms[2 * layer], hidden, eps, x)
+        _site(mats, nums, k, _THREE, x, room, width, tables, shared[YQ:], thread, threads)
+        target = meet(place, target, threads)
+        finish(mats, nums, k, shared[YQ], room[Q], room[WORK])
+        finish(mats, nums, k + 1, shared[YK], room[K], room[WORK])
+        finish(mats, nums, k + 2, shared[YV], room[V], room[WORK])
+        rotate_pairs(room[Q], sizes[HEADS], sizes[HEAD_DIM], cos, sin)
+        rotate_pairs(room[K], sizes[KV_HEADS], sizes[HEAD_DIM], cos, sin)
+        _attention(sizes, room, caches[layer, 0], caches[layer, 1], position, shared[MIXED],
+                   thread, threads)  # fmt: skip
+        target = meet(place, target, threads)
+        _site(mats, nums, k + 3, _ONE, shared[MIXED], room, width, tables, shared[YO:], thread,
+              threads)  # fmt: skip
+        target = meet(place, target, threads)
+        finish(mats, nums, k + 3, shared[YO], x, room[WORK])
+        add_to(h, x, hidden)
+        normalise(h, norms[2 * layer + 1], hidden, eps, x)
+        _site(mats, nums, k + 4, _TWO, x, room, width, tables, shared[YG:], thread, threads)
+        target = meet(place, target, threads)
+        finish(mats, nums, k + 4, shared[YG], room[GATE], room[WORK])
+        finish(mats, nums, k + 5, shared[YU], room[UP], room[WORK])
+        gate_by_silu(room[GATE], room[UP], wide)
+        _site(mats, nums, k + 6, _ONE, room[GATE], room, width, tables, shared[YD:], thread,
+              threads)  # fmt: skip
+        target = meet(place, target, threads)
+        finish(mats, nums, k + 6, shared[YD], x, room[WORK])
+        add_to(h, x, hidden)
+    if with_head:
+        k = PER_LAYER * sizes[LAYERS]
+        normalise(h, norms[2 * sizes[LAYERS]], hidden, eps, x)
+        _site(mats, nums, k, _ONE, x, room, width, tables, shared[LOGITS:], thread, threads)
+    meet(place, target, threads)
+    return True
 
 
-run_token = _make_run_token(source_stamp())
+def is_ready() -> bool:
+    """Whether `run_token` is compiled in this process."""
+    return _jit.is_ready(run_token)
 
 
 def is_compiled() -> bool:
-    """Whether `run_token` is ready, here or in the cache of an earlier process."""
-    return bool(run_token.signatures) or kept_on_disk(run_token)
+    """Whether `run_token` is compiled, in this process or by an earlier one on this machine."""
+    return is_ready() or _jit.kept_on_disk(run_token)
