@@ -15,21 +15,21 @@ from lrc.nn.engine.team import Team
 
 T = TypeVar("T")
 
-_CREW: contextvars.ContextVar[Team | None] = contextvars.ContextVar(
+_TEAM: contextvars.ContextVar[Team | None] = contextvars.ContextVar(
     "lrc_tile_threads", default=None
 )
 _INTEGERS: contextvars.ContextVar[bool] = contextvars.ContextVar("lrc_integers", default=False)
 
 
 @contextlib.contextmanager
-def tile_threads(crew: Team) -> Iterator[None]:
+def tile_threads(team: Team) -> Iterator[None]:
     """Let `each_tile` use these threads within the block; BLAS itself uses one."""
     with single_threaded_blas():
-        token = _CREW.set(crew)
+        token = _TEAM.set(team)
         try:
             yield
         finally:
-            _CREW.reset(token)
+            _TEAM.reset(token)
 
 
 def row_tiles(m: int, unit: int = 16) -> list[slice]:
@@ -43,7 +43,7 @@ def row_tiles(m: int, unit: int = 16) -> list[slice]:
 
 def in_tiles() -> bool:
     """Whether this is within a block of `tile_threads`, of one thread or of more."""
-    return _CREW.get() is not None
+    return _TEAM.get() is not None
 
 
 @contextlib.contextmanager
@@ -63,9 +63,9 @@ def integers_allowed() -> bool:
 
 def each_tile(work: Callable[[T], object], tiles: Sequence[T]) -> None:
     """Call ``work`` on every tile, on the threads of `tile_threads` or here."""
-    crew = _CREW.get()
-    if crew is None:
+    team = _TEAM.get()
+    if team is None:
         for tile in tiles:
             work(tile)
     else:
-        crew.each(work, tiles)
+        team.each(work, tiles)

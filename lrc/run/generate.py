@@ -114,11 +114,11 @@ class Decoder:
         activations: str = "i8",
         progress: Progress = SILENT,
     ) -> None:
-        self._model, self._crew = model, Team(threads)
+        self._model, self._team = model, Team(threads)
         self._cache = model.new_cache(1, capacity)
         integers = activations == "i8"
-        self._engine = model.engines().decode(self._crew) if integers else None
-        self._prompt = model.engines().prompt(self._crew) if integers else None
+        self._engine = model.engines().decode(self._team) if integers else None
+        self._prompt = model.engines().prompt(self._team) if integers else None
         self._stepped = STEPPED if self._prompt is None else STEPPED_BY_ENGINE
         self._progress = progress
         if self._engine is not None:
@@ -137,7 +137,7 @@ class Decoder:
         return self._engine.step(rows[-1], self._cache)
 
     def _by_blocks(self, ids: NDArray[np.integer]) -> Logits:
-        with tile_threads(self._crew):
+        with tile_threads(self._team):
             last = self._last_hidden(ids)
             with integer_activations(self._engine is not None):
                 return self._model.head(last)

@@ -30,13 +30,13 @@ class DecodeEngine:
     ----------
     program : DecodeProgram
         Any number of engines may read it at the same time.
-    crew : Team
+    team : Team
         At most its threads share a token; see `lrc.nn.engine.threads`.
     """
 
-    def __init__(self, program: DecodeProgram, crew: Team) -> None:
-        self._program, self._crew = program, crew
-        self._pace = Pace(crew.threads)
+    def __init__(self, program: DecodeProgram, team: Team) -> None:
+        self._program, self._team = program, team
+        self._pace = Pace(team.threads)
         self._scratch: _Scratch | None = None
 
     def step(self, start: F32, cache: KVCache, *, head: bool = True) -> F32:
@@ -78,11 +78,11 @@ class DecodeEngine:
         if token.is_ready():
             threads = self._pace.choose()
             before = time.perf_counter()
-            self._crew.call(share, threads)
+            self._team.call(share, threads)
             self._pace.note(threads, time.perf_counter() - before)
         else:
             # An interrupt of the compiler ends it, where it runs in this thread alone.
-            self._crew.call(share, 1)
+            self._team.call(share, 1)
         cache.advance(1)
         return scratch.logits
 
@@ -97,7 +97,7 @@ class DecodeEngine:
             batch = cache.keys[0].shape[0]
             if batch != 1:
                 raise SpecError(f"the cache is for {batch} sequences; decoding has 1")
-            self._scratch = _Scratch(self._program, cache, self._crew.threads)
+            self._scratch = _Scratch(self._program, cache, self._team.threads)
         return self._scratch
 
 

@@ -37,10 +37,10 @@ class Engines:
         self._decode = decode_program_for(config, blocks, final_norm, head)
         self._prompt = None if self._decode is None else prompt_program_for(config, blocks)
 
-    def decode(self, crew: Team) -> DecodeEngine | None:
+    def decode(self, team: Team) -> DecodeEngine | None:
         """An engine that decodes single tokens fast; None where this model has none."""
-        return None if self._decode is None else DecodeEngine(self._decode, crew)
+        return None if self._decode is None else DecodeEngine(self._decode, team)
 
-    def prompt(self, crew: Team) -> PromptEngine | None:
+    def prompt(self, team: Team) -> PromptEngine | None:
         """An engine that works through many tokens fast; None where this model has none."""
-        return None if self._prompt is None else PromptEngine(self._prompt, crew)
+        return None if self._prompt is None else PromptEngine(self._prompt, team)

@@ -33,12 +33,12 @@ class PromptEngine:
     ----------
     program : PromptProgram
         Any number of engines may read it at the same time.
-    crew : Team
+    team : Team
         Its threads share the work.
     """
 
-    def __init__(self, program: PromptProgram, crew: Team) -> None:
-        self._program, self._crew = program, crew
+    def __init__(self, program: PromptProgram, team: Team) -> None:
+        self._program, self._team = program, team
 
     def advance(self, start: F32, cache: KVCache, progress: Progress = SILENT) -> F32:
         """Advance by several tokens.
@@ -73,7 +73,7 @@ class PromptEngine:
         if not prompt.is_compiled():
             progress.note("compiling the kernels for prompts; it takes up to a few minutes")
         calls = -(-tokens // CHUNK)
-        room = PromptBuffers(self._program, cache, -(-tokens // calls), tokens, self._crew.threads)
+        room = PromptBuffers(self._program, cache, -(-tokens // calls), tokens, self._team.threads)
         for i in range(calls):
             done, end = tokens * i // calls, tokens * (i + 1) // calls
             self._run(start[done:end], before + done, room)
@@ -100,5 +100,5 @@ class PromptEngine:
         for first in range(0, end, step):
             stop = min(first + step, end)
             # An interrupt of the compiler ends it, where it runs in this thread alone.
-            threads = self._crew.threads if prompt.is_ready() else 1
-            self._crew.call(partial(share, first, stop), threads, prompt.PHASES * (stop - first))
+            threads = self._team.threads if prompt.is_ready() else 1
+            self._team.call(partial(share, first, stop), threads, prompt.PHASES * (stop - first))

@@ -33,7 +33,7 @@ _HELPERS: weakref.WeakKeyDictionary[threading.Thread, _Jobs] = weakref.WeakKeyDi
 
 
 class Team:
-    """The calling thread and ``threads - 1`` helpers, which end with the crew.
+    """The calling thread and ``threads - 1`` helpers, which end with the team.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Team:
             Holds all that it reads and writes. It begins by `gather`, and writes nothing unless
             that tells it to.
         threads : int or None
-            At most those of the crew; None is all.
+            At most those of the team; None is all.
         parts : int
             Of `lrc_kernels.cpu.engine.barrier.new_place`.
 

@@ -29,11 +29,11 @@ def test_the_first_of_the_errors_is_raised(threads):
         if item > 2:
             raise OSError(item)
 
-    crew = Team(threads)
+    team = Team(threads)
     with pytest.raises(OSError, match="3"):
-        crew.each(fail, range(6))
+        team.each(fail, range(6))
     done = []
-    crew.each(done.append, range(6))
+    team.each(done.append, range(6))
     assert len(done) == 6
 
 
@@ -43,7 +43,7 @@ def test_helpers_work_beside_the_caller():
 
 
 def test_an_interrupted_caller_leaves_at_once_and_may_go_on():
-    caller, crew, slow = threading.get_ident(), Team(2), threading.Event()
+    caller, team, slow = threading.get_ident(), Team(2), threading.Event()
 
     def work(item):
         if threading.get_ident() == caller:
@@ -51,19 +51,19 @@ def test_an_interrupted_caller_leaves_at_once_and_may_go_on():
         slow.wait(20)
 
     with pytest.raises(KeyboardInterrupt):
-        crew.each(work, range(2))
+        team.each(work, range(2))
     slow.set()
     done = []
-    crew.each(done.append, range(3))
+    team.each(done.append, range(3))
     assert sorted(done) == [0, 1, 2]
 
 
 def test_helpers_end_with_their_crew():
     before = set(threading.enumerate())
-    crew = Team(3)
+    team = Team(3)
     helpers = set(threading.enumerate()) - before
     assert len(helpers) == 2
-    del crew
+    del team
     assert eventually(lambda: not any(helper.is_alive() for helper in helpers))
 
 
@@ -73,7 +73,7 @@ class Held:
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_what_helpers_work_on_lives_as_long_as_they_do(interrupted):
-    crew, free, held = Team(2), threading.Event(), Held()
+    team, free, held = Team(2), threading.Event(), Held()
     alive = weakref.ref(held)
 
     def make(held):
@@ -89,9 +89,9 @@ def test_what_helpers_work_on_lives_as_long_as_they_do(interrupted):
     share = make(held)
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
-            crew.call(share)
+            team.call(share)
     else:
-        assert crew.call(share)
+        assert team.call(share)
     del held, share
     gc.collect()
     assert alive() is not None
@@ -109,11 +109,11 @@ def test_a_helper_that_fails_is_reported_and_its_share_done_here(monkeypatch):
         calls.append(threads)
         return threads == 1
 
-    crew = Team(2)
-    assert not crew.call(share)
+    team = Team(2)
+    assert not team.call(share)
     assert calls == [2, 1]
     assert eventually(lambda: [t.exc_type for t in told] == [MemoryError])
-    crew.each(calls.append, [7, 8, 9])
+    team.each(calls.append, [7, 8, 9])
     assert sorted(calls) == [1, 2, 7, 8, 9]
 
 
