@@ -13,3 +13,15 @@ EVERY: list[Key] = [(name, bits) for name, row in CODEBOOKS.items() for bits in 
 ROWWISE = [key for key in EVERY if quantizer(*key, rows=16).block_rows == 1]
 #: The same and three trellises: the others differ in the number of states alone.
 KINDS = [*ROWWISE, ("trellis8", 2), ("trellis10", 3), ("trellis12", 4)]
+#: The widths of the former that kernels tell apart.
+FEW = [key for key in ROWWISE if key[1] in (2, 3, 4, 8)]
+
+#: One of each file in ``lrc.codebooks``, at its narrowest.
+MODULES: list[Key] = [
+    *{row.module: (name, row.bits[0]) for name, row in reversed(CODEBOOKS.items())}.values()
+]
+
+
+def may_group(name: str, size: int) -> int:
+    """``size`` where the codebook ``name`` has groups of columns, else 0."""
+    return size if name in CODEBOOKS and CODEBOOKS[name].grouped else 0

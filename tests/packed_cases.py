@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from codebook_cases import FEW
 
 from lrc.codebooks import get_codebook
 from lrc.parts.matrix import Factor, PackedMatrix
 from lrc.quant import quantizer as encoder
 
-#: Codebook, bits: all lattice codebooks, a few scalar ones, and no Q at all.
-CODEBOOKS = [("e8p", 2), ("e8p-rvq3", 3), ("e8p-rvq4", 4), ("uniform", 4), ("lloyd-max", 3),
-             ("lloyd-max", 8), ("none", 0)]  # fmt: skip
+#: Codebook, bits: those that fit any shape, and no Q at all.
+CODEBOOKS = [*FEW, ("none", 0)]
 #: Trellises: matrices with rows in multiples of 16 only, and any words are codes.
 TRELLISES = [("trellis8", 2), ("trellis12", 3), ("trellis16", 4)]
 

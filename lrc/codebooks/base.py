@@ -101,6 +101,8 @@ class Codebook(ABC):
     compiled: ClassVar[bool] = False
     #: What the prompt engine's integers are multiples of; None where it does not know the codes.
     prompt_unit: ClassVar[float | None] = None
+    #: Bits a weight of scales that lie among the planes, besides ``bits``.
+    scale_bits: ClassVar[float] = 0.0
 
     name: str
     bits: int

@@ -21,7 +21,8 @@ class Quantizer(Protocol):
     bits
         Stored bits a weight, scales not counted.
     block_size
-        Columns coded together: 8 for lattices, 1 for scalar codebooks.
+        Columns coded together: those of a lattice vector, or of a block with a scale of its own;
+        1 where each weight has a code.
     block_rows
         Rows coded together: 1, but for trellises.
     input_scale

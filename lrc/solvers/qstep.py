@@ -12,8 +12,8 @@ from lrc.solvers.base import Problem
 
 #: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
-#: A trellis finds the best path of a whole tile: plain turns are all that pays.
-_TRELLIS_TURNS = 1
+#: Turns where many rows are coded together: no dither reaches better neighbours of a best path.
+_TOGETHER_TURNS = 1
 #: Turns after which the scales still move enough to be fitted again.
 _REFITS = 3
 
@@ -71,10 +71,10 @@ def polished(
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """Polish in turn with the closed-form gain of all scales together; no step raises the loss.
 
-    Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Trellises
-    get one plain turn.
+    Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Codes of
+    many rows together get one plain turn.
     """
-    dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TRELLIS_TURNS]
+    dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TOGETHER_TURNS]
     for turn, dither in enumerate(dithers[:turns] if problem.spec.polish_sweeps else ()):
         rounded = polish(
             A,

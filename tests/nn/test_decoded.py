@@ -5,12 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from codebook_cases import ROWWISE
+from codebook_cases import ROWWISE, may_group
 from hypothesis import given
 from hypothesis import strategies as st
 from packed_cases import TRELLISES, random_matrix
 
-from lrc.codebooks import CODEBOOKS
 from lrc.nn.packed import PackedLinear
 from lrc.parts.matrix import PackedMatrix
 
@@ -39,7 +38,7 @@ def test_the_first_use_may_come_from_two_threads():
     data=st.data(),
 )
 def test_rows_are_those_of_the_matrix(codebook, m, n, group, row_scales, data):
-    grouped = group if CODEBOOKS[codebook[0]].grouped else 0
+    grouped = may_group(codebook[0], group)
     matrix = random_matrix((m, n), codebook, group_size=grouped, row_scales=row_scales, rank=0)
     start = data.draw(st.integers(0, m - 1))
     rows = slice(start, data.draw(st.integers(start + 1, m)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from codebook_cases import may_group
 from packed_cases import CODEBOOKS, random_matrix
 from packed_golden import GOLDEN, Change, copied, drop, put, with_tensors
 
@@ -69,7 +70,7 @@ def test_the_right_reader_is_chosen(tmp_path: Path) -> None:
     ("shape", "rank", "factor_bits"), [((5, 13), 2, 16), ((16, 24), 3, 3), ((1, 1), 0, 4)]
 )
 def test_matrices_survive_storage(tmp_path, codebook, shape, rank, factor_bits, rotation) -> None:
-    group = 5 if codebook[0] in ("uniform", "lloyd-max") else 0
+    group = may_group(codebook[0], 5)
     matrix = random_matrix(
         shape, codebook, group_size=group, rotation=rotation, rank=rank, factor_bits=factor_bits
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from codebook_cases import MODULES
 
 from lrc import compress
 from lrc.errors import FormatError
@@ -127,6 +128,7 @@ def test_jsonl_is_read_as_the_same_text(
         ("--streams", "original"),
         ("--mix", "0"),
         ("--factor-bits", "16", "--embed-bits", "16"),
+        *(("--codebook", name, "--bits", str(bits)) for name, bits in MODULES),
     ],
     ids=lambda options: " ".join(options),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -47,10 +49,11 @@ def stratified_gaussian(rows, columns, seed):
 
 
 def blocks(quantizer, low=-4.0, high=4.0):
+    size = math.lcm(8, quantizer.block_size)
     return st.integers(1, 3).flatmap(
         lambda k: hnp.arrays(
             np.float32,
-            (3, 8 * k),
+            (3, size * k),
             elements=st.floats(low, high, width=32).map(np.float32),
         )
     )
@@ -123,7 +126,7 @@ def test_rows_are_independent_and_input_is_kept(key, data):
     whole = quantizer.encode(Z)
     alone = [quantizer.encode(row[None]) for row in Z]
     for stage, codes in enumerate(whole):
-        assert codes.shape == (Z.shape[0], Z.shape[1] // quantizer.block_size)
+        assert codes.shape[:2] == (Z.shape[0], Z.shape[1] // quantizer.block_size)
         np.testing.assert_array_equal(codes, np.concatenate([a[stage] for a in alone]))
     np.testing.assert_array_equal(Z, before)
 
@@ -147,8 +150,9 @@ def test_planes_round_trip_and_decode_alike(key, rows, columns):
 @every_codebook
 def test_no_rows_are_no_rows(key):
     quantizer = encoder(*key)
-    codes = quantizer.encode(np.zeros((0, 8), np.float32))
-    assert get_codebook(*key).values(quantizer.pack(codes), 8).shape == (0, 8)
+    n = math.lcm(8, quantizer.block_size)
+    codes = quantizer.encode(np.zeros((0, n), np.float32))
+    assert get_codebook(*key).values(quantizer.pack(codes), n).shape == (0, n)
 
 
 @every_kind
@@ -156,14 +160,15 @@ def test_bits_are_what_is_stored(key):
     quantizer = encoder(*key)
     m, n = 6 * quantizer.block_rows, 64
     planes = quantizer.pack(quantizer.encode(gaussian(m, n, 43)))
-    assert 8 * sum(p.nbytes for p in planes) == key[1] * m * n
+    stored = 8 * sum(p.nbytes for p in planes)
+    assert stored == (key[1] + get_codebook(*key).scale_bits) * m * n
 
 
 @every_kind
 def test_all_zero_and_huge_rows_are_encoded(key):
     quantizer = encoder(*key)
     Z = np.repeat(np.float32([[0], [1e6], [-1e6]]), quantizer.block_rows, axis=0)
-    Z = np.repeat(Z, 16, axis=1)
+    Z = np.repeat(Z, math.lcm(16, quantizer.block_size), axis=1)
     assert np.isfinite(quantizer.decode(quantizer.encode(Z))).all()
 
 

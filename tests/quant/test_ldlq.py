@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from budget import few
@@ -211,9 +213,10 @@ def test_unclipped_loss_is_a_twelfth_of_tr_d_a_row():
 def test_feedback_beats_nearest_rounding_on_average(key):
     rng = np.random.default_rng(4029)
     ratios = []
+    n = 24 if key not in ROWWISE else 3 * math.lcm(8, encoder(*key).block_size)
     for _ in range(12):
-        H = random_moment(24, rng)
-        W = rng.standard_normal((8, 24)).astype(F32)
+        H = random_moment(n, rng)
+        W = rng.standard_normal((8, n)).astype(F32)
         grid = grid_for(key, W) if key in ROWWISE else Grid(Integers(), ONE / 4)
         feedback = feedback_matrix(factor(H).cholesky, grid.quantizer.block_size)
         losses = [
@@ -232,6 +235,6 @@ def test_zero_scales_and_ragged_columns(key):
     grid = Grid(quantizer, np.array([[1.0], [0.0], [0.5]], F32))
     found = round_to_nearest(W, grid)
     assert found.values.shape == W.shape
-    assert found.codes[0].shape == (3, -(-13 // quantizer.block_size))
+    assert found.codes[0].shape[:2] == (3, -(-13 // quantizer.block_size))
     np.testing.assert_array_equal(found.values[1], 0.0)
     check_codes_match(grid, found)

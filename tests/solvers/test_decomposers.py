@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from budget import few
-from codebook_cases import ROWWISE
+from codebook_cases import KINDS, ROWWISE, may_group
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +22,6 @@ from lrc.testing.strategies import problems
 
 F32 = np.float32
 every = pytest.mark.parametrize("recipe", DECOMPOSERS)
-CODEBOOKS = [
-    ("e8p", 2), ("e8p-rvq3", 3), ("trellis8", 2),
-    ("uniform", 3), ("lloyd-max", 2), ("lloyd-max", 5),
-]  # fmt: skip
 
 
 def spec_for(recipe, **changes):
@@ -41,8 +37,8 @@ def spec_for(recipe, **changes):
 
 @st.composite
 def specs(draw, recipe):
-    codebook, bits = draw(st.sampled_from(CODEBOOKS))
-    group_size = 0 if codebook.startswith(("e8p", "trellis")) else draw(st.sampled_from([0, 5]))
+    codebook, bits = draw(st.sampled_from(KINDS))
+    group_size = may_group(codebook, draw(st.sampled_from([0, 5])))
     return spec_for(
         recipe,
         quant=QuantSpec(codebook, bits, group_size),

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from budget import few
+from codebook_cases import FEW, may_group
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,13 +31,10 @@ from lrc.testing.tolerance import assert_within, eps
 F32 = np.float32
 SPECS = st.builds(
     DecomposeSpec,
-    quant=st.sampled_from(
-        [
-            QuantSpec("e8p"),
-            QuantSpec("e8p-rvq3", 3),
-            QuantSpec("uniform", 3, 5),
-            QuantSpec("lloyd-max", 2),
-        ]
+    quant=st.builds(
+        lambda key, group: QuantSpec(*key, may_group(key[0], group)),
+        st.sampled_from(FEW),
+        st.sampled_from([0, 5]),
     ),
     rotation=st.sampled_from(["none", "hadamard"]),
     polish_sweeps=st.sampled_from([0, 2, 4]),

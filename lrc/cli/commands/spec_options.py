@@ -27,6 +27,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
 
     An option that is not given leaves the value of ``--config``, or else the default.
     """
+    grouped = " and ".join(name for name, row in codebooks.CODEBOOKS.items() if row.grouped)
     default = CompressSpec()
     solve, calib = default.decompose, default.calibration
     _add_budget_options(parser)
@@ -44,7 +45,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument(
         "--group-size",
         type=int,
-        help="weights that share a scale, 0 for a row (uniform and lloyd-max only)",
+        help=f"weights that share a scale, 0 for a row ({grouped} only)",
     )
     matrix.add_argument(
         "--rank",

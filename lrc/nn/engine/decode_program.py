@@ -12,7 +12,7 @@ from lrc.nn.engine.layout import Layout
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope
-from lrc_kernels.cpu.codes.e8p_tables import build_tables
+from lrc_kernels.cpu.dot.product import shared_tables
 
 F32 = NDArray[np.float32]
 KEYS = (
@@ -119,7 +119,7 @@ class DecodeProgram:
         self.norms = np.array(
             [self.layout.address(w.astype(np.float32)) for w in (*norms, final_norm)], np.int64
         )
-        self.tables = self.layout.address(build_tables())
+        self.tables = self.layout.address(shared_tables())
 
 
 def decode_program_for(

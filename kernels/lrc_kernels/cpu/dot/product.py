@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import constant, njit
+from lrc_kernels.cpu.codes.e8p_tables import build_tables
 from lrc_kernels.cpu.dot.dot_e8p import e8p_rows
 from lrc_kernels.cpu.dot.dot_levels import (
     add_components,
@@ -44,6 +45,11 @@ LEFT_UNIT = 8
 FLOATS = 9
 
 _ZERO, _ONE, _FOUR = constant(0), constant(1), constant(4)
+
+
+def shared_tables() -> NDArray[np.uint8]:
+    """What `multiply` decodes the codes of all matrices with: ``tables`` is its address."""
+    return build_tables()
 
 
 @njit(inner=True)
