@@ -53,6 +53,7 @@ CODEBOOKS: dict[str, Row] = {
     },
     "uniform": Row("scalar", tuple(range(2, 9)), "uniform", grouped=True),
     "lloyd-max": Row("scalar", tuple(range(2, 9)), "lloyd-max", grouped=True),
+    "bfp": Row("bfp", tuple(range(2, 9)), "bfp", gaussian_error={2: 0.1426, 3: 0.0375, 4: 0.0102}),
 }
 
 #: What Q is coded with unless something else is asked for, where it fits.
