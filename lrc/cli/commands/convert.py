@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lrc.base.progress import counted
 from lrc.cli.commands.base import Console, SubParsers, add_model, add_out, add_verb
+from lrc.convert import TARGETS, export
 
 
 def add(subparsers: SubParsers) -> None:
@@ -21,7 +22,10 @@ def add(subparsers: SubParsers) -> None:
     )
     add_model(export, "compressed model directory")
     export.add_argument(
-        "--to", choices=("hf",), default="hf", help="hf: dense float16 Hugging Face directory"
+        "--to",
+        choices=tuple(TARGETS),
+        default="hf",
+        help="; ".join(f"{name}: {row.says}" for name, row in TARGETS.items()),
     )
     add_out(export)
 
@@ -36,9 +40,7 @@ def run_import(args: argparse.Namespace, console: Console) -> None:
 
 
 def run_export(args: argparse.Namespace, console: Console) -> None:
-    """Export to a dense directory."""
-    from lrc.convert.hf import export_hf
-
+    """Export to the target asked for."""
     with counted(console.progress, "tensor") as tell:
-        export_hf(args.model, args.out, tell, note=console.progress.note)
+        export(args.model, args.out, args.to, progress=tell, note=console.progress.note)
     console.line(f"wrote {args.out}")

@@ -1,0 +1,57 @@
+"""Laws of every target of export: one that joins the table inherits them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from packed_golden import GOLDEN
+
+from lrc.base.atomic import OutputError
+from lrc.convert import TARGETS, export
+from lrc.errors import FormatError, SpecError
+
+every = pytest.mark.parametrize("target", TARGETS)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
+@every
+def test_a_compressed_model_is_written_whole_and_alike_each_time(target, tmp_path):
+    told, notes = [], []
+    first = export(
+        GOLDEN, tmp_path / "first", target, progress=lambda *at: told.append(at), note=notes.append
+    )
+    assert first.exists()
+    assert told[-1][1] == told[-1][2] > 0
+    assert all(isinstance(note, str) for note in notes)
+    before = contents(GOLDEN)
+    second = export(GOLDEN, tmp_path / "second", target)
+    assert contents(second).keys() == contents(first).keys() != set()
+    assert contents(first) == contents(second)
+    assert contents(GOLDEN) == before
+
+
+@every
+def test_what_is_there_stays(target, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("kept")
+    with pytest.raises(OutputError, match="exists already"):
+        export(GOLDEN, out, target)
+    assert contents(out) == {"mine": b"kept"}
+
+
+@every
+def test_no_model_leaves_nothing(target, tmp_path):
+    with pytest.raises(FormatError):
+        export(tmp_path / "nothing", tmp_path / "out", target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_target_is_named_with_those_that_are_known(tmp_path):
+    with pytest.raises(SpecError, match="'gguf9' is unknown; use one of hf"):
+        export(GOLDEN, tmp_path / "out", "gguf9")
