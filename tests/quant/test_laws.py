@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from lrc.codebooks import get_codebook
+from lrc.codebooks import CODEBOOKS, get_codebook
 from lrc.errors import SpecError
 from lrc.quant import get_quantizer
 from lrc.quant import quantizer as encoder
@@ -38,6 +38,10 @@ SINGLE_STAGE = [key for key in ROWWISE if "rvq" not in key[0]]
 every_kind = pytest.mark.parametrize("key", KINDS, ids=str)
 every_codebook = pytest.mark.parametrize("key", ROWWISE, ids=str)
 single_stage = pytest.mark.parametrize("key", SINGLE_STAGE, ids=str)
+
+
+def has_error(key):
+    return key[1] in CODEBOOKS[key[0]].gaussian_error
 
 
 def gaussian(rows, columns, seed):
@@ -81,6 +85,12 @@ def test_gaussian_error_lies_in_its_band(key):
     error = mean_squared_error(quantizer, stratified_gaussian(512, 1024, 19), quantizer.input_scale)
     low, high = BANDS[key]
     assert low <= error <= high
+
+
+@pytest.mark.parametrize("key", [key for key in ROWWISE if has_error(key)], ids=str)
+def test_budgets_know_the_error(key):
+    low, high = BANDS[key]
+    assert low <= CODEBOOKS[key[0]].gaussian_error[key[1]] <= high
 
 
 @every_codebook
