@@ -51,6 +51,17 @@ def test_no_other_exponent_loses_less(bits, block):
     assert found <= best + 1e-6 * np.square(wide).sum()
 
 
+@pytest.mark.parametrize(("small", "below"), [(0.1, 0), (0.7, 1), (0.4, 2), (None, 3)])
+def test_at_two_bits_a_large_weight_may_be_clipped_to_an_eighth_of_its_exponent(small, below):
+    """Its block decides: fifteen weights of one size, or three of 0.56 and twelve of 0.27."""
+    quantizer = encoder("bfp", 2)
+    others = 15 * [-small] if small else [-0.56, -0.56, -0.56, *(6 * [-0.27, 0.26])]
+    block = np.array([1.52, *others], np.float32)
+    errors = {e: plain_error(block.astype(np.float64), e, 2) for e in range(120, 135)}
+    _, exponents = quantizer.encode(block[None])
+    assert min(errors, key=lambda e: (errors[e], e)) == exponents[0, 0] == 130 - below
+
+
 @every_width
 @given(block=one_size(), power=st.integers(-60, 60))
 def test_a_power_of_two_moves_exponents_alone(bits, block, power):
