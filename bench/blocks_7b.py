@@ -15,6 +15,7 @@ from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.team import Team
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope
+from lrc.parts.codes import Codes
 from lrc.parts.matrix import PackedMatrix
 
 BLOCKS = 2
@@ -29,12 +30,12 @@ def matrix(shape: tuple[int, int], seed: int) -> PackedMatrix:
     m, n = shape
     rng = np.random.default_rng(seed)
     signs = np.random.default_rng(n)
+    planes = (rng.integers(0, 1 << 16, (m, n // 8), dtype=np.uint16),)
     return PackedMatrix(
-        shape=shape, codebook="e8p", bits=2, group_size=0,
-        planes=(rng.integers(0, 1 << 16, (m, n // 8), dtype=np.uint16),),
-        scales=np.ones((1, 1), np.float16), gain=n**-0.5, rotation="hadamard",
+        shape=shape, gain=n**-0.5, rotation="hadamard",
         signs_in=signs.integers(0, 256, n // 8).astype(np.uint8),
-        signs_out=rng.integers(0, 256, m // 8).astype(np.uint8), left=None, right=None,
+        signs_out=rng.integers(0, 256, m // 8).astype(np.uint8),
+        parts=(Codes(shape, "e8p", 2, 0, planes, np.ones((1, 1), np.float16)),),
     )  # fmt: skip
 
 

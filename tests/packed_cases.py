@@ -6,7 +6,10 @@ import numpy as np
 from codebook_cases import FEW
 
 from lrc.codebooks import get_codebook
-from lrc.parts.matrix import Factor, PackedMatrix
+from lrc.parts.base import Part
+from lrc.parts.codes import Codes
+from lrc.parts.low_rank import Factor, LowRank
+from lrc.parts.matrix import PackedMatrix
 from lrc.quant import quantizer as encoder
 
 #: Codebook, bits: those that fit any shape, and no Q at all.
@@ -51,17 +54,34 @@ def random_matrix(
     groups = -(-n // group_size) if group_size else 1
     scales = rng.uniform(0.5, 2, (m if row_scales else 1, groups)).astype(np.float16)
     rotated = rotation == "hadamard"
-    return PackedMatrix(
-        shape=shape,
-        codebook=codebook[0],
-        bits=codebook[1],
-        group_size=group_size,
-        planes=planes,
-        scales=scales,
-        gain=0.37,
-        rotation=rotation,
-        signs_in=rng.integers(0, 256, -(-n // 8)).astype(np.uint8) if rotated else None,
-        signs_out=rng.integers(0, 256, -(-m // 8)).astype(np.uint8) if rotated else None,
-        left=random_factor(rank, m, factor_bits, rng) if rank else None,
-        right=random_factor(rank, n, factor_bits, rng) if rank else None,
-    )
+    signs_in = rng.integers(0, 256, -(-n // 8)).astype(np.uint8) if rotated else None
+    signs_out = rng.integers(0, 256, -(-m // 8)).astype(np.uint8) if rotated else None
+    parts: list[Part] = []
+    if planes:
+        parts.append(Codes(shape, *codebook, group_size, planes, scales))
+    if rank:
+        left = random_factor(rank, m, factor_bits, rng)
+        parts.append(LowRank(left, random_factor(rank, n, factor_bits, rng)))
+    return PackedMatrix(shape, 0.37, rotation, signs_in, signs_out, tuple(parts))
+
+
+def codes_of(matrix: PackedMatrix) -> Codes:
+    """The codes of a matrix, without its gain."""
+    (codes,) = (part for part in matrix.parts if isinstance(part, Codes))
+    return codes
+
+
+def rows_of_codes(matrix: PackedMatrix) -> np.ndarray:
+    """Q with its gain in the rotated basis; zeros where there are no codes."""
+    codes = [term.rows(np.arange(matrix.shape[0])) for term in matrix.terms if term.kind == "codes"]
+    return codes[0] if codes else np.zeros(matrix.shape, np.float32)
+
+
+def factors_of(matrix: PackedMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """L with the gain and R in the rotated basis; of rank 0 where there are none."""
+    m, n = matrix.shape
+    for term in matrix.terms:
+        if isinstance(term, LowRank):
+            L, R = term.factored()
+            return L, R
+    return np.zeros((m, 0), np.float32), np.zeros((0, n), np.float32)

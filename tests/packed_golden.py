@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_golden_v1 import FOLDER
 
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
 from lrc.parts.packed import MANIFEST
 
-GOLDEN = FOLDER / "model"
+V1, V2 = (Path(__file__).parent / "data" / "golden" / version for version in ("v1", "v2"))
+GOLDEN = V2 / "model"
 Change = Callable[[dict[str, Any]], object]
 
 
-def drop(*path: str) -> Change:
-    def change(manifest: dict[str, Any]) -> None:
+def drop(*path: str | int) -> Change:
+    def change(manifest: Any) -> None:
         for key in path[:-1]:
             manifest = manifest[key]
         del manifest[path[-1]]
@@ -27,8 +27,8 @@ def drop(*path: str) -> Change:
     return change
 
 
-def put(value: object, *path: str) -> Change:
-    def change(manifest: dict[str, Any]) -> None:
+def put(value: object, *path: str | int) -> Change:
+    def change(manifest: Any) -> None:
         for key in path[:-1]:
             manifest = manifest[key]
         manifest[path[-1]] = value
@@ -36,8 +36,8 @@ def put(value: object, *path: str) -> Change:
     return change
 
 
-def copied(tmp_path: Path, change: Change | None = None) -> Path:
-    shutil.copytree(GOLDEN, tmp_path / "model")
+def copied(tmp_path: Path, change: Change | None = None, golden: Path = GOLDEN) -> Path:
+    shutil.copytree(golden, tmp_path / "model")
     path = tmp_path / "model" / MANIFEST
     if change is not None:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from lrc.base.atomic import atomic_write_json
 from lrc.base.journal import fingerprint
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.parts.manifest import FORMAT_VERSION
 from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 
 #: To be raised when the same question gets another answer.
@@ -67,6 +68,7 @@ class KeptSurvey:
                 json.dumps(surveyed.to_dict()),
                 json.dumps(effort.to_dict()),
                 str(SURVEY_VERSION),
+                str(FORMAT_VERSION),
             )
         }
         if windows is not None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec, file_size
 from lrc.measure.storage import is_block_linear
-from lrc.parts.layout import Specs, matrix_layout, stored_bytes
-from lrc.parts.matrix import NO_CODEBOOK
+from lrc.parts.base import Specs
+from lrc.parts.codes import codes_record
+from lrc.parts.layout import matrix_layout, stored_bytes
+from lrc.parts.low_rank import low_rank_record
 from lrc.parts.packed import BLOCKS, FORMAT
-from lrc.quant.table import GROUP_SIZE
+from lrc.quant.table import table_record
 from lrc.quant.tables import EMBEDDING, HEAD
+from lrc.solvers.qstep import has_row_scales
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec
 
 _FINAL_NORM = "model.norm.weight"
@@ -28,19 +32,18 @@ def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Spec
     SpecError
         If the rank is automatic: then only the solver knows.
     """
-    quant, rotated = spec.quant.fitted(shape[0])[0], spec.rotation == "hadamard"
-    has_q, has_factors = spec.recipe != "low-rank", spec.recipe in ("caldera", "low-rank")
-    return matrix_layout(
-        name,
-        (shape[0], shape[1]),
-        codebook=quant.codebook if has_q else NO_CODEBOOK,
-        bits=quant.bits if has_q else 0,
-        group_size=quant.group_size,
-        rotated=rotated,
-        rank=_rank(name, shape, spec.low_rank) if has_factors else 0,
-        factor_bits=spec.low_rank.factor_bits,
-        scale_rows=1 if rotated and not quant.group_size else shape[0],
-    )
+    return matrix_layout(name, _planned(name, shape, spec))
+
+
+def _planned(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> dict[str, Any]:
+    """The record of what a recipe makes of a matrix, as far as its layout needs it."""
+    quant, parts = spec.quant.fitted(shape[0])[0], []
+    if spec.recipe != "low-rank":
+        by_row = has_row_scales(spec)
+        parts.append(codes_record(quant.codebook, quant.bits, quant.group_size, row_scales=by_row))
+    if spec.recipe in ("caldera", "low-rank") and (rank := _rank(name, shape, spec.low_rank)):
+        parts.append(low_rank_record(rank, spec.low_rank.factor_bits))
+    return {"shape": list(shape), "rotation": spec.rotation, "parts": parts}
 
 
 def _rank(name: str, shape: tuple[int, ...], low_rank: LowRankSpec) -> int:
@@ -53,12 +56,7 @@ def table_specs(name: str, shape: tuple[int, ...], bits: int) -> Specs:
     """The same for an embedding or a head of ``shape`` (vocab, n) at 4 to 8, or 16 bits."""
     if bits == 16:
         return {name: TensorSpec("F16", shape)}
-    m, n = shape
-    return {
-        f"{name}.codes.0": TensorSpec("U8", (m, -(-n * bits // 8))),
-        f"{name}.scales": TensorSpec("F16", (m, -(-n // GROUP_SIZE))),
-        f"{name}.gain": TensorSpec("F32", (1,)),
-    }
+    return matrix_layout(name, table_record((shape[0], shape[1]), bits))
 
 
 def weight_file_bytes(source: Checkpoint, spec: CompressSpec) -> int:

@@ -159,3 +159,12 @@ def ordered_map(fn: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
 def chunks(length: int, size: int) -> list[slice]:
     """Slices of at most ``size`` that cover ``range(length)``; independent of threads."""
     return [slice(i, min(i + size, length)) for i in range(0, length, size)]
+
+
+def row_tiles(m: int, unit: int = 16) -> list[slice]:
+    """Tiles of about equal height that cover ``m`` rows: multiples of ``unit``, 512 at most.
+
+    Four or a multiple of it where there are enough rows, so that few threads share them evenly.
+    """
+    count = 4 * -(-m // 2048) if m >= 256 else 2
+    return chunks(m, -(-m // (count * unit)) * unit)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.nn.tiles import each_tile, in_tiles, row_tiles
+from lrc.base.threads import row_tiles
+from lrc.nn.tiles import each_tile, in_tiles
 
 if TYPE_CHECKING:
     from lrc.formats.stored import StoredMatrix

@@ -7,9 +7,9 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.threads import chunks
+from lrc.base.threads import chunks, row_tiles
 from lrc.formats.stored import StoredMatrix
-from lrc.nn.tiles import each_tile, row_tiles
+from lrc.nn.tiles import each_tile
 
 F32 = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import contextvars
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from lrc.base.threads import chunks, single_threaded_blas
+from lrc.base.threads import single_threaded_blas
 from lrc.nn.engine.team import Team
 
 T = TypeVar("T")
@@ -30,15 +30,6 @@ def tile_threads(team: Team) -> Iterator[None]:
             yield
         finally:
             _TEAM.reset(token)
-
-
-def row_tiles(m: int, unit: int = 16) -> list[slice]:
-    """Tiles of about equal height that cover ``m`` rows: multiples of ``unit``, 512 at most.
-
-    Four or a multiple of it where there are enough rows, so that few threads share them evenly.
-    """
-    count = 4 * -(-m // 2048) if m >= 256 else 2
-    return chunks(m, -(-m // (count * unit)) * unit)
 
 
 def in_tiles() -> bool:

@@ -2,64 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from lrc.codebooks import get_codebook
 from lrc.errors import FormatError
 from lrc.formats.safetensors.file import SafetensorsFile, TensorSpec
-from lrc.parts.manifest import MANIFEST, check_record
-from lrc.parts.matrix import NO_CODEBOOK, ROTATIONS
+from lrc.parts import PARTS
+from lrc.parts.base import PartRecord, Specs
+from lrc.parts.fields import LIST, MANIFEST, NUMBER, SHAPE, TEXT, check_fields
+from lrc.parts.matrix import ROTATIONS
 
-#: Tensor to dtype and shape.
-Specs = dict[str, TensorSpec]
-_PLANES = {np.dtype(np.uint8): "U8", np.dtype(np.uint16): "U16"}
+_FIELDS = {"shape": SHAPE, "rotation": TEXT, "parts": LIST, "bits_per_weight": NUMBER}
 
 
-def matrix_layout(
-    name: str,
-    shape: tuple[int, int],
-    *,
-    codebook: str,
-    bits: int,
-    group_size: int,
-    rotated: bool,
-    rank: int,
-    factor_bits: int,
-    scale_rows: int,
-) -> Specs:
-    """The tensors of the matrix ``name`` of ``shape`` (m, n) as :mod:`lrc.parts.packed` says.
-
-    ``scale_rows`` is 1 or m.
+def check_record(name: str, record: Any) -> None:
+    """Refuse a matrix's record that lacks a field or holds one of the wrong type.
 
     Raises
     ------
     FormatError
-        There is no such codebook, or not of these bits and rows.
+        Naming matrix and field.
     """
-    m, n = shape
-    without = (codebook, bits) == (NO_CODEBOOK, 0)
-    planes = () if without else get_codebook(codebook, bits).layout(m, n)
-    specs = {
-        f"{name}.codes.{i}": TensorSpec(_PLANES[dtype], plane)
-        for i, (dtype, plane) in enumerate(planes)
-    }
-    if planes:
-        groups = -(-n // group_size) if group_size else 1
-        specs[f"{name}.scales"] = TensorSpec("F16", (scale_rows, groups))
-    specs[f"{name}.gain"] = TensorSpec("F32", (1,))
-    if rotated:
+    check_fields(name, record, _FIELDS)
+    if record["rotation"] not in ROTATIONS:
+        raise FormatError(
+            f"{MANIFEST}: the record of {name} has rotation {record['rotation']!r}, "
+            f"not in {ROTATIONS}"
+        )
+    for i, part in enumerate(record["parts"]):
+        what = f"part {i} of {name}"
+        check_fields(what, part, {"kind": TEXT})
+        if part["kind"] not in PARTS:
+            raise FormatError(
+                f"{MANIFEST}: {what} is of kind {part['kind']!r}; this library knows "
+                f"{', '.join(PARTS)}: upgrade lrc"
+            )
+        check_fields(what, part, PARTS[part["kind"]].fields)
+
+
+def placed(name: str, parts: Sequence[PartRecord]) -> Iterator[tuple[str, PartRecord]]:
+    """Each part with the name that its tensors' names are appended to.
+
+    The first of a kind stands directly under ``name``, a further one under its place in the list.
+
+    Examples
+    --------
+    >>> [where for where, _ in placed("w", [{"kind": "a"}, {"kind": "b"}, {"kind": "a"}])]
+    ['w', 'w', 'w.2']
+    """
+    kinds: set[str] = set()
+    for i, part in enumerate(parts):
+        yield (f"{name}.{i}" if part["kind"] in kinds else name), part
+        kinds.add(part["kind"])
+
+
+def matrix_layout(name: str, record: Mapping[str, Any]) -> Specs:
+    """The tensors of the matrix ``name`` as :mod:`lrc.parts.packed` says.
+
+    Of ``record``, which :func:`check_record` accepts, ``shape``, ``rotation`` and ``parts`` count.
+
+    Raises
+    ------
+    FormatError
+        There is no such part of a matrix of this shape.
+    """
+    m, n = record["shape"]
+    specs = {f"{name}.gain": TensorSpec("F32", (1,))}
+    if record["rotation"] == "hadamard":
         specs[f"{name}.signs_in"] = TensorSpec("U8", (-(-n // 8),))
         specs[f"{name}.signs_out"] = TensorSpec("U8", (-(-m // 8),))
-    for side, length in (("left", m), ("right", n)):
-        if rank and factor_bits == 16:
-            specs[f"{name}.{side}"] = TensorSpec("F16", (rank, length))
-            specs[f"{name}.{side}_scales"] = TensorSpec("F16", (0,))
-        elif rank:
-            specs[f"{name}.{side}"] = TensorSpec("U8", (rank, -(-length * factor_bits // 8)))
-            specs[f"{name}.{side}_scales"] = TensorSpec("F16", (rank,))
+    for where, part in placed(name, record["parts"]):
+        layout = PARTS[part["kind"]].layout(part, (m, n))
+        specs |= {f"{where}.{tensor}": spec for tensor, spec in layout.items()}
     return specs
 
 
@@ -74,24 +88,7 @@ def stored_layout(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -
         The record is malformed, or a tensor is missing or is not what the record implies.
     """
     check_record(name, record)
-    m, n = record["shape"]
-    rotation, scales = record["rotation"], f"{name}.scales"
-    if rotation not in ROTATIONS:
-        raise FormatError(
-            f"{MANIFEST}: the record of {name} has rotation {rotation!r}, not in {ROTATIONS}"
-        )
-    by_row = record["codebook"] != NO_CODEBOOK and file.info(scales).shape[:1] == (m,)
-    specs = matrix_layout(
-        name,
-        (m, n),
-        codebook=record["codebook"],
-        bits=record["bits"],
-        group_size=record["group_size"],
-        rotated=rotation == "hadamard",
-        rank=record["rank"],
-        factor_bits=record["factor_bits"],
-        scale_rows=m if by_row else 1,
-    )
+    specs = matrix_layout(name, record)
     for tensor, spec in specs.items():
         info = file.info(tensor)
         if (info.dtype, info.shape) != (spec.dtype, spec.shape):

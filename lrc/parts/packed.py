@@ -1,10 +1,10 @@
-"""Compressed models on disk: version 1.
+"""Compressed models on disk: version 2.
 
 A directory holds ``config.json`` and every other non-weight file of the source, byte for byte,
 and
 
 ``lrc.json``
-    ``format`` "lrc"; ``version`` 1; ``library``; ``spec`` (every parameter); ``source``
+    ``format`` "lrc"; ``version`` 2; ``library``; ``spec`` (every parameter); ``source``
     (``digest`` sha256 of config and weights, ``parameters``); ``files`` (names of the safetensors
     files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``;
     where bits were chosen for a budget, ``allocation`` (the budget, what came of it).
@@ -13,29 +13,28 @@ and
 ``block-00000.safetensors`` ...
     one decoder block each.
 
-A record names the matrix's ``file``, ``shape`` [m, n], ``codebook``, ``bits``, ``group_size``,
-``rotation``, ``rank``, ``factor_bits`` and the measured ``bits_per_weight``,
-``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the ``shrinkage`` of
-the moments that errors are measured with, and the ``reason`` of a matrix whose parameters are its
-own. Tensors of the matrix
-``NAME`` (checkpoint key, with ``.weight``), all little-endian:
+A record names the matrix's ``file``, ``shape`` [m, n], ``rotation`` and ``parts`` and the measured
+``bits_per_weight``, ``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the
+``shrinkage`` of the moments that errors are measured with, and the ``reason`` of a matrix whose
+parameters are its own. Each of ``parts`` is an object with a ``kind`` and the fields that the file
+of that kind in this package describes, as are the part's tensors: :mod:`lrc.parts.codes`,
+:mod:`lrc.parts.low_rank`. Tensors of the matrix ``NAME`` (checkpoint key, with ``.weight``), all
+little-endian:
 
 =================== ======== ===================== ===========================================
 tensor              dtype    shape                 meaning
 =================== ======== ===================== ===========================================
-NAME.codes.0, .1    U16, U8  see codebooks/        planes of the codebook
-NAME.scales         F16      (1|m, groups)         decode-side scales; a weight is gain scale value
-NAME.gain           F32      (1,)                  multiplies Q and L R
+NAME.gain           F32      (1,)                  multiplies every part
 NAME.signs_in       U8       ceil(n/8)             bit i (from the lowest) set: input i is negated
 NAME.signs_out      U8       ceil(m/8)             the same for outputs; both only when rotated
-NAME.left           U8, F16  (r, ceil(m bits/8))   L^T, Lloyd-Max codes; F16 (r, m) at 16 bits
-NAME.left_scales    F16      (r,)                  one a component; empty at 16 bits
-NAME.right          U8, F16  (r, ceil(n bits/8))   R likewise
-NAME.right_scales   F16      (r,)
+NAME.TENSOR                                        tensors of the first part of each kind
+NAME.I.TENSOR                                      those of a further one, at place I of ``parts``
 =================== ======== ===================== ===========================================
 
-Rotated, W = S_out M_m^T gain (Q + L R) M_n S_in with M of lrc_kernels/rotate.py. Tensors that are
-not compressed keep their name: norms and biases F32, 16-bit embeddings and heads F16.
+Rotated, W = S_out M_m^T gain (sum of parts) M_n S_in with M of lrc_kernels/rotate.py. Tensors that
+are not compressed keep their name: norms and biases F32, 16-bit embeddings and heads F16.
+
+Version 1 differs in the records alone: :mod:`lrc.parts.v1` reads it.
 """
 
 from __future__ import annotations
@@ -54,33 +53,28 @@ from lrc.errors import FormatError
 from lrc.formats.hub_cache import snapshot_in
 from lrc.formats.safetensors.checkpoint import Checkpoint, contained, other_files
 from lrc.formats.safetensors.file import SafetensorsFile
-from lrc.parts.layout import Specs, stored_bytes, stored_layout
+from lrc.parts import PARTS, v1
+from lrc.parts.base import Part, PartRecord, Specs
+from lrc.parts.fields import MANIFEST as MANIFEST
+from lrc.parts.layout import check_record, placed, stored_bytes, stored_layout
 from lrc.parts.manifest import FORMAT as FORMAT
 from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION
-from lrc.parts.manifest import MANIFEST as MANIFEST
 from lrc.parts.manifest import read_manifest
-from lrc.parts.matrix import Factor, PackedMatrix
+from lrc.parts.matrix import PackedMatrix
 
 #: Prefix of the tensors of decoder blocks.
 BLOCKS = "model.layers."
-_NO_SCALES = np.zeros((1, 1), np.float16)
 
 
 def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
     """The tensors that store ``matrix`` under ``name``."""
-    tensors: dict[str, NDArray[Any]] = {
-        f"{name}.codes.{i}": plane for i, plane in enumerate(matrix.planes)
-    }
-    if matrix.planes:
-        tensors[f"{name}.scales"] = matrix.scales
-    tensors[f"{name}.gain"] = np.array([matrix.gain], np.float32)
+    tensors: dict[str, NDArray[Any]] = {f"{name}.gain": np.array([matrix.gain], np.float32)}
     for side, signs in (("signs_in", matrix.signs_in), ("signs_out", matrix.signs_out)):
         if signs is not None:
             tensors[f"{name}.{side}"] = signs
-    for side, factor in (("left", matrix.left), ("right", matrix.right)):
-        if factor is not None:
-            tensors[f"{name}.{side}"] = factor.words
-            tensors[f"{name}.{side}_scales"] = factor.scales
+    places = placed(name, [part.record() for part in matrix.parts])
+    for part, (where, _) in zip(matrix.parts, places, strict=True):
+        tensors |= {f"{where}.{tensor}": array for tensor, array in part.tensors().items()}
     return tensors
 
 
@@ -88,12 +82,8 @@ def matrix_record(matrix: PackedMatrix) -> dict[str, Any]:
     """The fields of a record that decoding needs, and the bits it costs."""
     return {
         "shape": list(matrix.shape),
-        "codebook": matrix.codebook,
-        "bits": matrix.bits,
-        "group_size": matrix.group_size,
         "rotation": matrix.rotation,
-        "rank": 0 if matrix.right is None else matrix.right.rank,
-        "factor_bits": 0 if matrix.right is None else matrix.right.bits,
+        "parts": [part.record() for part in matrix.parts],
         "bits_per_weight": matrix.bits_per_weight,
     }
 
@@ -106,33 +96,24 @@ def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> 
     FormatError
         If the record or a tensor is missing, does not fit or holds a value that is not finite.
     """
-    specs = stored_layout(file, name, record)
-    parts = {tensor: file.read(tensor) for tensor in specs}
-    for tensor, array in parts.items():
+    arrays = {tensor: file.read(tensor) for tensor in stored_layout(file, name, record)}
+    for tensor, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FormatError(f"{file.path}: tensor {tensor} has values that are not finite")
     m, n = record["shape"]
-    rank, factor_bits = record["rank"], record["factor_bits"]
 
-    def factor(side: str, length: int) -> Factor | None:
-        if rank == 0:
-            return None
-        part = f"{name}.{side}"
-        return Factor(factor_bits, length, parts[part], parts[f"{part}_scales"])
+    def part(where: str, fields: PartRecord) -> Part:
+        kind = PARTS[fields["kind"]]
+        own = {tensor: arrays[f"{where}.{tensor}"] for tensor in kind.layout(fields, (m, n))}
+        return kind.read(fields, (m, n), own)
 
     return PackedMatrix(
         shape=(m, n),
-        codebook=record["codebook"],
-        bits=record["bits"],
-        group_size=record["group_size"],
-        planes=tuple(parts[t] for t in specs if t.startswith(f"{name}.codes.")),
-        scales=parts.get(f"{name}.scales", _NO_SCALES),
-        gain=float(parts[f"{name}.gain"][0]),
+        gain=float(arrays[f"{name}.gain"][0]),
         rotation=record["rotation"],
-        signs_in=parts.get(f"{name}.signs_in"),
-        signs_out=parts.get(f"{name}.signs_out"),
-        left=factor("left", m),
-        right=factor("right", n),
+        signs_in=arrays.get(f"{name}.signs_in"),
+        signs_out=arrays.get(f"{name}.signs_out"),
+        parts=tuple(part(where, fields) for where, fields in placed(name, record["parts"])),
     )
 
 
@@ -150,7 +131,6 @@ class PackedCheckpoint:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.report = manifest
-        self._matrices: dict[str, dict[str, Any]] = manifest["matrices"]
 
     @classmethod
     def open(cls, path: str | Path) -> PackedCheckpoint:
@@ -167,11 +147,27 @@ class PackedCheckpoint:
         """
         path = Path(path)
         opened = cls(path, read_manifest(path))
+        opened._check_records()
         for name, record in opened._matrices.items():
             m, n = record["shape"]
             record["bits_per_weight"] = 8 * opened.stored_bytes(name) / (m * n)
         opened._check_leftovers()
         return opened
+
+    def _check_records(self) -> None:
+        """Refuse records that are malformed, and translate those of version 1."""
+        if self.report["version"] == 1:
+            self.report["matrices"] = {
+                name: v1.translated(self._owner(f"{name}.gain"), name, record)
+                for name, record in self._matrices.items()
+            }
+        for name, record in self._matrices.items():
+            check_record(name, record)
+
+    @property
+    def _matrices(self) -> dict[str, dict[str, Any]]:
+        records: dict[str, dict[str, Any]] = self.report["matrices"]
+        return records
 
     @cached_property
     def _parts(self) -> dict[str, Specs]:

@@ -141,6 +141,7 @@ def compress(
         json.dumps(spec.to_dict()),
         json.dumps(allocation.to_dict() if allocation else None),
         __version__,
+        str(FORMAT_VERSION),
         b"" if windows is None else np.ascontiguousarray(windows, np.int64).tobytes(),
         *(file_digest(Path(name)) for name in spec.calibration.files if windows is None),
     )

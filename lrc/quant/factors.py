@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.parts.matrix import Factor
+from lrc.parts.low_rank import Factor
 from lrc.quant.ldlq import Grid, Rounded, polish, round_to_nearest
 from lrc.quant.scalar import LloydMax
 from lrc.quant.scales import group_scales

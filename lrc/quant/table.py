@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks
+from lrc.codebooks import TABLES
+from lrc.parts.codes import Codes, codes_record
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant.ldlq import Grid, round_to_nearest
 from lrc.quant.scalar import Uniform
@@ -15,6 +17,12 @@ from lrc.quant.scales import group_scales, spread
 
 GROUP_SIZE = 64
 _CHUNK_ROWS = 4096
+
+
+def table_record(shape: tuple[int, int], bits: int) -> dict[str, Any]:
+    """What :func:`quantize_table` makes of a table (vocab, n), as far as its layout needs it."""
+    codes = codes_record(TABLES, bits, GROUP_SIZE, row_scales=True)
+    return {"shape": list(shape), "rotation": "none", "parts": [codes]}
 
 
 def quantize_table(table: NDArray[np.float32], bits: int) -> tuple[PackedMatrix, dict[str, Any]]:
@@ -38,19 +46,16 @@ def quantize_table(table: NDArray[np.float32], bits: int) -> tuple[PackedMatrix,
         lost += float(np.einsum("ij,ij->", error, error, dtype=np.float64))
         planes.append(quantizer.pack(rounded.codes)[0])
         scales.append(scale.astype(np.float16))
-    packed = PackedMatrix(
-        shape=(m, n),
+    codes = Codes(
+        size=(m, n),
         codebook=quantizer.id,
         bits=bits,
         group_size=GROUP_SIZE,
         planes=(np.concatenate(planes),),
         scales=np.concatenate(scales),
-        gain=gain,
-        rotation="none",
-        signs_in=None,
-        signs_out=None,
-        left=None,
-        right=None,
+    )
+    packed = PackedMatrix(
+        shape=(m, n), gain=gain, rotation="none", signs_in=None, signs_out=None, parts=(codes,)
     )
     relative = float(np.sqrt(lost / (m * n))) if gain > 0 else 0.0
     return packed, {

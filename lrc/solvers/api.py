@@ -14,7 +14,7 @@ from lrc.errors import NumericalError
 from lrc.linalg.given import real_matrix, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
-from lrc.parts.matrix import NO_CODEBOOK, PackedMatrix
+from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
@@ -143,7 +143,14 @@ def decompose_at_site(
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
     solution = DECOMPOSERS[spec.recipe](problem)
     solution = dataclasses.replace(solution, notes=(*notes, *solution.notes))
-    packed = _pack(solution, W.shape, metric, spec, gain, signs_out)
+    packed = PackedMatrix(
+        shape=(W.shape[0], W.shape[1]),
+        gain=gain,
+        rotation=spec.rotation,
+        signs_in=pack_signs(metric.signs) if metric.signs is not None else None,
+        signs_out=pack_signs(signs_out) if signs_out is not None else None,
+        parts=solution.parts,
+    )
     return _measured(packed, solution, problem, original, divisor)
 
 
@@ -186,33 +193,6 @@ def _rotate_rows(W: NDArray[np.float32], signs: NDArray[np.float32] | None) -> N
     return np.ascontiguousarray(turned.T, dtype=np.float32)
 
 
-def _pack(
-    solution: Solution,
-    shape: tuple[int, int],
-    metric: SiteMetric,
-    spec: DecomposeSpec,
-    gain: float,
-    signs_out: NDArray[np.float32] | None,
-) -> PackedMatrix:
-    quant = spec.quant
-    has_codes = solution.codes is not None
-    scale = solution.scale if solution.scale is not None else np.zeros((1, 1), np.float32)
-    return PackedMatrix(
-        shape=(shape[0], shape[1]),
-        codebook=quant.codebook if has_codes else NO_CODEBOOK,
-        bits=quant.bits if has_codes else 0,
-        group_size=quant.group_size if has_codes else 0,
-        planes=get_quantizer(quant, shape[0]).pack(solution.codes) if solution.codes else (),
-        scales=scale.astype(np.float16),
-        gain=gain,
-        rotation=spec.rotation,
-        signs_in=pack_signs(metric.signs) if metric.signs is not None else None,
-        signs_out=pack_signs(signs_out) if signs_out is not None else None,
-        left=solution.left,
-        right=solution.right,
-    )
-
-
 def _measured(
     packed: PackedMatrix,
     solution: Solution,
@@ -221,10 +201,8 @@ def _measured(
     divisor: float,
 ) -> Decomposition:
     """Errors from what was packed, not from what the solver believed."""
-    L, R = packed.low_rank()
     scaled: NDArray[np.float32] = original / np.float32(divisor)
-    decoded: NDArray[np.float32] = packed.quantized()
-    decoded += L @ R
+    decoded = packed.rows(slice(0, packed.shape[0]))
     decoded /= np.float32(divisor)
     weight_energy = float(np.einsum("ij,ij->", scaled @ problem.metric.H, scaled, dtype=np.float64))
     return Decomposition(
@@ -244,10 +222,8 @@ def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:
             block = hadamard_block(size)[0]
             if block != size:
                 notes.append(f"{side} side {size} is rotated in blocks of {block}")
-    n = packed.shape[1]
-    padding = 0 if packed.coding is None else packed.coding.padding(n)
-    if padding:
-        notes.append(f"{n} columns padded to {n + padding} for codebook {packed.codebook}")
+    for part in packed.parts:
+        notes.extend(part.notes())
     return tuple(notes)
 
 

@@ -9,9 +9,13 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from lrc.linalg.norms import squared_norm
-from lrc.parts.matrix import Factor, PackedMatrix
+from lrc.parts.base import Part
+from lrc.parts.codes import Codes
+from lrc.parts.low_rank import LowRank
+from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
-from lrc.quant.base import Codes, Quantizer
+from lrc.quant.base import Quantizer
+from lrc.quant.ldlq import Rounded
 from lrc.solvers.site import SiteMetric
 from lrc.spec import DecomposeSpec
 
@@ -56,22 +60,31 @@ class Problem:
             return 0.0
         return float(np.sqrt(squared_norm(residual, self.metric.H, self.threads) / energy))
 
+    def codes(self, rounded: Rounded, scale: NDArray[np.float32]) -> Codes:
+        """Q as it is stored, from its codes and decode-side scales."""
+        quant, (m, n) = self.spec.quant, self.target.shape
+        return Codes(
+            size=(m, n),
+            codebook=quant.codebook,
+            bits=quant.bits,
+            group_size=quant.group_size,
+            planes=self.quantizer.pack(rounded.codes),
+            scales=scale.astype(np.float16),
+        )
+
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver hands back: codes with scales (or None), factors (or None), its trace."""
+    """What a solver hands back: parts whose sum is near the target, its trace."""
 
-    codes: Codes | None
-    scale: NDArray[np.float32] | None
-    left: Factor | None
-    right: Factor | None
+    parts: tuple[Part, ...]
     trace: Trace
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """W ~ Q + L R in packed form.
+    """W ~ Q + L R, or a sum of other parts, in packed form.
 
     ``relative_error`` is sqrt(tr(E H E^T) / tr(W H W^T)) with E = W - Q - L R for the matrix
     that was fitted, and ``weight_error`` the same against the original W where a regression
@@ -89,7 +102,7 @@ class Decomposition:
     @property
     def rank(self) -> int:
         """Rank of L R."""
-        return 0 if self.matrix.right is None else self.matrix.right.rank
+        return sum(part.rank for part in self.matrix.parts if isinstance(part, LowRank))
 
     @property
     def bits_per_weight(self) -> float:
@@ -97,7 +110,7 @@ class Decomposition:
         return self.matrix.bits_per_weight
 
     def to_dense(self) -> NDArray[np.float32]:
-        """Q + L R in the original basis, float32 (m, n)."""
+        """The sum of the parts in the original basis, float32 (m, n)."""
         return self.matrix.to_dense()
 
     def linear_operator(self) -> scipy.sparse.linalg.LinearOperator:

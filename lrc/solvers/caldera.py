@@ -71,8 +71,9 @@ def caldera(problem: Problem) -> Solution:
             break
     if rank and best.pair is None:
         note = f"rank 0: with rank {rank} the error was no lower than with Q alone"
-    left, right = (best.pair.left, best.pair.right) if best.pair else (None, None)
-    return Solution(best.rounded.codes, best.scale, left, right, trace, (note,) if note else ())
+    low_rank = (best.pair.part(),) if best.pair else ()
+    parts = (problem.codes(best.rounded, best.scale), *low_rank)
+    return Solution(parts, trace, (note,) if note else ())
 
 
 def _error(state: _State) -> float:

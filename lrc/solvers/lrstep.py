@@ -13,7 +13,7 @@ from lrc.linalg.lowrank import (
     solve_right,
 )
 from lrc.linalg.norms import times_metric
-from lrc.parts.matrix import Factor
+from lrc.parts.low_rank import Factor, LowRank
 from lrc.quant.factors import quantize_factor
 
 
@@ -28,6 +28,10 @@ class Pair:
     def product(self) -> NDArray[np.float32]:
         """L R, float32 (m, n)."""
         return self.left.to_dense().T @ self.right.to_dense()
+
+    def part(self) -> LowRank:
+        """L R as it is stored."""
+        return LowRank(self.left, self.right)
 
 
 def pair_loss(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
+from lrc.parts.base import added
 from lrc.parts.matrix import PackedMatrix, unpack_signs
 from lrc_kernels.rotate import hadamard_transform
 
 
 def packed_operator(matrix: PackedMatrix) -> scipy.sparse.linalg.LinearOperator:
-    """Products with Q + L R in the original basis, forwards and transposed, float32.
+    """Products with the sum of the parts in the original basis, forwards and transposed, float32.
 
-    Q is decoded once, L R is never formed. Each product costs 2 m n + 2 r (m + n).
+    Each part is decoded once; L R is never formed. With codes and factors of rank r a product
+    costs 2 m n + 2 r (m + n).
     """
     m, n = matrix.shape
-    Q = matrix.quantized()
-    L, R = matrix.low_rank()
+    terms = [term.factored() for term in matrix.terms]
     signs_in = unpack_signs(matrix.signs_in, n)
     signs_out = unpack_signs(matrix.signs_out, m)
 
@@ -27,15 +30,20 @@ def packed_operator(matrix: PackedMatrix) -> scipy.sparse.linalg.LinearOperator:
     def back(y: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
         return y if signs is None else hadamard_transform(y, transpose=True) * signs
 
+    def forward(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        products = (reduce(lambda y, A: y @ A.T, reversed(factors), x) for factors in terms)
+        return added(products, (len(x), m))
+
+    def backward(y: NDArray[np.float32]) -> NDArray[np.float32]:
+        return added((reduce(np.matmul, factors, y) for factors in terms), (len(y), n))
+
     def matmat(X: NDArray[np.floating]) -> NDArray[np.float32]:
         x = turn(np.ascontiguousarray(X.T, np.float32), signs_in)
-        return np.asarray(
-            back((x @ Q.T + (x @ R.T) @ L.T).astype(np.float32, copy=False), signs_out).T
-        )
+        return np.asarray(back(forward(x), signs_out).T)
 
     def rmatmat(Y: NDArray[np.floating]) -> NDArray[np.float32]:
         y = turn(np.ascontiguousarray(Y.T, np.float32), signs_out)
-        return np.asarray(back((y @ Q + (y @ L) @ R).astype(np.float32, copy=False), signs_in).T)
+        return np.asarray(back(backward(y), signs_in).T)
 
     return scipy.sparse.linalg.LinearOperator(
         (m, n),

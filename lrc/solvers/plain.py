@@ -12,7 +12,7 @@ def round_to_nearest(problem: Problem) -> Solution:
     """Q = nearest codewords of T; looks at no activations. Cost: one rounding."""
     rounded, scale = nearest(problem)
     error = problem.error(problem.target - rounded.values, problem.energy)
-    return Solution(rounded.codes, scale, None, None, Trace().then("Q", error))
+    return Solution((problem.codes(rounded, scale),), Trace().then("Q", error))
 
 
 def ldlq_only(problem: Problem) -> Solution:
@@ -21,7 +21,7 @@ def ldlq_only(problem: Problem) -> Solution:
     feedback = problem.metric.feedback_for(problem.quantizer.block_size)
     rounded, scale = feedback_rounding(problem, T, H, feedback)
     error = problem.error(T - rounded.values, problem.energy)
-    return Solution(rounded.codes, scale, None, None, Trace().then("Q", error))
+    return Solution((problem.codes(rounded, scale),), Trace().then("Q", error))
 
 
 def low_rank_only(problem: Problem) -> Solution:
@@ -49,4 +49,4 @@ def low_rank_only(problem: Problem) -> Solution:
     )
     error = problem.error(problem.target - pair.product(), problem.energy)
     notes = (f"rank {rank}: {low_rank.rank} exceeds the smaller side",) * (rank < low_rank.rank)
-    return Solution(None, None, pair.left, pair.right, Trace().then("LR", error), notes)
+    return Solution((pair.part(),), Trace().then("LR", error), notes)

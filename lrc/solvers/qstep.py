@@ -9,6 +9,7 @@ from lrc.linalg.norms import proxy_loss, times_metric
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 from lrc.solvers.base import Problem
+from lrc.spec import DecomposeSpec
 
 #: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
@@ -18,14 +19,18 @@ _TOGETHER_TURNS = 1
 _REFITS = 3
 
 
-def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Decode-side scales of A, shape (1|m, groups), in float16 values.
+def has_row_scales(spec: DecomposeSpec) -> bool:
+    """Whether rows have scales of their own.
 
-    One scale a matrix when it is rotated and the codebook has no groups, since every row then
-    looks alike; one a row or a group otherwise.
+    Rotated rows all look alike: one scale a matrix does, unless the codebook has groups.
     """
+    return spec.quant.group_size > 0 or spec.rotation == "none"
+
+
+def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Decode-side scales of A, shape (1|m, groups), in float16 values."""
     quantizer = problem.quantizer
-    if problem.spec.quant.group_size or problem.metric.signs is None:
+    if has_row_scales(problem.spec):
         return group_scales(A, quantizer, problem.spec.quant.group_size)
     return matrix_scale(A, quantizer)
 

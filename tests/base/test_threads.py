@@ -18,6 +18,7 @@ from lrc.base.threads import (
     default_threads,
     ordered_map,
     resolve_threads,
+    row_tiles,
     single_threaded_blas,
 )
 from lrc.errors import SpecError
@@ -189,3 +190,19 @@ def test_thread_counts():
     for bad in (0, -2):
         with pytest.raises(SpecError, match=f"threads={bad} must be at least 1"):
             resolve_threads(bad)
+
+
+@given(m=st.integers(1, 9000), unit=st.sampled_from([16, 64, 256]))
+def test_row_tiles_cover_all_rows_once(m, unit):
+    tiles = row_tiles(m, unit)
+    assert [i for t in tiles for i in range(t.start, t.stop)] == list(range(m))
+    assert all(t.start % unit == 0 for t in tiles)
+    assert max(t.stop - t.start for t in tiles) <= 512
+
+
+@pytest.mark.parametrize("m", [192, 576, 1536, 4096, 11008])
+def test_common_matrices_are_cut_evenly(m):
+    tiles = row_tiles(m)
+    heights = [t.stop - t.start for t in tiles]
+    assert len(tiles) % 2 == 0
+    assert min(heights) > 0.7 * max(heights)

@@ -74,7 +74,7 @@ def test_matrix_table_shows_notes_and_dashes() -> None:
             "a": {
                 "shape": [48, 88],
                 "bits_per_weight": 2.125,
-                "rank": 0,
+                "parts": [{"kind": "codes", "codebook": "e8p", "bits": 2}],
                 "relative_error": 0.11431,
                 "damping": 0.01,
                 "warnings": ["dead inputs: 3"],
@@ -85,7 +85,7 @@ def test_matrix_table_shows_notes_and_dashes() -> None:
     )
     first, second = text.split("\n")[2:]
     assert first.split() == [
-        *("a", "48x88", "2.125", "0", "0.114", "0.01"),
+        *("a", "48x88", "2.125", "e8p", "2", "0.114", "0.01"),
         *("dead", "inputs:", "3;", "damped", "twice"),
     ]
     assert second.split() == ["b", *["-"] * 6]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packed_cases import TRELLISES, random_matrix
 
 from lrc.nn.packed import PackedLinear
-from lrc.parts.matrix import PackedMatrix
+from lrc.parts.codes import Codes
 
 
 def test_the_first_use_may_come_from_two_threads():
@@ -42,7 +42,7 @@ def test_rows_are_those_of_the_matrix(codebook, m, n, group, row_scales, data):
     matrix = random_matrix((m, n), codebook, group_size=grouped, row_scales=row_scales, rank=0)
     start = data.draw(st.integers(0, m - 1))
     rows = slice(start, data.draw(st.integers(start + 1, m)))
-    found = PackedLinear(matrix).decoded_rows(rows)
+    found = matrix.terms[0].decoded(rows)
     np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7, atol=4e-6)
 
 
@@ -57,7 +57,7 @@ def test_rows_of_a_trellis_are_those_of_the_matrix(codebook, m, n, row_scales, d
     matrix = random_matrix((m, n), codebook, row_scales=row_scales, rank=0)
     start = data.draw(st.integers(0, m - 1))
     rows = slice(start, data.draw(st.integers(start + 1, m)))
-    found = PackedLinear(matrix).decoded_rows(rows)
+    found = matrix.terms[0].decoded(rows)
     np.testing.assert_allclose(found, matrix.rows(rows), rtol=4e-7)
 
 
@@ -71,5 +71,5 @@ def test_several_tokens_do_not_take_the_slow_way(codebook, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("decoded by the plain kernels")
 
-    monkeypatch.setattr(PackedMatrix, "rows", refuse)
+    monkeypatch.setattr(Codes, "rows", refuse)
     layer(np.ones((3, 24), np.float32))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from packed_cases import random_matrix
+from packed_cases import codes_of, random_matrix
 from packed_models import TABLES, PackedSource
 from packed_models import packed_model as packed
 from seven_bits import RoundedLinear
@@ -156,7 +156,7 @@ def test_codes_are_not_copied():
     model = packed()
     engine = model.engines().decode(Team(1))
     kept = [a for a in engine._program.layout._kept if a.dtype == np.uint16]
-    planes = [f.matrix.planes[0] for b in model.blocks for f in b.linears.values()]
+    planes = [codes_of(f.matrix).planes[0] for b in model.blocks for f in b.linears.values()]
     assert all(any(np.shares_memory(p, k) for k in kept) for p in planes)
 
 

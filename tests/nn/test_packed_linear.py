@@ -13,6 +13,7 @@ from lrc.nn.engine.team import Team
 from lrc.nn.linear import make_linear
 from lrc.nn.packed import PackedEmbedding, PackedLinear
 from lrc.nn.tiles import integer_activations, tile_threads
+from lrc.parts.codes import Codes
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 
 every_codebook = pytest.mark.parametrize("codebook", CODEBOOKS, ids=str)
@@ -126,8 +127,8 @@ def test_one_token_decodes_no_rows(codebook, integers, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("decoded rows")
 
-    monkeypatch.setattr(layer, "decoded_rows", refuse)
-    monkeypatch.setattr(type(layer.matrix), "rows", refuse)
+    for way in ("rows", "decoded"):
+        monkeypatch.setattr(Codes, way, refuse)
     with integer_activations(integers):
         layer(tokens(24))
         with pytest.raises(AssertionError, match="decoded rows"):

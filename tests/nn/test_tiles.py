@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from packed_cases import random_matrix
 from packed_models import packed_model
 
@@ -17,27 +15,10 @@ from lrc.nn.tiles import (
     in_tiles,
     integer_activations,
     integers_allowed,
-    row_tiles,
     tile_threads,
 )
 from lrc.run.generate import Decoder
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
-
-
-@given(m=st.integers(1, 9000), unit=st.sampled_from([16, 64, 256]))
-def test_row_tiles_cover_all_rows_once(m, unit):
-    tiles = row_tiles(m, unit)
-    assert [i for t in tiles for i in range(t.start, t.stop)] == list(range(m))
-    assert all(t.start % unit == 0 for t in tiles)
-    assert max(t.stop - t.start for t in tiles) <= 512
-
-
-@pytest.mark.parametrize("m", [192, 576, 1536, 4096, 11008])
-def test_common_matrices_are_cut_evenly(m):
-    tiles = row_tiles(m)
-    heights = [t.stop - t.start for t in tiles]
-    assert len(tiles) % 2 == 0
-    assert min(heights) > 0.7 * max(heights)
 
 
 def test_settings_end_with_their_block():

@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packed_cases import CODEBOOKS, TRELLISES, random_factor, random_matrix
+from packed_cases import (
+    CODEBOOKS,
+    TRELLISES,
+    codes_of,
+    factors_of,
+    random_factor,
+    random_matrix,
+    rows_of_codes,
+)
 
 from lrc.codebooks import get_codebook
 from lrc.codebooks.levels import levels
 from lrc.errors import FormatError
-from lrc.parts.matrix import Factor, unpack_signs
+from lrc.parts.codes import Codes
+from lrc.parts.low_rank import Factor, LowRank
+from lrc.parts.matrix import unpack_signs
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.rotate import hadamard_transform
@@ -68,23 +78,25 @@ def test_quantized_is_codeword_times_scale_times_gain(codebook, row_scales):
     if codebook[0] == "none":
         expected = np.zeros((5, 19), np.float32)
     else:
-        values = get_codebook(*codebook).values(matrix.planes, 19)
-        expected = values.astype(np.float64) * matrix.scales.astype(np.float64) * matrix.gain
-    np.testing.assert_allclose(matrix.quantized(), expected, rtol=4e-7)
+        codes = codes_of(matrix)
+        values = get_codebook(*codebook).values(codes.planes, 19)
+        expected = values.astype(np.float64) * codes.scales.astype(np.float64) * matrix.gain
+    np.testing.assert_allclose(rows_of_codes(matrix), expected, rtol=4e-7)
 
 
 def test_groups_share_a_scale():
     matrix = random_matrix((4, 21), ("uniform", 4), group_size=8)
-    wide = np.repeat(matrix.scales.astype(np.float64), 8, axis=1)[:, :21]
-    values = get_codebook("uniform", 4).values(matrix.planes, 21).astype(np.float64)
-    np.testing.assert_allclose(matrix.quantized(), values * wide * matrix.gain, rtol=4e-7)
+    codes = codes_of(matrix)
+    wide = np.repeat(codes.scales.astype(np.float64), 8, axis=1)[:, :21]
+    values = get_codebook("uniform", 4).values(codes.planes, 21).astype(np.float64)
+    np.testing.assert_allclose(rows_of_codes(matrix), values * wide * matrix.gain, rtol=4e-7)
 
 
 @every_codebook
 @pytest.mark.parametrize("row_scales", [True, False])
-def test_rows_are_rows_of_quantized(codebook, row_scales):
-    matrix = random_matrix((9, 24), codebook, row_scales=row_scales)
-    whole = matrix.quantized()
+def test_rows_are_rows_of_the_whole(codebook, row_scales):
+    matrix = random_matrix((9, 24), codebook, row_scales=row_scales, rank=0)
+    whole = matrix.rows(slice(0, 9))
     np.testing.assert_array_equal(matrix.rows(slice(2, 7)), whole[2:7])
     ids = np.array([8, 0, 0, 3])
     np.testing.assert_array_equal(matrix.rows(ids), whole[ids])
@@ -98,12 +110,12 @@ def test_rows_are_rows_of_quantized(codebook, row_scales):
     row_scales=st.booleans(),
     data=st.data(),
 )
-def test_rows_of_a_trellis_are_rows_of_quantized(codebook, m, n, row_scales, data):
+def test_rows_of_a_trellis_are_rows_of_the_whole(codebook, m, n, row_scales, data):
     matrix = random_matrix((m, n), codebook, row_scales=row_scales, rank=0)
-    whole = matrix.quantized()
+    whole, codes = matrix.rows(slice(0, m)), codes_of(matrix)
     found = get_codebook(*codebook)
-    values = found.values(matrix.planes, n, found.band(m))
-    expected = values.astype(np.float64) * matrix.scales.astype(np.float64) * matrix.gain
+    values = found.values(codes.planes, n, found.band(m))
+    expected = values.astype(np.float64) * codes.scales.astype(np.float64) * matrix.gain
     np.testing.assert_allclose(whole, expected, rtol=4e-7)
     rows = slice(*sorted(data.draw(st.tuples(st.integers(0, m), st.integers(0, m)))))
     np.testing.assert_array_equal(matrix.rows(rows), whole[rows])
@@ -124,8 +136,8 @@ def test_dense_form_follows_the_rotation_convention(shape, factor_bits):
     m, n = shape
     transform_out = hadamard_transform(np.eye(m)).T
     transform_in = hadamard_transform(np.eye(n)).T
-    L, R = matrix.low_rank()
-    inner = (matrix.quantized() + L @ R).astype(np.float64)
+    L, R = factors_of(matrix)
+    inner = (rows_of_codes(matrix) + L @ R).astype(np.float64)
     expected = (
         unpack_signs(matrix.signs_out, m)[:, None] * (transform_out.T @ inner @ transform_in)
     ) * unpack_signs(matrix.signs_in, n)
@@ -135,21 +147,20 @@ def test_dense_form_follows_the_rotation_convention(shape, factor_bits):
 
 def test_low_rank_carries_the_gain():
     matrix = random_matrix((6, 10), rank=3, rotation="none")
-    L, R = matrix.low_rank()
-    expected = matrix.left.to_dense().T * np.float32(matrix.gain)
+    L, R = factors_of(matrix)
+    stored = matrix.parts[1]
+    expected = stored.left.to_dense().T * np.float32(matrix.gain)
     np.testing.assert_array_equal(L, expected)
-    np.testing.assert_array_equal(R, matrix.right.to_dense())
-    np.testing.assert_array_equal(matrix.to_dense(), matrix.quantized() + L @ R)
-    assert matrix.rank == 3
+    np.testing.assert_array_equal(R, stored.right.to_dense())
+    np.testing.assert_array_equal(matrix.to_dense(), rows_of_codes(matrix) + L @ R)
+    assert stored.rank == 3
 
 
-def test_rank_zero():
-    matrix = random_matrix((6, 10), rank=0, rotation="none")
-    L, R = matrix.low_rank()
-    assert L.shape == (6, 0)
-    assert R.shape == (0, 10)
-    assert matrix.rank == 0
-    np.testing.assert_array_equal(matrix.to_dense(), matrix.quantized())
+@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+def test_a_matrix_without_parts_is_zero(rotation):
+    matrix = random_matrix((6, 10), ("none", 0), rank=0, rotation=rotation)
+    assert matrix.parts == ()
+    np.testing.assert_array_equal(matrix.to_dense(), np.zeros((6, 10), np.float32))
 
 
 def test_every_stored_bit_counts():
@@ -159,31 +170,56 @@ def test_every_stored_bit_counts():
     assert matrix.bits_per_weight == expected / (32 * 64)
 
 
-CORRUPTIONS = {
-    "planes": {"planes": (np.zeros((5, 1), np.uint16),)},
-    "codebook": {"codebook": "e9p"},
-    "bits": {"bits": 3},
-    "scales": {"scales": np.ones((2, 1), np.float16)},
+MATRICES = {
     "rotation": {"rotation": "fourier"},
     "no signs": {"signs_in": None},
     "short signs": {"signs_out": np.zeros(2, np.uint8)},
     "signs without rotation": {"rotation": "none"},
-    "one factor": {"left": None},
-    "long factor": {"right": random_factor(2, 30, 4, np.random.default_rng(6))},
-    "other rank": {"right": random_factor(3, 19, 4, np.random.default_rng(6))},
+    "a part of another shape": {"shape": (5, 20)},
+}
+CODES = {
+    "planes": {"planes": (np.zeros((5, 1), np.uint16),)},
+    "codebook": {"codebook": "e9p"},
+    "bits": {"bits": 3},
+    "scales": {"scales": np.ones((2, 1), np.float16)},
     "lattice groups": {"group_size": 8, "scales": np.ones((5, 3), np.float16)},
+}
+FACTORS = {
+    "other rank": random_factor(3, 19, 4, np.random.default_rng(6)),
+    "other bits": random_factor(2, 19, 3, np.random.default_rng(6)),
 }
 
 
 def test_a_trellis_has_no_groups():
-    matrix = random_matrix((32, 24), ("trellis12", 2))
+    codes = codes_of(random_matrix((32, 24), ("trellis12", 2)))
     change = {"group_size": 8, "scales": np.ones((32, 3), np.float16)}
     with pytest.raises(FormatError, match="no groups"):
-        dataclasses.replace(matrix, **change)
+        dataclasses.replace(codes, **change)
 
 
-@pytest.mark.parametrize("change", CORRUPTIONS.values(), ids=CORRUPTIONS.keys())
+@pytest.mark.parametrize("change", MATRICES.values(), ids=MATRICES.keys())
 def test_parts_that_do_not_fit_are_refused(change):
     matrix = random_matrix((5, 19))
     with pytest.raises(FormatError):
         dataclasses.replace(matrix, **change)
+
+
+@pytest.mark.parametrize("change", CODES.values(), ids=CODES.keys())
+def test_codes_that_do_not_fit_are_refused(change):
+    codes = codes_of(random_matrix((5, 19)))
+    assert isinstance(dataclasses.replace(codes), Codes)
+    with pytest.raises(FormatError):
+        dataclasses.replace(codes, **change)
+
+
+@pytest.mark.parametrize("right", FACTORS.values(), ids=FACTORS.keys())
+def test_factors_that_do_not_fit_are_refused(right):
+    left = random_factor(2, 5, 4, np.random.default_rng(6))
+    with pytest.raises(FormatError):
+        LowRank(left, right)
+
+
+def test_factors_of_rank_zero_are_no_part():
+    left, right = (random_factor(0, length, 4, np.random.default_rng(6)) for length in (5, 19))
+    with pytest.raises(FormatError, match="rank 0"):
+        LowRank(left, right)

@@ -105,7 +105,8 @@ def test_an_untouched_copy_is_read(tmp_path: Path) -> None:
     [
         (put("other", "format"), "does not describe a model compressed by lrc"),
         (drop("format"), "does not describe"),
-        (put(2, "version"), "version 2; this library reads version 1"),
+        (put(3, "version"), "version 3; this library reads versions 1 to 2"),
+        (put(0, "version"), "version 0"),
         (put("1", "version"), "version '1'"),
         (put(True, "version"), "version True"),
         (drop("version"), "version None"),
@@ -123,23 +124,33 @@ def test_an_untouched_copy_is_read(tmp_path: Path) -> None:
         (put(["shell.safetensors"], "files"), "is not stored"),
         (put(5, "matrices", Q_PROJ), Q_PROJ),
         *((drop("matrices", Q_PROJ, key), f"{Q_PROJ}.*{key}") for key in (
-            "shape", "codebook", "bits", "rank", "factor_bits", "group_size", "rotation",
-            "bits_per_weight")),
+            "shape", "rotation", "parts", "bits_per_weight")),
+        *((drop("matrices", Q_PROJ, "parts", 0, key), f"part 0 of {Q_PROJ} lacks {key}")
+          for key in ("kind", "codebook", "bits", "group_size", "row_scales")),
+        *((drop("matrices", Q_PROJ, "parts", 1, key), f"part 1 of {Q_PROJ} lacks {key}")
+          for key in ("kind", "rank", "bits")),
         (put([24], "matrices", Q_PROJ, "shape"), Q_PROJ),
         (put(["a", "b"], "matrices", Q_PROJ, "shape"), Q_PROJ),
         (put(None, "matrices", Q_PROJ, "shape"), Q_PROJ),
         (put([24, 25], "matrices", Q_PROJ, "shape"), "implies"),
         (put([-24, -24], "matrices", Q_PROJ, "shape"), Q_PROJ),
-        (put("e8p-rvq3", "matrices", Q_PROJ, "codebook"), "e8p-rvq3"),
-        (put("uniform", "matrices", Q_PROJ, "codebook"), "implies"),
-        (put(3, "matrices", Q_PROJ, "bits"), "e8p"),
         (put("dct", "matrices", Q_PROJ, "rotation"), "dct"),
-        (put(3, "matrices", Q_PROJ, "rank"), "implies"),
-        (put(-1, "matrices", Q_PROJ, "rank"), Q_PROJ),
-        (put(16, "matrices", Q_PROJ, "factor_bits"), "implies"),
-        (put(-1, "matrices", Q_PROJ, "group_size"), "group_size|scales"),
-        (put(8, "matrices", Q_PROJ, "group_size"), "scales.*implies"),
         (put("two", "matrices", Q_PROJ, "bits_per_weight"), Q_PROJ),
+        (put({}, "matrices", Q_PROJ, "parts"), "parts"),
+        (put([3], "matrices", Q_PROJ, "parts"), f"part 0 of {Q_PROJ} is not an object"),
+        (put("wavelet", "matrices", Q_PROJ, "parts", 0, "kind"), "kind 'wavelet'; .* upgrade"),
+        (put(7, "matrices", Q_PROJ, "parts", 0, "kind"), "kind 7"),
+        (put("e8p-rvq3", "matrices", Q_PROJ, "parts", 0, "codebook"), "e8p-rvq3"),
+        (put("uniform", "matrices", Q_PROJ, "parts", 0, "codebook"), "implies"),
+        (put(3, "matrices", Q_PROJ, "parts", 0, "bits"), "e8p"),
+        (put(-1, "matrices", Q_PROJ, "parts", 0, "group_size"), "group_size -1"),
+        (put(8, "matrices", Q_PROJ, "parts", 0, "group_size"), "scales.*implies"),
+        (put(True, "matrices", Q_PROJ, "parts", 0, "row_scales"), "scales.*implies"),
+        (put(1, "matrices", Q_PROJ, "parts", 0, "row_scales"), "row_scales 1"),
+        (put(3, "matrices", Q_PROJ, "parts", 1, "rank"), "implies"),
+        (put(0, "matrices", Q_PROJ, "parts", 1, "rank"), "rank 0, not an integer >= 1"),
+        (put(16, "matrices", Q_PROJ, "parts", 1, "bits"), "implies"),
+        (put(9, "matrices", Q_PROJ, "parts", 1, "bits"), "bits 9"),
         (put({}, "matrices", "model.extra.weight"), "model.extra.weight"),
     ],
 )  # fmt: skip
@@ -208,7 +219,7 @@ def test_scales_that_are_not_finite_are_refused(suffix: str, bad: float, tmp_pat
 
 @pytest.mark.parametrize(
     "change",
-    [put(0, "matrices", Q_PROJ, "rank"), put("none", "matrices", Q_PROJ, "rotation"),
+    [drop("matrices", Q_PROJ, "parts", 1), put("none", "matrices", Q_PROJ, "rotation"),
      drop("matrices", Q_PROJ)],
 )  # fmt: skip
 def test_tensors_that_no_record_describes_are_refused_on_opening(

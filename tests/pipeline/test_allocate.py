@@ -89,7 +89,7 @@ def test_a_rate_is_kept_and_spent(lrc: Lrc, model: Path, budgeted: Path) -> None
     spent = 8 * report["allocation"]["size"] / weights_of(Checkpoint.open(model))
     assert spent == pytest.approx(rate)
     linear = [r for name, r in report["matrices"].items() if name.endswith("_proj.weight")]
-    assert {record["bits"] for record in linear} > {2}
+    assert {record["parts"][0]["bits"] for record in linear} > {2}
     assert all("KL" in record["reason"] for record in linear)
     summary = report["allocation"]
     low, high = summary["predicted_kl"]

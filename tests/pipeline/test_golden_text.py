@@ -49,6 +49,6 @@ def test_leads_are_those_of_the_file_and_comfortable(kind: str) -> None:
 def test_the_packed_model_mixes_codes_within_sites() -> None:
     records = PackedCheckpoint.open(MODELS["packed"]).report["matrices"]
     for name, (codebook, bits, _) in OTHERS.items():
-        found = records[f"{name}.weight"]
+        found = records[f"{name}.weight"]["parts"][0]
         assert (found["codebook"], found["bits"]) == (codebook, bits)
-    assert records["model.layers.0.self_attn.q_proj.weight"]["codebook"] == "trellis12"
+    assert records["model.layers.0.self_attn.q_proj.weight"]["parts"][0]["codebook"] == "trellis12"

@@ -190,7 +190,7 @@ def test_inspect_lists_every_matrix(lrc: Lrc, model: Path, packed: Path) -> None
         assert "48x88" in outcome.out
         record = lrc("inspect", path, "--json").check().json
         assert len([name for name in record["matrices"] if "layers." in name]) == 14
-    for name in ("rank", "error", "damping", "warnings"):
+    for name in ("parts", "error", "damping", "warnings"):
         assert name in outcome.out
 
 

@@ -7,6 +7,7 @@ import pytest
 from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
+from packed_cases import codes_of
 
 from lrc.errors import SpecError
 from lrc.linalg.factor import block_ldl, coarser_feedback, factor, feedback_matrix
@@ -109,9 +110,10 @@ def test_decompositions_with_a_trellis(seed, shape, bits, recipe, rotation):
     )  # fmt: skip
     found = decompose(W, H, spec, threads=1)
     check_decomposition(W, H, spec, found)
-    assert found.matrix.codebook == "trellis8"
+    codes = codes_of(found.matrix)
+    assert codes.codebook == "trellis8"
     twice = decompose(W, H, spec, threads=2)
-    np.testing.assert_array_equal(found.matrix.planes[0], twice.matrix.planes[0])
+    np.testing.assert_array_equal(codes.planes[0], codes_of(twice.matrix).planes[0])
 
 
 def test_more_bits_and_larger_states_lose_less():
@@ -131,7 +133,7 @@ def test_rows_that_do_not_fit_get_the_lattice_and_a_note(bits):
     W, H = problem(7423, 40, 12)
     spec = DecomposeSpec(quant=QuantSpec("trellis12", bits), low_rank=LowRankSpec(0))
     found = decompose(W, H, spec, threads=1)
-    assert found.matrix.codebook == QuantSpec.plain(bits).codebook
+    assert codes_of(found.matrix).codebook == QuantSpec.plain(bits).codebook
     assert any("needs rows in multiples of 16, not 40" in note for note in found.notes)
 
 

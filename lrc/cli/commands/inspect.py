@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lrc.cli.commands.base import Console, SubParsers, add_json, add_model, add_verb
-from lrc.cli.tables import allocation_line, human_size, matrix_table, number
+from lrc.cli.tables import allocation_line, human_size, matrix_table, number, slow_line
 
 
 def add(subparsers: SubParsers) -> None:
@@ -38,5 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(totals['bits_per_weight_linear'])} bits per weight in the linear layers, "
         f"{number(totals['bits_per_weight_file'])} in the whole file"
     )
+    if told := slow_line(record["matrices"]):
+        console.line(told)
     if record.get("allocation"):
         console.line(allocation_line(record["allocation"]))

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.nn.engine.layout import Layout
-from lrc.nn.linear import DenseLinear, Linear
+from lrc.nn.engine.layout import Layout, has_layout
+from lrc.nn.linear import Linear
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope
 from lrc_kernels.cpu.dot.product import shared_tables
@@ -128,12 +128,5 @@ def decode_program_for(
     """A program where the blocks are packed; None where the plain path is the better one."""
     linears = [f for block in blocks for f in block.linears.values()]
     packed = all(isinstance(f, PackedLinear) for f in linears)
-    known = all(_has_layout(f) for f in (*linears, head))
+    known = all(has_layout(f) for f in (*linears, head))
     return DecodeProgram(config, blocks, final_norm, head) if packed and known else None
-
-
-def _has_layout(linear: Linear) -> bool:
-    """Whether the kernels read such a layer."""
-    if isinstance(linear, PackedLinear):
-        return linear.matrix.coding is None or linear.matrix.coding.compiled
-    return isinstance(linear, DenseLinear)

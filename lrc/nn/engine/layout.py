@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.codebooks import WIDE
-from lrc.codebooks.levels import levels
-from lrc.codebooks.scalar import LevelBytes, level_bytes, order
+from lrc.codebooks.base import EngineRow
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
-from lrc.parts.matrix import Factor, PackedMatrix
+from lrc.parts import are_compiled
+from lrc.parts.matrix import PackedMatrix
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.transform import activations
 from lrc_kernels.hadamard_order import hadamard_block
@@ -70,28 +69,25 @@ class Layout:
             row[product.KIND] = product.DENSE
             row[product.CODES] = self.address(linear.weight)
         elif isinstance(linear, PackedLinear):
-            self._codes(linear.matrix, row, numbers)
+            numbers[product.GAIN] = linear.matrix.gain
             self._rotation(linear.matrix, row, numbers)
-            self._factors(linear.matrix, row, numbers)
+            for term in linear.matrix.terms:
+                self._add(term.decode_row(), row, numbers)
         else:
             raise TypeError(f"a {type(linear).__name__} has no layout for the decode kernels")
         if linear.bias is not None:
             row[product.BIAS] = self.address(linear.bias)
         return row, numbers
 
-    def _codes(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
-        numbers[product.GAIN] = matrix.gain
-        if matrix.coding is None:
-            return
-        fields = matrix.coding.engine_row(matrix.coded)
-        row[product.CODES] = self.address(matrix.planes[0])
-        row[product.BITS] = matrix.bits
-        for place, value in fields.integers.items():
-            row[place] = value if isinstance(value, int) else self._field(value)
-        for place, number in fields.floats.items():
+    def _add(self, part: EngineRow, row: list[int], numbers: list[float]) -> None:
+        """Enter a part's fields; each may need its own forms of the vector."""
+        for place, value in part.integers.items():
+            known = value if isinstance(value, int) else self.field(value)
+            row[place] = row[place] | known if place == product.ORDERS else known
+        for place, number in part.floats.items():
             numbers[place] = number
 
-    def _field(self, array: NDArray[Any]) -> int:
+    def field(self, array: NDArray[Any]) -> int:
         """Address of an array; of tables, which are read-only, one copy serves all."""
         is_table = array.base is None and not array.flags.writeable
         return self._shared(array) if is_table else self.address(array)
@@ -111,45 +107,19 @@ class Layout:
                 row[at + 2] = self.address(signs_matrix(order))
             numbers[scale] = 1 / math.sqrt(block)
 
-    def _factors(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
-        if matrix.rank == 0 or matrix.left is None or matrix.right is None:
-            return
-        row[product.RANK] = matrix.rank
-        left, right = matrix.left, matrix.right
-        row[product.LEFT : product.LEFT + 2] = self._words(left)
-        row[product.RIGHT : product.RIGHT + 2] = self._words(right)
-        if left.bits < 16:
-            row[product.LEFT_LEVELS] = self._shared(levels(WIDE, left.bits))
-            row[product.LEFT_SCALES] = self.address(left.scales.astype(np.float32))
-        if right.bits < 16:
-            row[product.RIGHT_LEVELS] = self._shared(levels(WIDE, right.bits))
-            row[product.RIGHT_SCALES] = self.address(right.scales.astype(np.float32))
-        known = level_bytes(WIDE, left.bits)
-        if known is not None:
-            row[product.LEFT_TABLE], numbers[product.LEFT_UNIT], _ = self._entries(known)
-        known = level_bytes(WIDE, right.bits)
-        if known is not None:
-            row[product.ORDERS] |= order(right.bits)
-            table, numbers[product.RIGHT_UNIT], numbers[product.RIGHT_CENTRE] = self._entries(known)
-            row[product.RIGHT_TABLE] = table
-
-    def _entries(self, known: LevelBytes) -> tuple[int, float, float]:
-        """Address of a table of bytes (0: none needed), unit and centre."""
-        table = 0 if known.entries is None else self._shared(known.entries)
-        return table, known.unit, known.centre
-
-    def _words(self, factor: Factor) -> tuple[int, int]:
-        """Address and bits of a factor; float16 entries become float32 (32)."""
-        if factor.bits == 16:
-            return self.address(factor.words.astype(np.float32)), 32
-        return self.address(factor.words), factor.bits
-
     def _shared(self, table: NDArray[Any]) -> int:
         """Address of a table that many matrices use."""
         key = (table.dtype.str, table.tobytes())
         if key not in self._known:
             self._known[key] = self.address(table)
         return self._known[key]
+
+
+def has_layout(linear: Linear) -> bool:
+    """Whether the decode kernels read such a layer."""
+    if isinstance(linear, PackedLinear):
+        return are_compiled([part.record() for part in linear.matrix.parts])
+    return isinstance(linear, DenseLinear)
 
 
 def _both_orders(first: list[int], second: list[int]) -> int:

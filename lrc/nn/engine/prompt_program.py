@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrc.codebooks.base import EngineRow
 from lrc.nn.engine.decode_program import KEYS, NORMS, SITES, Block, Config
 from lrc.nn.engine.layout import Layout
 from lrc.nn.linear import Linear
@@ -42,18 +43,13 @@ class PromptProgram:
 
     def _extra(self, linear: Linear) -> list[int]:
         """The row of `prompt_parts.EXTRAS` of one matrix, but for its slot."""
-        unit = _unit(linear)
-        if not isinstance(linear, PackedLinear) or unit is None:
+        parts = _rows(linear)
+        if parts is None:
             raise TypeError(f"a {type(linear).__name__} has no codes for the prompt kernels")
-        matrix = linear.matrix
         row = [0] * prompt_parts.EXTRAS
-        scales = np.broadcast_to(matrix.scales[:, 0].astype(np.float32), matrix.shape[:1])
-        units = scales * np.float32(matrix.gain / unit)
-        row[prompt_parts.UNITS] = self._layout.address(units)
-        if linear.factors is not None:
-            left, right = linear.factors
-            row[prompt_parts.LEFT] = self._layout.address(left)
-            row[prompt_parts.RIGHT] = self._layout.address(right)
+        for part in parts:
+            for place, value in part.integers.items():
+                row[place] = value if isinstance(value, int) else self._layout.field(value)
         return row
 
     def _set_slots(self) -> None:
@@ -69,12 +65,15 @@ class PromptProgram:
 
 def prompt_program_for(config: Config, blocks: Sequence[Block]) -> PromptProgram | None:
     """A program where the kernels know all codes; None where BLAS is the better way."""
-    known = all(_unit(f) is not None for block in blocks for f in block.linears.values())
+    known = all(_rows(f) is not None for block in blocks for f in block.linears.values())
     return PromptProgram(config, blocks) if known and path() != "generic" else None
 
 
-def _unit(linear: Linear) -> float | None:
-    """What the kernels' integers are multiples of; None for a layer that they do not know."""
-    if not isinstance(linear, PackedLinear) or linear.matrix.coding is None:
+def _rows(linear: Linear) -> list[EngineRow] | None:
+    """What the parts of a layer tell the kernels; None for a layer that they do not know."""
+    if not isinstance(linear, PackedLinear):
         return None
-    return linear.matrix.coding.prompt_unit
+    rows = [term.prompt_row() for term in linear.matrix.terms]
+    known = [row for row in rows if row is not None]
+    has_codes = any(prompt_parts.UNITS in row.integers for row in known)
+    return known if has_codes and len(known) == len(rows) else None

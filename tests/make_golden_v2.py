@@ -1,17 +1,18 @@
-"""Write the golden files of format version 1: a compressed tiny model, and one matrix of each kind.
+"""Write the golden files of format version 2: a compressed tiny model, and one matrix of each kind.
 
 They must decode to the same values for ever, so this runs once a format version; a new version
 gets a script and a folder of its own. Run from the repository's root with::
 
-    PYTHONPATH=.:kernels:tests python tests/make_golden_v1.py
+    PYTHONPATH=.:kernels:tests python tests/make_golden_v2.py
 
 ``model/`` is what ``lrc.compress`` writes; ``matrices.safetensors`` and ``matrices.json`` hold
-matrices of every codebook, ``expected.json`` the sha256 of what needs no sums to decode, and
-``expected.npz`` dense matrices in float32.
+matrices of every codebook and part, ``expected.json`` the sha256 of what needs no sums to decode,
+and ``expected.npz`` dense matrices in float32.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 import tiny
 from numpy.typing import NDArray
+from packed_cases import random_matrix
+from packed_golden import V2
 
 from lrc.formats.safetensors.file import write_safetensors
 from lrc.parts.matrix import PackedMatrix
@@ -30,8 +33,7 @@ from lrc.pipeline.compress import compress
 from lrc.solvers.api import decompose
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 
-FOLDER = Path(__file__).parent / "data" / "golden" / "v1"
-SEED = 90121
+SEED = 91121
 SMALL = {
     "hidden_size": 24,
     "intermediate_size": 40,
@@ -51,19 +53,23 @@ CASES: dict[str, tuple[tuple[int, int], str, int, int, str, int, int]] = {
     "uniform8": ((4, 12), "uniform", 8, 0, "hadamard", 0, 4),
     "lloyd2": ((9, 28), "lloyd-max", 2, 0, "hadamard", 3, 2),
     "lloyd5_groups": ((6, 20), "lloyd-max", 5, 10, "none", 0, 4),
+    "trellis12": ((48, 21), "trellis12", 2, 0, "hadamard", 2, 4),
+    "trellis8": ((32, 3), "trellis8", 3, 0, "none", 0, 4),
+    "trellis16": ((16, 5), "trellis16", 4, 0, "hadamard", 1, 6),
 }
 
 
 def digest(matrix: PackedMatrix) -> str:
-    """The sha256 of Q, L and R as little-endian float32: no value of them is a sum."""
+    """The sha256 of what each part decodes to as little-endian float32: no value is a sum."""
     found = hashlib.sha256()
-    for part in (matrix.quantized(), *matrix.low_rank()):
-        found.update(np.ascontiguousarray(part, "<f4").tobytes())
+    for term in matrix.terms:
+        for factor in term.factored():
+            found.update(np.ascontiguousarray(factor, "<f4").tobytes())
     return found.hexdigest()
 
 
 def matrices() -> dict[str, PackedMatrix]:
-    """One matrix of each kind, and one with factors only."""
+    """One matrix of each kind, one with factors only, and one with two parts of each kind."""
     rng = np.random.default_rng(SEED)
     made = {}
     for name, (shape, codebook, bits, group, rotation, rank, factor_bits) in CASES.items():
@@ -77,6 +83,8 @@ def matrices() -> dict[str, PackedMatrix]:
     W = rng.standard_normal((8, 11)).astype(np.float32)
     alone = DecomposeSpec(recipe="low-rank", low_rank=LowRankSpec(3, 5))
     made["factors_only"] = decompose(W, None, alone, threads=1).matrix
+    first, second = made["e8p"], random_matrix((16, 24), ("lloyd-max", 2), rank=1, seed=SEED)
+    made["twice"] = dataclasses.replace(first, parts=(*first.parts, *second.parts))
     return made
 
 
@@ -94,21 +102,21 @@ def model(folder: Path) -> PackedCheckpoint:
 
 def main() -> None:
     """Write everything anew."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    shutil.rmtree(V2, ignore_errors=True)
+    V2.mkdir(parents=True)
     made = matrices()
     tensors: dict[str, NDArray[Any]] = {}
     for name, matrix in made.items():
         tensors |= matrix_tensors(name, matrix)
-    write_safetensors(FOLDER / "matrices.safetensors", tensors, {})
+    write_safetensors(V2 / "matrices.safetensors", tensors, {})
     records = {name: matrix_record(matrix) for name, matrix in made.items()}
-    _json(FOLDER / "matrices.json", records)
-    small = model(FOLDER / "model")
+    _json(V2 / "matrices.json", records)
+    small = model(V2 / "model")
     packed = {name: small.linear(name) for name in small.names()}
     found = made | {k: v for k, v in packed.items() if isinstance(v, PackedMatrix)}
-    _json(FOLDER / "expected.json", {name: digest(matrix) for name, matrix in found.items()})
+    _json(V2 / "expected.json", {name: digest(matrix) for name, matrix in found.items()})
     dense = {name: found[name].to_dense() for name in (*made, *DENSE)}
-    np.savez(FOLDER / "expected.npz", **dense)
+    np.savez(V2 / "expected.npz", **dense)
 
 
 def _json(path: Path, value: dict[str, Any]) -> None:
