@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.measure.evaluate import text_windows
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.run.generate import Decoder
 from lrc.run.load import load
 
@@ -28,9 +28,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def divergences(
-    model: LlamaModel, window: NDArray[np.integer], threads: int
-) -> NDArray[np.float64]:
+def divergences(model: Model, window: NDArray[np.integer], threads: int) -> NDArray[np.float64]:
     """KL(exact || integer) at each position of the second half of a window: (ctx / 2,)."""
     half = len(window) // 2
     exact = model.head(model.hidden(window[None])[0, half:])

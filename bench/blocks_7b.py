@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lrc.models.llama import linear_shapes
+from lrc.models.decoder_tensors import linear_shapes
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.decode import DecodeEngine
 from lrc.nn.engine.decode_program import DecodeProgram

@@ -24,7 +24,7 @@ from lrc.base.atomic import atomic_directory, atomic_write_json
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
-from lrc.measure.storage import is_block_linear
+from lrc.measure.storage import linear_weights
 
 Record = dict[str, Any]
 SEED = 20261122
@@ -164,9 +164,11 @@ def dithered_copy(model: Path, folder: Path, seed: int = SEED) -> Path:
         for name, info in ((name, source.info(name)) for name in source.names())
     }
 
+    linear = set(linear_weights(source))
+
     def read(name: str) -> NDArray[Any]:
         values = source.dense(name)
-        if is_block_linear(name, values.shape):
+        if name in linear:
             values = dithered(values, np.random.default_rng([seed, zlib.crc32(name.encode())]))
         return values.astype(np.float16 if specs[name].dtype == "F16" else np.float32)
 

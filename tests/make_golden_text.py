@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lrc
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.pipeline.compress import compress
 from lrc.run.text import TokenIds, token_windows
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, MatrixSpec, QuantSpec
@@ -56,9 +56,7 @@ def spec() -> CompressSpec:
     return CompressSpec(decompose=common, matrices=matrices)
 
 
-def follow(
-    model: LlamaModel, prompts: NDArray[np.integer]
-) -> tuple[TokenIds, NDArray[np.floating]]:
+def follow(model: Model, prompts: NDArray[np.integer]) -> tuple[TokenIds, NDArray[np.floating]]:
     """The likeliest `TOKENS` after each prompt, and the least lead of one of them in logits."""
     cache = model.new_cache(len(prompts), prompts.shape[1] + TOKENS)
     texts, leads, ids = [], [], prompts

@@ -2,52 +2,58 @@
 
 Needs the extra ``parity``. Run from the repository's root with::
 
-    PYTHONPATH=.:kernels:tests python tests/make_parity_golden.py
+    PYTHONPATH=.:kernels:tests python tests/make_parity_golden.py [CASE ...]
 
-Each case gives ``NAME.json``, the configuration as transformers saves it, and ``NAME.npz``
-with the token ids and the logits in float32. Weights come from a NumPy seed and are not stored.
+Cases are those of `tests/model_families.py`, all of them unless some are named ("llama-plain").
+Each gives the configuration as transformers saves it, ``.json``, and ``.npz`` with the token ids
+and the logits in float32. Weights come from a NumPy seed and are not stored.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import sys
 
 import numpy as np
 import torch
-from tiny_llama import PARITY_CASES, tiny_config, tiny_weights
-from transformers import LlamaConfig, LlamaForCausalLM
+from model_families import CASES, FAMILIES, Case
+from transformers import AutoConfig, AutoModelForCausalLM
 
-FOLDER = Path(__file__).parent / "data" / "golden" / "parity"
 SEED = 20260
 TOKENS = 64
 
 
-def write_case(name: str, seed: int) -> None:
+def write_case(case: Case, seed: int) -> None:
     """Compute and write one case."""
-    given = tiny_config(**PARITY_CASES[name])
-    config = LlamaConfig(**{k: v for k, v in given.items() if k != "model_type"})
+    config = AutoConfig.for_model(**case.config)
     config._attn_implementation = "eager"
-    model = LlamaForCausalLM(config).to(torch.float32).eval()
-    state = {k: torch.from_numpy(v) for k, v in tiny_weights(given, seed).items()}
+    model = AutoModelForCausalLM.from_config(config).to(torch.float32).eval()
+    state = {k: torch.from_numpy(v) for k, v in case.source(seed).weights.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = {"lm_head.weight"} if given["tie_word_embeddings"] else set()
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     if set(missing) - tied or unexpected:
-        raise RuntimeError(f"{name}: missing {missing}, unexpected {unexpected}")
-    ids = np.random.default_rng(seed + 1).integers(0, given["vocab_size"], (2, TOKENS))
+        raise RuntimeError(f"{case.golden}: missing {missing}, unexpected {unexpected}")
+    ids = np.random.default_rng(seed + 1).integers(0, config.vocab_size, (2, TOKENS))
     with torch.no_grad():
         logits = model(torch.from_numpy(ids)).logits.numpy()
-    np.savez_compressed(FOLDER / f"{name}.npz", seed=seed, ids=ids.astype(np.int32), logits=logits)
+    case.golden.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"seed": seed, "ids": ids.astype(np.int32), "logits": logits}
+    np.savez_compressed(case.golden.with_suffix(".npz"), **arrays)
     saved = json.loads(config.to_json_string(use_diff=False))
-    (FOLDER / f"{name}.json").write_text(json.dumps(saved, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(saved, indent=1, sort_keys=True) + "\n"
+    case.golden.with_suffix(".json").write_text(text)
 
 
-def main() -> None:
-    """Write every case."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for offset, name in enumerate(PARITY_CASES):
-        write_case(name, SEED + 10 * offset)
+def main(names: list[str]) -> None:
+    """Write every case, or those that are named."""
+    for family, cases in FAMILIES.items():
+        for offset, (name, case) in enumerate(cases.items()):
+            if not names or f"{family}-{name}" in names:
+                write_case(case, SEED + 10 * offset)
 
 
 if __name__ == "__main__":
-    main()
+    unknown = set(sys.argv[1:]) - set(CASES)
+    if unknown:
+        sys.exit(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    main(sys.argv[1:])

@@ -1,17 +1,15 @@
-"""Tiny random Llama models for the tests: configurations, weights from a seed, a source."""
+"""Tiny random Llama models for the tests: configurations, and weights from a seed."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from random_weights import MemorySource, random_weights
 
-from lrc.errors import FormatError
-from lrc.models import load_model
-from lrc.models.llama import LlamaModel, linear_shapes
-from lrc.models.llama_config import LlamaConfig
+from lrc.models import declared, load_model
+from lrc.models.decoder import DecoderModel
 
 BASE: dict[str, Any] = {
     "model_type": "llama",
@@ -59,56 +57,12 @@ def tiny_config(**changes: Any) -> dict[str, Any]:
 
 def tiny_weights(config: dict[str, Any], seed: int) -> dict[str, NDArray[np.float32]]:
     """Random weights of every tensor that ``config`` calls for; the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    c = LlamaConfig.from_dict(config)
-
-    def matrix(m: int, n: int) -> NDArray[np.float32]:
-        return (rng.standard_normal((m, n)) / np.sqrt(n)).astype(np.float32)
-
-    def norm() -> NDArray[np.float32]:
-        return rng.uniform(0.5, 1.5, c.hidden).astype(np.float32)
-
-    weights = {"model.embed_tokens.weight": matrix(c.vocab, c.hidden)}
-    for i in range(c.layers):
-        prefix = f"model.layers.{i}."
-        for key, (m, n) in linear_shapes(c).items():
-            weights[f"{prefix}{key}.weight"] = matrix(m, n) * np.float32(1.5)
-            if c.attention_bias if "attn" in key else c.mlp_bias:
-                weights[f"{prefix}{key}.bias"] = rng.normal(0, 0.3, m).astype(np.float32)
-        weights[f"{prefix}input_layernorm.weight"] = norm()
-        weights[f"{prefix}post_attention_layernorm.weight"] = norm()
-    weights["model.norm.weight"] = norm()
-    if not c.tied:
-        weights["lm_head.weight"] = matrix(c.vocab, c.hidden)
-    return weights
+    return random_weights(declared(config), seed)
 
 
-class MemorySource:
-    """A weight source in memory."""
-
-    def __init__(self, config: dict[str, Any], weights: dict[str, NDArray[np.float32]]) -> None:
-        self.config = config
-        self.weights = weights
-        self.path = Path("memory")
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(sorted(self.weights))
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.weights[name].shape
-
-    def has(self, name: str) -> bool:
-        return name in self.weights
-
-    def dense(self, name: str) -> NDArray[np.float32]:
-        if name not in self.weights:
-            raise FormatError(f"tensor {name} is missing")
-        return self.weights[name]
-
-    linear = dense
-
-
-def tiny_model(seed: int = 7, **changes: Any) -> LlamaModel:
+def tiny_model(seed: int = 7, **changes: Any) -> DecoderModel:
     """A random tiny model."""
     config = tiny_config(**changes)
-    return load_model(MemorySource(config, tiny_weights(config, seed)))
+    model = load_model(MemorySource(config, tiny_weights(config, seed)))
+    assert isinstance(model, DecoderModel)
+    return model

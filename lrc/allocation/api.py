@@ -26,7 +26,7 @@ from lrc.calibrate.corpus import calibration_windows
 from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.models.opened import open_original
 from lrc.run.text import Tokenizer
 from lrc.solvers.api import derive_seed
@@ -107,7 +107,7 @@ def allocate(
         bits_per_weight=target_bpw or 0.0, file_bytes=target_bytes or 0, generations=generations
     )
     model, checkpoint = open_original(source)
-    check_request(checkpoint, spec, allocation, survey_folder)
+    check_request(model, spec, allocation, survey_folder)
     if windows is not None:
         windows = given_windows(windows, model)
     count = resolve_threads(threads)
@@ -133,7 +133,7 @@ def allocate(
 
 
 def check_request(
-    source: Checkpoint,
+    model: Model,
     spec: CompressSpec,
     allocation: AllocationSpec,
     survey_folder: str | Path | None,
@@ -146,14 +146,14 @@ def check_request(
         The budget cannot be met, bits are fixed already, or the survey is of something else.
     """
     check_allocatable(spec.decompose)
-    check_budget(source, spec, allocation)
+    check_budget(model.tensors, spec, allocation)
     if survey_folder is not None:
-        KeptSurvey(Path(survey_folder)).check(source, spec, allocation)
+        KeptSurvey(Path(survey_folder)).check(_original(model), spec, allocation)
 
 
 def allocate_in(
     folder: Path,
-    model: LlamaModel,
+    model: Model,
     spec: CompressSpec,
     allocation: AllocationSpec,
     windows: NDArray[np.integer],
@@ -171,9 +171,7 @@ def allocate_in(
     if result.is_file():
         kept = json.loads(result.read_bytes())
         return Allocation(CompressSpec.from_dict(kept["spec"]), kept["summary"])
-    source = model.source
-    if not isinstance(source, Checkpoint):
-        raise FormatError("an allocation needs the original model")
+    source = _original(model)
     kept_survey = KeptSurvey(Path(survey_folder or folder / _SURVEY))
     kept_survey.claim(source, spec, allocation, windows)
     surveyed, heldout = split_windows(windows, allocation)
@@ -192,10 +190,16 @@ def allocate_in(
     options = survey(study)
     tables = survey_tables(study) if allocation.file_bytes else {}
     measured = kept_survey.measured(study, options, tables)
-    problem = Budgeted(source, spec, allocation, options, tables, measured)
+    problem = Budgeted(model.tensors, spec, allocation, options, tables, measured)
     found = _chosen(study, problem)
     atomic_write_json(result, {"spec": found.spec.to_dict(), "summary": found.summary})
     return found
+
+
+def _original(model: Model) -> Checkpoint:
+    if not isinstance(model.source, Checkpoint):
+        raise FormatError("an allocation needs the original model")
+    return model.source
 
 
 def forget(folder: Path) -> None:

@@ -12,7 +12,7 @@ from lrc.allocation.options import WIDTHS, Option, candidate_ranks, codebook_of
 from lrc.allocation.sensitivity import Sensitivities
 from lrc.allocation.sizes import (
     linear_bytes,
-    linear_layers,
+    linear_shapes,
     table_specs,
     weight_file_bytes,
     weights_of,
@@ -20,9 +20,8 @@ from lrc.allocation.sizes import (
 from lrc.allocation.solve import Choice, solve
 from lrc.allocation.survey import TABLE_WIDTHS
 from lrc.errors import SpecError
-from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.models.tensors import EMBEDDING, HEAD, Tensors
 from lrc.parts.layout import stored_bytes
-from lrc.quant.tables import EMBEDDING, HEAD
 from lrc.spec import AllocationSpec, CompressSpec, MatrixSpec
 
 Picks = dict[str, int]
@@ -30,33 +29,33 @@ Picks = dict[str, int]
 _TURNS = 8
 
 
-def budget_bytes(source: Checkpoint, allocation: AllocationSpec) -> int:
+def budget_bytes(tensors: Tensors, allocation: AllocationSpec) -> int:
     """Most bytes that ``allocation`` allows, of the linear layers or of the weight files."""
     if allocation.file_bytes:
         return allocation.file_bytes
-    return int(allocation.bits_per_weight * weights_of(source) / 8)
+    return int(allocation.bits_per_weight * weights_of(tensors) / 8)
 
 
-def counted_bytes(source: Checkpoint, spec: CompressSpec, allocation: AllocationSpec) -> int:
+def counted_bytes(tensors: Tensors, spec: CompressSpec, allocation: AllocationSpec) -> int:
     """Exact bytes of the same with ``spec``, whose ranks are all numbers."""
     count = weight_file_bytes if allocation.file_bytes else linear_bytes
-    return count(source, spec)
+    return count(tensors, spec)
 
 
-def least_spec(source: Checkpoint, spec: CompressSpec, allocation: AllocationSpec) -> CompressSpec:
+def least_spec(tensors: Tensors, spec: CompressSpec, allocation: AllocationSpec) -> CompressSpec:
     """``spec`` with the cheapest choice for everything that it leaves open."""
     matrices, solver = dict(spec.matrices), spec.decompose
-    for tensor, (m, n) in linear_layers(source).items():
+    for name, (m, n) in linear_shapes(tensors).items():
         quant = codebook_of(solver, WIDTHS[0], m)
         low_rank = dataclasses.replace(solver.low_rank, rank=candidate_ranks(solver, (m, n))[0])
-        matrices.setdefault(tensor.removesuffix(".weight"), MatrixSpec(quant, low_rank))
+        matrices.setdefault(name, MatrixSpec(quant, low_rank))
     changed = dataclasses.replace(spec, matrices=matrices)
     if not allocation.file_bytes:
         return changed
     return dataclasses.replace(changed, embed_bits=TABLE_WIDTHS[0], head_bits=TABLE_WIDTHS[0])
 
 
-def check_budget(source: Checkpoint, spec: CompressSpec, allocation: AllocationSpec) -> None:
+def check_budget(tensors: Tensors, spec: CompressSpec, allocation: AllocationSpec) -> None:
     """Refuse a budget that nothing fits.
 
     Raises
@@ -64,15 +63,15 @@ def check_budget(source: Checkpoint, spec: CompressSpec, allocation: AllocationS
     SpecError
         Naming the least possible size.
     """
-    least = counted_bytes(source, least_spec(source, spec, allocation), allocation)
-    if least <= budget_bytes(source, allocation):
+    least = counted_bytes(tensors, least_spec(tensors, spec, allocation), allocation)
+    if least <= budget_bytes(tensors, allocation):
         return
     if allocation.file_bytes:
         raise SpecError(
             f"a target of {allocation.file_bytes} bytes is too small; "
             f"the least possible is {least} bytes"
         )
-    possible = math.ceil(8e4 * least / weights_of(source)) / 1e4
+    possible = math.ceil(8e4 * least / weights_of(tensors)) / 1e4
     raise SpecError(
         f"a target of {allocation.bits_per_weight:g} bits a weight is too small; "
         f"the least possible is {possible:g}"
@@ -87,7 +86,7 @@ class Budgeted:
     width (none unless the whole file is bounded), ``measured`` their sensitivities.
     """
 
-    source: Checkpoint
+    tensors: Tensors
     spec: CompressSpec
     allocation: AllocationSpec
     options: Mapping[str, Sequence[Option]]
@@ -97,7 +96,7 @@ class Budgeted:
     @property
     def budget(self) -> int:
         """Most bytes, of the linear layers or of the weight files."""
-        return budget_bytes(self.source, self.allocation)
+        return budget_bytes(self.tensors, self.allocation)
 
     def items(self) -> dict[str, list[Choice]]:
         """Bytes of tensors and predicted KL of every choice, cheapest first."""
@@ -106,7 +105,7 @@ class Budgeted:
             for name, options in self.options.items()
         }
         for name, errors in self.tables.items():
-            slope, shape = self.measured.tables[name], self.source.shape(name)
+            slope, shape = self.measured.tables[name], self.tensors.shape(name)
             found[name] = [
                 Choice(stored_bytes(table_specs(name, shape, bits)), slope * error)
                 for bits, error in errors.items()
@@ -123,8 +122,9 @@ class Budgeted:
         bits = {name: tuple(errors)[picks[name]] for name, errors in self.tables.items()}
         embed_bits, head_bits = self.spec.table_bits(self.allocation.bits_per_weight)
         if bits:  # a tied head is stored once, with the embedding
-            embed_bits = bits[EMBEDDING]
-            head_bits = bits.get(HEAD, embed_bits)
+            of_role = {role: bits[name] for role, name in self.tensors.tables.items()}
+            embed_bits = of_role[EMBEDDING]
+            head_bits = of_role.get(HEAD, embed_bits)
         return dataclasses.replace(
             self.spec, matrices=matrices, embed_bits=embed_bits, head_bits=head_bits
         )
@@ -137,7 +137,7 @@ class Budgeted:
 
     def size(self, picks: Mapping[str, int]) -> int:
         """Exact bytes of what the budget bounds."""
-        return counted_bytes(self.source, self.to_spec(picks), self.allocation)
+        return counted_bytes(self.tensors, self.to_spec(picks), self.allocation)
 
     def fits(self, picks: Mapping[str, int]) -> bool:
         """Whether ``picks`` keep to the budget."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from lrc.allocation.options import Level, codebook_of, error_share
 from lrc.allocation.survey import Study
 from lrc.base.threads import chunks, ordered_map
-from lrc.models.llama_block import LlamaBlock
-from lrc.nn.layers import rms_norm
-from lrc.nn.linear import Linear, make_linear
-from lrc.quant.tables import EMBEDDING, HEAD
+from lrc.calibrate.walk import dense_weight, replaced
+from lrc.measure.divergence import Prediction
+from lrc.models.base import Block, Stack
+from lrc.models.tensors import EMBEDDING, HEAD, linear_of
+from lrc.nn.linear import Linear
 
 F32 = NDArray[np.float32]
 
@@ -46,7 +47,7 @@ def divergences(study: Study, trials: Sequence[Trial], description: str) -> list
     depend on the threads, nor a trial's on the others.
     """
     runs = [Trial(), *trials]
-    layers = study.model.config.layers
+    layers = study.model.tensors.blocks
     with study.progress.bar(description, layers + 1, "block") as advance:
         where, streams = _start(study, runs)
         for index in range(layers):
@@ -67,8 +68,8 @@ def _start(study: Study, runs: Sequence[Trial]) -> tuple[list[int], list[_Stream
     widths = list(dict.fromkeys(run.embed_bits for run in runs))
     streams = []
     for bits in widths:
-        table = study.tables.dense(EMBEDDING, bits)
-        streams.append(tuple(table[window][None] for window in study.heldout))
+        stack = _with_table(study, EMBEDDING, bits)
+        streams.append(tuple(stack.start(window[None]) for window in study.heldout))
     return [widths.index(run.embed_bits) for run in runs], streams
 
 
@@ -80,13 +81,14 @@ def _through(
     streams: Sequence[_Streams],
 ) -> tuple[list[int], list[_Streams]]:
     """Run every distinct pair of incoming activations and levels through block ``index``."""
-    dense = study.model.load_block(index)
-    names = {key: f"model.layers.{index}.{key}" for key in dense.linears}
+    (stack,) = study.model.stacks
+    dense = stack.load_block(index)
+    names = {key: linear_of(tensor) for key, tensor in stack.linears(index).items()}
     own = [
         frozenset((key, run.levels[name]) for key, name in names.items() if name in run.levels)
         for run in runs
     ]
-    blocks = _variants(study, index, dense, own)
+    blocks = _variants(study, index, dense, names, own)
     jobs = list(dict.fromkeys(zip(where, own, strict=True)))
     positions = np.arange(study.heldout.shape[1])
 
@@ -105,19 +107,19 @@ def _through(
 def _variants(
     study: Study,
     index: int,
-    dense: LlamaBlock,
+    dense: Block,
+    names: Mapping[str, str],
     own: Sequence[frozenset[tuple[str, Level]]],
-) -> dict[frozenset[tuple[str, Level]], LlamaBlock]:
+) -> dict[frozenset[tuple[str, Level]], Block]:
     """The block with each set of levels that occurs."""
     pairs = sorted({pair for levels in own for pair in levels})
 
     def linear(pair: tuple[str, Level]) -> Linear:
         key, level = pair
-        name = f"model.layers.{index}.{key}"
-        W = study.source.linear(f"{name}.weight")
+        W = dense_weight(dense, key)
         share = error_share(codebook_of(study.spec.decompose, level.bits, len(W)))
-        weight = study.store.matrix(index, name, level, W, share)
-        return make_linear(weight, getattr(dense.linears[key], "bias", None))
+        weight = study.store.matrix(index, names[key], level, W, share)
+        return replaced(dense, key, weight)
 
     made = dict(zip(pairs, ordered_map(linear, pairs, study.threads), strict=True))
     return {
@@ -127,8 +129,10 @@ def _variants(
 
 def _compare(study: Study, runs: Sequence[Trial], streams: Sequence[_Streams]) -> list[float]:
     """Mean divergence of each run but the first, the original."""
-    widths = list(dict.fromkeys(_head_bits(study, run) for run in runs))
-    heads = {bits: _head(study, bits) for bits in widths}
+    tied = HEAD not in study.model.tensors.tables
+    bits = [run.embed_bits if tied else run.head_bits for run in runs]
+    role = EMBEDDING if tied else HEAD
+    stacks = {width: _with_table(study, role, width) for width in dict.fromkeys(bits)}
     total = np.zeros(len(runs) - 1)
     rows = 0
     for window in range(len(study.heldout)):
@@ -137,41 +141,25 @@ def _compare(study: Study, runs: Sequence[Trial], streams: Sequence[_Streams]) -
             # What stands one position before each token of the second half predicts it.
             scored = slice(length // 2 - 1 + part.start, length // 2 - 1 + part.stop)
 
-            def logits(run: int, window: int = window, scored: slice = scored) -> F32:
-                return heads[_head_bits(study, runs[run])](streams[run][window][0, scored])
+            def prediction(run: int, window: int = window, scored: slice = scored) -> Prediction:
+                return Prediction(stacks[bits[run]].finish(streams[run][window][0, scored]))
 
-            reference = log_probabilities(logits(0))
-            weights = np.exp(reference)
+            original = prediction(0)
 
             def divergence(
                 run: int,
-                logits: Callable[[int], F32] = logits,
-                reference: F32 = reference,
-                weights: F32 = weights,
+                prediction: Callable[[int], Prediction] = prediction,
+                original: Prediction = original,
             ) -> float:
-                lost = log_probabilities(logits(run))
-                np.subtract(reference, lost, out=lost)
-                return float(np.einsum("ij,ij->", weights, lost, dtype=np.float64))
+                return float(original.divergence(prediction(run)).sum())
 
             total += list(ordered_map(divergence, range(1, len(runs)), study.threads))
-            rows += len(reference)
+            rows += part.stop - part.start
     return [float(value) for value in np.maximum(total / rows, 0.0)]
 
 
-def log_probabilities(logits: F32) -> F32:
-    """Logarithms of the softmax of each row; ``logits`` is used up (work)."""
-    logits -= logits.max(axis=-1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return logits
-
-
-def _head_bits(study: Study, run: Trial) -> int | None:
-    return run.embed_bits if study.model.config.tied else run.head_bits
-
-
-def _head(study: Study, bits: int | None) -> Callable[[F32], F32]:
-    """Final norm, then the head at ``bits``: (rows, d) to (rows, vocab)."""
-    name = EMBEDDING if study.model.config.tied else HEAD
-    linear = make_linear(study.tables.dense(name, bits))
-    norm, eps = study.source.dense("model.norm.weight"), study.model.config.eps
-    return lambda h: linear(rms_norm(h, norm, eps))
+def _with_table(study: Study, role: str, bits: int | None) -> Stack:
+    """The original's stack, with one of its tables at ``bits``."""
+    (stack,) = study.model.stacks
+    table = study.tables.dense(study.model.tensors.tables[role], bits)
+    return stack.with_tables({role: table})

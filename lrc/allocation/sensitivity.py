@@ -17,7 +17,7 @@ from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Option
 from lrc.allocation.sizes import weights_of
 from lrc.allocation.survey import TABLE_WIDTHS, Study
-from lrc.quant.tables import EMBEDDING
+from lrc.models.tensors import EMBEDDING
 
 #: Floating-point operations that sensitivities may cost, whatever `AllocationSpec.passes` says.
 MOST_WORK = 2.5e14
@@ -61,8 +61,9 @@ def measure(
     label, groups = choose_groups(study, list(options))
     lowest = TABLE_WIDTHS[0]
     trials = [Trial({name: options[name][0].level for name in group}) for group in groups]
+    embedding = study.model.tensors.tables[EMBEDDING]
     trials += [
-        Trial(embed_bits=lowest) if name == EMBEDDING else Trial(head_bits=lowest)
+        Trial(embed_bits=lowest) if name == embedding else Trial(head_bits=lowest)
         for name in tables
     ]
     found = divergences(study, trials, "sensitivities")
@@ -86,13 +87,14 @@ def choose_groups(study: Study, names: Sequence[str]) -> tuple[str, list[tuple[s
 
     A group first changed in block b of L costs (L - b) / L passes of the held-out tokens.
     """
-    layers = study.model.config.layers
+    matrices = study.model.tensors.matrices
+    layers = study.model.tensors.blocks
     passes = min(study.allocation.passes, MOST_WORK / (2.0 * study.heldout.size * _weights(study)))
-    stream_bytes = 4 * study.heldout.size * study.model.config.hidden
+    stream_bytes = 4 * study.heldout.size * study.model.hidden_size
     best = "", [tuple(names)]
     for label in ("matrix", "site", "block", *_bands(layers)):
         groups = _grouped(study, label, names)
-        cost = sum(layers - _block(group[0]) for group in groups) / layers
+        cost = sum(layers - matrices[group[0]].block for group in groups) / layers
         best = label, groups
         if cost <= passes and len(groups) * stream_bytes <= MOST_BYTES:
             break
@@ -104,15 +106,14 @@ def _bands(layers: int) -> list[str]:
 
 
 def _grouped(study: Study, label: str, names: Sequence[str]) -> list[tuple[str, ...]]:
-    sites = {key: site.name for site in study.model.sites for key in site.linears}
+    matrices = study.model.tensors.matrices
     groups: dict[object, list[str]] = {}
     for name in names:
-        block = _block(name)
-        key = name.split(".", 3)[3]
+        block = matrices[name].block
         mark: object = (
             name
             if label == "matrix"
-            else (block, sites[key])
+            else (block, matrices[name].site)
             if label == "site"
             else block
             if label == "block"
@@ -122,10 +123,7 @@ def _grouped(study: Study, label: str, names: Sequence[str]) -> list[tuple[str, 
     return [tuple(group) for group in groups.values()]
 
 
-def _block(name: str) -> int:
-    return int(name.split(".")[2])
-
-
 def _weights(study: Study) -> int:
     """Weights that a token passes, nearly."""
-    return weights_of(study.source) + math.prod(study.source.shape(EMBEDDING))
+    tensors = study.model.tensors
+    return weights_of(tensors) + math.prod(tensors.shape(tensors.tables[EMBEDDING]))

@@ -6,20 +6,16 @@ import math
 from typing import Any
 
 from lrc.errors import SpecError
-from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec, file_size
-from lrc.measure.storage import is_block_linear
+from lrc.models.tensors import EMBEDDING, HEAD, Tensors, linear_of, weight_of
 from lrc.parts.base import Specs
 from lrc.parts.codes import codes_record
 from lrc.parts.layout import matrix_layout, stored_bytes
 from lrc.parts.low_rank import low_rank_record
-from lrc.parts.packed import BLOCKS, FORMAT
+from lrc.parts.packed import FORMAT
 from lrc.quant.table import table_record
-from lrc.quant.tables import EMBEDDING, HEAD
 from lrc.solvers.qstep import has_row_scales
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec
-
-_FINAL_NORM = "model.norm.weight"
 
 
 def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Specs:
@@ -59,8 +55,8 @@ def table_specs(name: str, shape: tuple[int, ...], bits: int) -> Specs:
     return matrix_layout(name, table_record((shape[0], shape[1]), bits))
 
 
-def weight_file_bytes(source: Checkpoint, spec: CompressSpec) -> int:
-    """Bytes of all weight files that compressing ``source`` with ``spec`` writes.
+def weight_file_bytes(tensors: Tensors, spec: CompressSpec) -> int:
+    """Bytes of all weight files that compressing a model of these tensors with ``spec`` writes.
 
     Exact, headers included: it equals ``file_bytes`` of ``lrc inspect``.
 
@@ -69,40 +65,40 @@ def weight_file_bytes(source: Checkpoint, spec: CompressSpec) -> int:
     SpecError
         If a rank is automatic.
     """
-    embed_bits, head_bits = spec.table_bits()
-    shell = table_specs(EMBEDDING, source.shape(EMBEDDING), embed_bits)
-    if not source.config.get("tie_word_embeddings", False):
-        shell |= table_specs(HEAD, source.shape(HEAD), head_bits)
-    shell[_FINAL_NORM] = TensorSpec("F32", source.shape(_FINAL_NORM))
-    blocks: dict[str, Specs] = {}
-    for name in source.names():
-        if not name.startswith(BLOCKS):
-            continue
-        block = blocks.setdefault(name.removeprefix(BLOCKS).split(".")[0], {})
-        shape = source.shape(name)
-        if is_block_linear(name, shape):
-            block |= matrix_specs(name, shape, spec.for_matrix(name.removesuffix(".weight")))
-        elif len(shape) == 1:
-            block[name] = TensorSpec("F32", shape)
-    return sum(file_size(specs, {"format": FORMAT}) for specs in (shell, *blocks.values()))
+    around = _plain_specs(tensors, None)
+    for role, bits in zip((EMBEDDING, HEAD), spec.table_bits(), strict=True):
+        if role in tensors.tables:
+            name = tensors.tables[role]
+            around |= table_specs(name, tensors.shape(name), bits)
+    files = [around]
+    for block in range(tensors.blocks):
+        specs = _plain_specs(tensors, block)
+        for name in tensors.linears(block).values():
+            specs |= matrix_specs(name, tensors.shape(name), spec.for_matrix(linear_of(name)))
+        files.append(specs)
+    return sum(file_size(specs, {"format": FORMAT}) for specs in files)
 
 
-def linear_bytes(source: Checkpoint, spec: CompressSpec) -> int:
+def _plain_specs(tensors: Tensors, block: int | None) -> Specs:
+    """What is not compressed, of a block or outside all of them."""
+    names = tensors.plain(block).values()
+    return {name: TensorSpec("F32", tensors.shape(name)) for name in names}
+
+
+def linear_bytes(tensors: Tensors, spec: CompressSpec) -> int:
     """Stored bytes of the linear layers of all blocks, what ``bits_per_weight_linear`` counts."""
     return sum(
-        stored_bytes(matrix_specs(name, shape, spec.for_matrix(name.removesuffix(".weight"))))
-        for name, shape in linear_layers(source).items()
+        stored_bytes(matrix_specs(weight_of(name), shape, spec.for_matrix(name)))
+        for name, shape in linear_shapes(tensors).items()
     )
 
 
-def linear_layers(source: Checkpoint) -> dict[str, tuple[int, int]]:
-    """Shape (m, n) of every linear layer of the blocks by tensor name, sorted."""
-    shapes = {name: source.shape(name) for name in source.names()}
-    return {
-        name: (shape[0], shape[1]) for name, shape in shapes.items() if is_block_linear(name, shape)
-    }
+def linear_shapes(tensors: Tensors) -> dict[str, tuple[int, int]]:
+    """Shape (m, n) of every linear layer of the blocks, by name."""
+    shapes = {name: tensors.shape(weight_of(name)) for name in tensors.matrices}
+    return {name: (shape[0], shape[1]) for name, shape in shapes.items()}
 
 
-def weights_of(source: Checkpoint) -> int:
+def weights_of(tensors: Tensors) -> int:
     """Weights in the linear layers of all blocks."""
-    return sum(math.prod(shape) for shape in linear_layers(source).values())
+    return sum(math.prod(shape) for shape in linear_shapes(tensors).values())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,15 @@ from lrc.allocation.levels import LevelStore
 from lrc.allocation.options import WIDTHS, Curves, Option, candidate_ranks, matrix_options
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
-from lrc.calibrate.streams import Stream, site_moment, window_chunks
+from lrc.calibrate.walk import SiteAtWork, Streams, start_stream, walk
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Block, Model
+from lrc.models.tensors import linear_of, weight_of
+from lrc.nn.linear import Linear
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant.table import quantize_table
-from lrc.quant.tables import EMBEDDING, HEAD
 from lrc.solvers.api import decompose_at_site, metric_for
 from lrc.solvers.site import SiteMetric
 from lrc.spec import AllocationSpec, CompressSpec, LowRankSpec, QuantSpec
@@ -57,7 +58,7 @@ class Study:
     """
 
     source: Checkpoint
-    model: LlamaModel
+    model: Model
     spec: CompressSpec
     allocation: AllocationSpec
     surveyed: NDArray[np.integer]
@@ -92,34 +93,61 @@ def survey(study: Study) -> dict[str, tuple[Option, ...]]:
     Cost: one forward pass, the moments, and at each width one LDLQ rounding, m n^2, and the
     top eigenvectors of the error where a low-rank part could pay.
     """
-    model, threads = study.model, study.threads
-    parts = window_chunks(study.surveyed)
-    stream = Stream.start(ordered_map(model.embed, parts, threads))
-    options: dict[str, tuple[Option, ...]] = {}
-    total = model.config.layers * sum(len(site.linears) for site in model.sites)
-    with study.progress.bar("survey", total, "matrix") as advance:
-        for index in range(model.config.layers):
-            done = study.store.has(index)
-            levels: dict[str, _Levels] = {}
-            dense = model.load_block(index)
-            stream = stream.enter(dense, threads)
-            for site_index, site in enumerate(dense.sites):
-                if not done:
-                    H = site_moment(stream, None, threads).matrix()
-                    prefix = f"model.layers.{index}."
-                    names = [f"{prefix}{key}" for key in site.linears]
-                    for name, found in _site_levels(study, f"{prefix}{site.name}", names, H):
-                        levels[name] = found
-                        advance()
-                stream = stream.step(dense, site_index, threads)
-            if done:
-                advance(len(dense.linears))
-            else:
-                _keep(study, index, levels)
-            for name, curves in study.store.curves(index).items():
-                if name not in study.spec.matrices:
-                    options[name] = _options(study, name, curves)
-    return options
+    (stack,) = study.model.stacks
+    with study.progress.bar("survey", len(study.model.tensors.matrices), "matrix") as advance:
+        streams = Streams(start_stream(stack, study.surveyed, study.threads))
+        visitor = _Surveyor(study, advance)
+        walk(stack, streams, visitor, study.threads)
+    return visitor.options
+
+
+@dataclass
+class _Surveyor:
+    """The visitor of a survey, on the original's stream alone.
+
+    ``options`` are those found so far, and ``levels`` the block's, both by name.
+    """
+
+    study: Study
+    advance: Callable[..., object]
+    options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
+    levels: dict[str, _Levels] = field(default_factory=dict)
+
+    def begin(self, block: int) -> bool:
+        """Whether the store has no results of the block."""
+        return not self.study.store.has(block)
+
+    def replay(self, block: int, dense: Block) -> dict[str, Linear]:
+        """Take the options from the store; the block stays as it is."""
+        self.advance(len(dense.linears))
+        self._take_options(block)
+        return {}
+
+    def visit(self, at: SiteAtWork) -> dict[str, Linear]:
+        """Round every matrix at every width; the site stays as it is."""
+        work = at.moment().matrix()
+        plain = work.astype(np.float32)
+        metric = metric_for(work, None, self.study.spec.decompose, site=at.name, block_size=8)
+
+        def one(key: str) -> _Levels:
+            return _matrix_levels(self.study, at.tensors[key], at.weight(key), metric, plain)
+
+        found = ordered_map(one, at.site.linears, at.threads)
+        for key, levels in zip(at.site.linears, found, strict=True):
+            self.levels[linear_of(at.tensors[key])] = levels
+            self.advance()
+        return {}
+
+    def end(self, block: int) -> None:
+        """Write the block's results."""
+        _keep(self.study, block, self.levels)
+        self.levels = {}
+        self._take_options(block)
+
+    def _take_options(self, block: int) -> None:
+        for name, curves in self.study.store.curves(block).items():
+            if name not in self.study.spec.matrices:
+                self.options[name] = _options(self.study, name, curves)
 
 
 @dataclass(frozen=True)
@@ -131,21 +159,13 @@ class _Levels:
     vectors: dict[int, NDArray[np.float64]]
 
 
-def _site_levels(
-    study: Study, site: str, names: list[str], work: NDArray[np.float64]
-) -> Iterable[tuple[str, _Levels]]:
-    """The matrices of one site, side by side; ``work``, their H, is overwritten."""
-    plain = work.astype(np.float32)
-    metric = metric_for(work, None, study.spec.decompose, site=site, block_size=8)
-
-    def one(name: str) -> _Levels:
-        return _matrix_levels(study, name, metric, plain)
-
-    return zip(names, ordered_map(one, names, study.threads), strict=True)
-
-
-def _matrix_levels(study: Study, name: str, metric: SiteMetric, H: NDArray[np.float32]) -> _Levels:
-    W = study.source.linear(f"{name}.weight", check_finite=True)
+def _matrix_levels(
+    study: Study,
+    tensor: str,
+    W: NDArray[np.float32],
+    metric: SiteMetric,
+    H: NDArray[np.float32],
+) -> _Levels:
     energy = proxy_loss(W, H)
     ranks = candidate_ranks(study.spec.decompose, (W.shape[0], W.shape[1]))
     matrices, curves, vectors = {}, {}, {}
@@ -157,7 +177,7 @@ def _matrix_levels(study: Study, name: str, metric: SiteMetric, H: NDArray[np.fl
             low_rank=LowRankSpec(0),
             polish_sweeps=0,
         )
-        found = decompose_at_site(W, metric, quick, name=f"{name}.weight", threads=1)
+        found = decompose_at_site(W, metric, quick, name=tensor, threads=1)
         E = W - found.matrix.to_dense()
         energies, U = _top(E, H, max(ranks), quick.seed)
         captured = np.concatenate(([0.0], np.cumsum(energies))) / max(energy, 1e-300)
@@ -176,7 +196,7 @@ def _top(
     return np.maximum(energies, 0.0), U
 
 
-def _keep(study: Study, index: int, levels: dict[str, _Levels]) -> None:
+def _keep(study: Study, index: int, levels: Mapping[str, _Levels]) -> None:
     """Write a block; of the eigenvectors only those that an option of the hull uses."""
     vectors = {}
     for name, found in levels.items():
@@ -194,13 +214,14 @@ def _keep(study: Study, index: int, levels: dict[str, _Levels]) -> None:
 
 
 def _options(study: Study, name: str, curves: Curves) -> tuple[Option, ...]:
-    m, n = study.source.shape(f"{name}.weight")
-    return matrix_options(f"{name}.weight", (m, n), curves, study.spec.decompose)
+    tensor = weight_of(name)
+    m, n = study.model.tensors.shape(tensor)
+    return matrix_options(tensor, (m, n), curves, study.spec.decompose)
 
 
 def survey_tables(study: Study) -> dict[str, dict[int, float]]:
-    """Squared relative error of embedding and, where it is not tied, head at each width."""
-    tables = [EMBEDDING] if study.model.config.tied else [EMBEDDING, HEAD]
+    """Squared relative error of each stored table at each width, by name."""
+    tables = list(study.model.tensors.tables.values())
     errors: dict[str, dict[int, float]] = {}
     with study.progress.bar("survey of tables", len(tables), "table") as advance:
         for name in tables:

@@ -15,7 +15,7 @@ from lrc.base.progress import Progress
 from lrc.base.text_file import TextFile
 from lrc.calibrate.self_text import first_token, sample_batch
 from lrc.errors import CalibrationError, SpecError
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.run.text import TokenIds, Tokenizer
 from lrc.spec import CalibrationSpec
 
@@ -44,7 +44,7 @@ class CalibrationText:
 def calibration_windows(
     spec: CalibrationSpec,
     tokenizer: Tokenizer,
-    model: LlamaModel,
+    model: Model,
     *,
     seed: int,
     threads: int,
@@ -62,7 +62,7 @@ def calibration_windows(
     CalibrationError
         If the files hold less than one window, or something that is no text.
     """
-    seqlen = window_length(spec, model.config.max_positions)
+    seqlen = window_length(spec, model.context)
     if not spec.files:
         first = first_token(model, tokenizer)
         ids = sample_batch(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import chunks, ordered_map, resolve_threads
 from lrc.errors import SpecError
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.nn.cache import KVCache
 from lrc.run.sampler import Logits, check_logits, invert
 from lrc.run.text import TokenIds, Tokenizer
@@ -35,13 +35,13 @@ class FirstToken:
     notes: tuple[str, ...] = ()
 
 
-def first_token(model: LlamaModel, tokenizer: Tokenizer) -> FirstToken:
+def first_token(model: Model, tokenizer: Tokenizer) -> FirstToken:
     """BOS of config.json, else of the tokenizer's files, else an EOS, else a random token.
 
     EOS is what comes before a text where texts follow one another.
     """
-    if model.config.bos_id is not None:
-        return FirstToken(model.config.bos_id)
+    if model.bos_id is not None:
+        return FirstToken(model.bos_id)
     begins = "config.json names no bos_token_id: self-written text begins with"
     if tokenizer.bos_id is not None:
         bos = tokenizer.bos_id
@@ -53,7 +53,7 @@ def first_token(model: LlamaModel, tokenizer: Tokenizer) -> FirstToken:
 
 
 def sample_batch(
-    model: LlamaModel,
+    model: Model,
     nsamples: int,
     seqlen: int,
     seed: int,
@@ -70,7 +70,7 @@ def sample_batch(
 
     Parameters
     ----------
-    model : LlamaModel
+    model : Model
     nsamples, seqlen : int
         Sequences, and tokens in each, the first one included.
     seed : int
@@ -93,17 +93,17 @@ def sample_batch(
     NumericalError
         When the model's logits are not finite.
     """
-    if nsamples < 1 or not 1 <= seqlen <= model.config.max_positions:
+    if nsamples < 1 or not 1 <= seqlen <= model.context:
         raise SpecError(
             f"cannot sample {nsamples} sequences of {seqlen} tokens from a model with a context "
-            f"of {model.config.max_positions}"
+            f"of {model.context}"
         )
     model = model.as_stored()
     streams = np.random.SeedSequence(seed).spawn(nsamples)
     draws = np.stack([np.random.default_rng(s).random(seqlen) for s in streams])
-    bos = model.config.bos_id if bos_id is None else bos_id
+    bos = model.bos_id if bos_id is None else bos_id
     # The last draw of a sequence chooses none of the tokens after the first.
-    last = model.config.vocab - 1
+    last = model.vocab_size - 1
     ids = np.empty((nsamples, seqlen), np.int32)
     ids[:, 0] = np.minimum(draws[:, -1] * (last + 1), last) if bos is None else bos
     batches = [_Batch(model, ids[part], draws[part]) for part in chunks(nsamples, BATCH)]
@@ -118,7 +118,7 @@ def sample_batch(
 class _Batch:
     """Sequences that advance together; ``ids`` (B, seqlen) is filled in place (work)."""
 
-    def __init__(self, model: LlamaModel, ids: TokenIds, draws: NDArray[np.float64]) -> None:
+    def __init__(self, model: Model, ids: TokenIds, draws: NDArray[np.float64]) -> None:
         self.model, self.ids, self.draws = model, ids, draws
         self.cache: KVCache | None = None
 

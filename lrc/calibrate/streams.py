@@ -6,7 +6,7 @@ site; nothing else is kept, and only one block of each model is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, ordered_map
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
-from lrc.models.llama_block import LlamaBlock
+from lrc.models.base import Block
 
 Array = NDArray[np.float32]
 
@@ -42,13 +42,13 @@ class Stream:
         """A stream at the entrance of the first block; it owns the arrays from then on."""
         return cls(list(hidden), [])
 
-    def enter(self, block: LlamaBlock, threads: int) -> Stream:
+    def enter(self, block: Block, threads: int) -> Stream:
         """Move to the block's first site; returns itself."""
         for chunk, entered in enumerate(ordered_map(block.enter, self.hidden, threads)):
             self._keep_inputs(chunk, entered)
         return self
 
-    def step(self, block: LlamaBlock, site_index: int, threads: int) -> Stream:
+    def step(self, block: Block, site_index: int, threads: int) -> Stream:
         """Move through the linears of one site, to the next; returns itself."""
         positions = np.arange(self.hidden[0].shape[1])
 
@@ -79,26 +79,37 @@ def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
 
 
 def site_moment(
-    student: Stream, original: Stream | None, threads: int, *, behind: bool = False
+    student: Stream,
+    original: Stream | None,
+    threads: int,
+    *,
+    behind: bool = False,
+    rows: Callable[[Array], NDArray[np.bool_] | None] | None = None,
 ) -> SecondMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
     ``behind``: and that of the difference of their residual streams, for a site that writes
-    there. Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
+    there. ``rows`` says which of the student's inputs count, as `Site.rows`; all by default.
+    Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
     """
     n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
     behind = behind and original is not None
     moment = SecondMoment(n, cross=original is not None, behind=d if behind else 0)
 
     def work(chunk: int) -> ChunkMoment:
-        z = student.inputs[chunk].reshape(-1, n)
+        seen = None if rows is None else rows(student.inputs[chunk])
+
+        def flat(values: Array) -> Array:
+            every = values.reshape(-1, values.shape[-1])
+            return every if seen is None else every[seen.reshape(-1)]
+
+        z = flat(student.inputs[chunk])
         if original is None:
             return chunk_moment(z)
-        x = original.inputs[chunk].reshape(-1, n)
+        x = flat(original.inputs[chunk])
         if not behind:
             return chunk_moment(z, x)
-        difference = (original.hidden[chunk] - student.hidden[chunk]).reshape(-1, d)
-        return chunk_moment(z, x, difference)
+        return chunk_moment(z, x, flat(original.hidden[chunk] - student.hidden[chunk]))
 
     side_by_side = threads if n <= _SIDE_BY_SIDE else 1
     for part in ordered_map(work, range(len(student.inputs)), side_by_side):

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.errors import CalibrationError
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 
 
-def given_windows(windows: ArrayLike, model: LlamaModel) -> NDArray[np.integer]:
+def given_windows(windows: ArrayLike, model: Model) -> NDArray[np.integer]:
     """``windows`` as integers (N, T) with N >= 1 and T >= 2, every one a token of the model.
 
     Raises

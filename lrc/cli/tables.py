@@ -79,10 +79,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Examples
     --------
-    >>> print(table(("name", "bits"), [("q_proj", "2.1"), ("k", "10.0")]))
+    >>> print(table(("name", "bits"), [("first", "2.1"), ("k", "10.0")]))
     name    bits
     ------  ----
-    q_proj   2.1
+    first    2.1
     k       10.0
     """
     cells = [list(header), *(list(row) for row in rows)]

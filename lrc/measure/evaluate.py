@@ -119,7 +119,7 @@ def perplexity(
     Parameters
     ----------
     model : Predictor
-        Such as `LlamaModel`.
+        Such as `Model`.
     windows : (N, ctx) integers
     score : {"second-half", "all"}
         Which tokens count: those at positions ``ctx // 2`` and later, or all but the first.

@@ -13,7 +13,7 @@ from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.models.sweep import sweep
 from lrc.nn.engine.team import Team
 from lrc.run.generate import ACTIVATIONS, Decoder
@@ -56,7 +56,7 @@ def activations_of(model: Predictor, asked: str) -> str:
         raise SpecError(f"activations={asked!r} must be one of {', '.join(ACTIVATIONS)}")
     integers = (
         asked == "i8"
-        and isinstance(model, LlamaModel)
+        and isinstance(model, Model)
         and not isinstance(model.source, Checkpoint)
         and model.engines().decode(Team(1)) is not None
     )
@@ -86,10 +86,10 @@ def prediction_rows(
         Never changes a logit.
     progress : Progress
     """
-    if activations == "i8" and isinstance(model, LlamaModel):
+    if activations == "i8" and isinstance(model, Model):
         model.check_length(max(windows.shape[1] for windows in parts))
         return [_Stepped(model, windows, first) for windows in parts]
-    if isinstance(model, LlamaModel):
+    if isinstance(model, Model):
         model = model.as_stored()
         streams = sweep(model, parts, threads, progress, "evaluating")
     else:
@@ -115,14 +115,14 @@ class _Swept:
 class _Stepped:
     """Logits from decoding windows (B, T) one after the other."""
 
-    def __init__(self, model: LlamaModel, windows: Ids, first: int) -> None:
+    def __init__(self, model: Model, windows: Ids, first: int) -> None:
         self._logits = _decoded(model, windows, first)
 
     def __call__(self, part: slice) -> Array:
         return np.stack(list(itertools.islice(self._logits, part.stop - part.start)))
 
 
-def _decoded(model: LlamaModel, windows: Ids, first: int) -> Iterator[Array]:
+def _decoded(model: Model, windows: Ids, first: int) -> Iterator[Array]:
     for window in windows:
         decoder = Decoder(model, len(window) - 1)
         yield decoder.advance(window[:first]).copy()

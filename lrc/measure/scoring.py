@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,8 @@ from numpy.typing import NDArray
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import chunks, ordered_map, resolve_threads
 from lrc.errors import SpecError
+from lrc.measure.divergence import Prediction
 from lrc.measure.predictions import Predictor, Rows, activations_of, prediction_rows
-
-if TYPE_CHECKING:
-    from lrc.nn.linear import Array
 
 SCORES = ("second-half", "all")
 
@@ -142,48 +139,12 @@ def _score(count: int, targets: NDArray[np.integer], *rows: Rows) -> NDArray[np.
     flat = targets.reshape(-1)
     figures = np.zeros((count, len(flat), 4))
     for part in chunks(len(flat), ROWS):
-        ps = [_Prediction(logits(part)) for logits in rows]
+        ps = [Prediction(logits(part)) for logits in rows]
         q = ps.pop() if len(ps) > count else None
         for own, p in zip(figures, ps, strict=True):
             own[part, 0] = p.loss(flat[part])
         if q is not None:
             figures[:, part, 1] = q.loss(flat[part])
             figures[:, part, 3] = [p.top == q.top for p in ps]
-            figures[:, part, 2] = _divergences(q, ps)
+            figures[:, part, 2] = [q.divergence(p) for p in ps]
     return figures.reshape(count, *targets.shape, 4)
-
-
-class _Prediction:
-    """Next-token distributions of some rows.
-
-    ``logits`` (work) is shifted in place so that each row's maximum is 0; ``log_total`` is the
-    float64 logarithm of each row's sum of exponentials.
-    """
-
-    def __init__(self, logits: Array) -> None:
-        self.top = logits.argmax(axis=-1)
-        logits -= logits.max(axis=-1, keepdims=True)
-        self.logits = logits
-        self.log_total = np.log(np.exp(logits).sum(axis=-1, dtype=np.float64))
-
-    def loss(self, targets: NDArray[np.integer]) -> NDArray[np.float64]:
-        """-log p of each row's target, in nats."""
-        loss: NDArray[np.float64] = self.log_total - self.logits[np.arange(len(targets)), targets]
-        return loss
-
-
-def _divergences(q: _Prediction, ps: Sequence[_Prediction]) -> list[NDArray[np.float64]]:
-    """KL(q || p) of each row in nats, for every p; uses up the logits of all (work)."""
-    for p in ps:
-        if q.logits.shape != p.logits.shape:
-            raise SpecError(
-                f"the models' vocabularies have {p.logits.shape[1]} and {q.logits.shape[1]} "
-                "entries; compare a model with the one it was made from"
-            )
-        np.subtract(q.logits, p.logits, out=p.logits)
-    weights = np.exp(q.logits, out=q.logits)
-    means = [np.einsum("ij,ij->i", weights, p.logits, dtype=np.float64) for p in ps]
-    return [
-        mean * np.exp(-q.log_total) - q.log_total + p.log_total
-        for mean, p in zip(means, ps, strict=True)
-    ]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, TypedDict
 
+from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.models import declared
+from lrc.models.tensors import weight_of
+from lrc.parts.fields import MATRIX
 from lrc.parts.packed import PackedCheckpoint
 
 
@@ -26,33 +30,34 @@ def storage(source: Checkpoint | PackedCheckpoint) -> Storage:
     The file's bits count every byte of the weight files, headers included, over every weight
     that is stored, packed or not.
     """
-    shapes = {name: source.shape(name) for name in source.names()}
-    linear = [name for name, shape in shapes.items() if is_block_linear(name, shape)]
-    linear_weights = sum(math.prod(shapes[name]) for name in linear)
-    linear_bits = 8 * sum(source.stored_bytes(name) for name in linear)
+    linear = linear_weights(source)
+    weights = sum(math.prod(source.shape(name)) for name in linear)
+    bits = 8 * sum(source.stored_bytes(name) for name in linear)
     return Storage(
-        bits_per_weight_linear=linear_bits / linear_weights if linear_weights else None,
+        bits_per_weight_linear=bits / weights if weights else None,
         bits_per_weight_file=8 * source.nbytes / max(count_weights(source), 1),
         file_bytes=source.nbytes,
     )
 
 
+def linear_weights(source: Checkpoint | PackedCheckpoint) -> tuple[str, ...]:
+    """Names of the weights of the linear layers of all blocks; none where the model is unknown.
+
+    A compressed model says what they are; else it is the model's family that does.
+    """
+    roles = source.roles() if isinstance(source, PackedCheckpoint) else None
+    if roles is not None:
+        return tuple(name for name, role in roles.items() if role == MATRIX)
+    try:
+        names = map(weight_of, declared(source.config).matrices)
+    except (FormatError, UnsupportedModelError):
+        return ()
+    return tuple(name for name in names if source.has(name))
+
+
 def count_weights(source: Checkpoint | PackedCheckpoint) -> int:
     """Weights of the tensors that ``source`` stores."""
     return sum(math.prod(source.shape(name)) for name in source.names())
-
-
-def is_block_linear(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is the weight of a linear layer inside a block.
-
-    Examples
-    --------
-    >>> is_block_linear("model.layers.0.mlp.up_proj.weight", (1536, 576))
-    True
-    >>> is_block_linear("model.embed_tokens.weight", (49152, 576))
-    False
-    """
-    return name.startswith("model.layers.") and name.endswith(".weight") and len(shape) == 2
 
 
 def dense_matrices(source: Checkpoint) -> dict[str, dict[str, Any]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lrc.errors import UnsupportedModelError
-from lrc.models.base import WeightSource
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Family, Model
+from lrc.models.llama import LLAMA
+from lrc.models.source import WeightSource
+from lrc.models.tensors import Tensors
 
-MODELS = {"llama": LlamaModel}
+MODELS: dict[str, Family] = {"llama": LLAMA}
 
 
-def load_model(source: WeightSource) -> LlamaModel:
+def load_model(source: WeightSource) -> Model:
     """Make the model that ``source``'s configuration describes; weights are read when needed.
 
     Raises
@@ -19,9 +24,24 @@ def load_model(source: WeightSource) -> LlamaModel:
     FormatError
         When the configuration is incomplete.
     """
-    kind = source.config.get("model_type")
+    return _family(source.config).open(source)
+
+
+def declared(config: Mapping[str, Any]) -> Tensors:
+    """Every tensor of a checkpoint with this ``config.json``, and what it is.
+
+    Raises
+    ------
+    UnsupportedModelError, FormatError
+        As :func:`load_model`.
+    """
+    return _family(config).declared(config)
+
+
+def _family(config: Mapping[str, Any]) -> Family:
+    kind = config.get("model_type")
     if kind not in MODELS:
         raise UnsupportedModelError(
             f"config.json: model_type={kind!r} is not supported; known are {', '.join(MODELS)}"
         )
-    return MODELS[kind](source)
+    return MODELS[kind]

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.base import WeightSource, check_shape
+from lrc.models.source import WeightSource, check_shape
 from lrc.models.tensors import Ignored, Tensors
 
 #: Names that one message gives.

@@ -1,55 +1,22 @@
-"""What every model family is built from: where weights come from, and sites."""
+"""What a model is to everything else: stacks of blocks, whose sites feed linear layers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.errors import FormatError
+from lrc.models.source import Array, Ids, Weight, WeightSource
+from lrc.models.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lrc.parts.matrix import PackedMatrix
-
-Array = NDArray[np.float32]
-Ids = NDArray[np.integer]
-
-
-class WeightSource(Protocol):
-    """Named weights and the configuration they belong to: a dense or a packed checkpoint."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies; named in errors."""
-        ...
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The parsed ``config.json``."""
-        ...
-
-    def names(self) -> tuple[str, ...]:
-        """Names of all that is stored."""
-        ...
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of the tensor ``name``, from a header."""
-        ...
-
-    def has(self, name: str) -> bool:
-        """Whether the tensor ``name`` is stored."""
-        ...
-
-    def dense(self, name: str) -> Array:
-        """Read the tensor ``name`` as float32."""
-        ...
-
-    def linear(self, name: str) -> Array | PackedMatrix:
-        """Read the matrix ``name``, packed where it is stored packed."""
-        ...
+    from lrc.nn.cache import KVCache
+    from lrc.nn.engine.engines import Engines
+    from lrc.nn.linear import Linear
+    from lrc.nn.rope import Positions
 
 
 @dataclass(frozen=True)
@@ -63,17 +30,221 @@ class Site:
     linears: tuple[str, ...]
     writes: bool = False
 
+    def rows(self, x: Array) -> NDArray[np.bool_] | None:
+        """Which of the inputs x (..., n) its layers see, (...) bool; None for all.
 
-def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Refuse a tensor whose shape is not what the configuration implies.
+        Where a router sends tokens to experts, the site of an expert says which are its own.
+        """
+        return None
 
-    Raises
-    ------
-    FormatError
-        Naming the tensor and both shapes.
-    """
-    if tuple(got) != expected:
-        raise FormatError(
-            f"tensor {name} has shape {tuple(got)} and config.json implies {expected}; "
-            "the weights and the configuration do not belong together"
-        )
+
+class Block(Protocol):
+    """One block, run site by site or at once; it only reads itself, so threads may share it."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Its sites, in the order in which they are passed."""
+        ...
+
+    @property
+    def linears(self) -> Mapping[str, Linear]:
+        """Its linear layers, by key."""
+        ...
+
+    def enter(self, h: Array) -> Array:
+        """Input of the first site, (B, T, n), from the residual stream h (B, T, hidden)."""
+        ...
+
+    def step(
+        self,
+        site_index: int,
+        h: Array,
+        x: Array,
+        positions: Positions,
+        cache: KVCache | None = None,
+    ) -> tuple[Array, Array]:
+        """Apply the linears of one site and all that lies before the next site.
+
+        Parameters
+        ----------
+        site_index : int
+            Index into ``sites``.
+        h : (B, T, hidden) float32
+            Residual stream.
+        x : (B, T, n) float32
+            Input of the site.
+        positions : (T,) integers
+            Consecutive positions of the tokens.
+        cache : KVCache or None
+            Receives the keys and values, where they arise.
+
+        Returns
+        -------
+        h : (B, T, hidden) float32
+            Residual stream after the site; ``h`` itself where the site does not write there.
+        x : (B, T, n') float32
+            Input of the next site; after the last site, the residual stream.
+        """
+        ...
+
+    def __call__(self, h: Array, positions: Positions, cache: KVCache | None = None) -> Array:
+        """Residual stream after the block, (B, T, hidden)."""
+        ...
+
+    def with_linears(self, new: Mapping[str, Linear]) -> Block:
+        """Return the same block with some linears replaced.
+
+        Raises
+        ------
+        SpecError
+            When a key is none of the block's linears.
+        """
+        ...
+
+
+class Stack(Protocol):
+    """Blocks that one residual stream runs through, and what lies before and after them."""
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        ...
+
+    def start(self, inputs: Ids) -> Array:
+        """Residual stream (B, T, hidden) before the first block, from token ids (B, T)."""
+        ...
+
+    def load_block(self, index: int) -> Block:
+        """Read block ``index`` from the source; nothing of it is kept."""
+        ...
+
+    def linears(self, index: int) -> Mapping[str, str]:
+        """Names of the tensors of the linear layers of block ``index``, by key."""
+        ...
+
+    def finish(self, h: Array) -> Array:
+        """Logits (..., vocab) of the residual stream (..., hidden) after the last block."""
+        ...
+
+    def with_tables(self, tables: Mapping[str, Weight]) -> Stack:
+        """Return the same stack with other tables, by role; a tied head follows the embedding."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model over a weight source; weights are read when they are first needed."""
+
+    @property
+    def source(self) -> WeightSource:
+        """Where weights come from, under the names that the model reads."""
+        ...
+
+    @property
+    def tensors(self) -> Tensors:
+        """What the tensors are."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of tensors that are stored and not read."""
+        ...
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stacks; later ones may read what earlier ones give."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a sequence."""
+        ...
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        ...
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that begins texts, where the configuration names one."""
+        ...
+
+    def as_stored(self) -> Model:
+        """The same model with matrices left as they are on disk, widened tile by tile in use.
+
+        It takes half the memory where weights are of 16 bits, and more time on few tokens. A
+        packed model is returned as it is: its matrices stay packed anyway.
+        """
+        ...
+
+    def release(self) -> None:
+        """Forget the weights that were kept; they are read again when next needed."""
+        ...
+
+    def check_ids(self, ids: Ids) -> None:
+        """Refuse token ids outside the vocabulary: SpecError with both ranges."""
+        ...
+
+    def check_length(self, tokens: int) -> None:
+        """Refuse sequences longer than the model's context: SpecError with both lengths."""
+        ...
+
+    def embed(self, ids: Ids) -> Array:
+        """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
+        ...
+
+    def hidden(self, ids: Ids, cache: KVCache | None = None) -> Array:
+        """Residual stream after the last block, (B, T, hidden), for (B, T) token ids.
+
+        With a cache, the ids continue what the cache holds, and are added to it.
+        """
+        ...
+
+    def head(self, h: Array) -> Array:
+        """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
+        ...
+
+    def logits(self, ids: Ids, cache: KVCache | None = None) -> Array:
+        """Logits (B, T, vocab) float32 of (B, T) token ids; see `hidden` for the cache."""
+        ...
+
+    def new_cache(self, batch: int, max_length: int) -> KVCache:
+        """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens."""
+        ...
+
+    def engines(self) -> Engines:
+        """What computes packed models fast; made once and kept."""
+        ...
+
+
+class Family(Protocol):
+    """A model family: what MODELS holds for a ``model_type``."""
+
+    def declared(self, config: Mapping[str, Any]) -> Tensors:
+        """Every tensor of a checkpoint with this ``config.json``.
+
+        Raises
+        ------
+        FormatError
+            When a field is missing or is not what its name says.
+        UnsupportedModelError
+            When a field asks for something that is not computed here.
+        """
+        ...
+
+    def open(self, source: WeightSource) -> Model:
+        """Make the model of a source.
+
+        Raises
+        ------
+        FormatError
+            Also when a tensor is missing or is not what the configuration implies.
+        UnsupportedModelError
+            Also when a tensor asks for something that is not computed here.
+        """
+        ...

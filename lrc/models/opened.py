@@ -7,11 +7,11 @@ from pathlib import Path
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models import load_model
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.parts.packed import PackedCheckpoint, open_model_files
 
 
-def open_model(path: str | Path) -> tuple[LlamaModel, Checkpoint | PackedCheckpoint]:
+def open_model(path: str | Path) -> tuple[Model, Checkpoint | PackedCheckpoint]:
     """The model in a directory, dense or compressed, and the files that it reads from.
 
     The files are as the model accepted them: their names are those that it reads.
@@ -28,7 +28,7 @@ def open_model(path: str | Path) -> tuple[LlamaModel, Checkpoint | PackedCheckpo
     return model, model.source if isinstance(model.source, Checkpoint) else source
 
 
-def open_original(path: str | Path) -> tuple[LlamaModel, Checkpoint]:
+def open_original(path: str | Path) -> tuple[Model, Checkpoint]:
     """The same of a dense directory.
 
     Raises

@@ -10,12 +10,12 @@ from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import ordered_map
 from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.base import Array, Ids
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
+from lrc.models.source import Array, Ids
 
 
 def sweep(
-    model: LlamaModel,
+    model: Model,
     parts: Sequence[Ids],
     threads: int,
     progress: Progress = SILENT,
@@ -24,25 +24,24 @@ def sweep(
     """Residual streams after the last block, one (B, T, hidden) for each (B, T) of token ids.
 
     Memory: one block, of a dense model in the type it is stored in, and the streams: 4 bytes a
-    token and channel. The result is that of `LlamaModel.hidden`, and does not depend on the
+    token and channel. The result is that of `Model.hidden`, and does not depend on the
     threads.
     """
+    (stack,) = model.stacks
     model.check_length(max(ids.shape[1] for ids in parts))
     positions = np.arange(max(ids.shape[1] for ids in parts))
-    streams = list(ordered_map(model.embed, parts, threads))
-    layers = model.config.layers
-    with progress.bar(description, layers, "block") as advance:
-        for index in range(layers):
+    streams = list(ordered_map(stack.start, parts, threads))
+    with progress.bar(description, len(stack), "block") as advance:
+        for index in range(len(stack)):
             _through(model, index, streams, positions, threads)
             advance()
     return streams
 
 
-def _through(
-    model: LlamaModel, index: int, streams: list[Array], positions: Ids, threads: int
-) -> None:
+def _through(model: Model, index: int, streams: list[Array], positions: Ids, threads: int) -> None:
     """Move the streams through one block, in place; nothing of it is left in memory."""
-    block = model.load_block(index)
+    (stack,) = model.stacks
+    block = stack.load_block(index)
 
     def work(h: Array) -> Array:
         return block(h, positions[: h.shape[1]])

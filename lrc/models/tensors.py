@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+
+from lrc.parts.fields import EMBEDDING as EMBEDDING
+from lrc.parts.fields import HEAD as HEAD
+
+_WEIGHT = ".weight"
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Plain:
-    """A norm or a bias, kept as it is."""
+    """A norm or a bias, kept as it is.
+
+    ``block`` is None outside the blocks. ``key`` is its name within the block, or the model: that
+    of a bias is the key of its linear layer and ``.bias``.
+    """
+
+    block: int | None
+    key: str
 
 
 @dataclass(frozen=True)
@@ -66,3 +79,56 @@ class Tensors:
     def role(self, name: str) -> Matrix | Table | Plain | Ignored | None:
         """What the tensor ``name`` is; None where it has no place in the model."""
         return self.read[name].role if name in self.read else self.ignored(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor that is read."""
+        return self.read[name].shape
+
+    @cached_property
+    def matrices(self) -> dict[str, Matrix]:
+        """Every matrix by the name of its linear layer, bottom first."""
+        roles = {linear_of(name): tensor.role for name, tensor in self.read.items()}
+        return {name: role for name, role in roles.items() if isinstance(role, Matrix)}
+
+    @cached_property
+    def tables(self) -> dict[str, str]:
+        """Names of the tables that are stored, by role; no head where it is the embedding."""
+        roles = {name: tensor.role for name, tensor in self.read.items()}
+        return {role.role: name for name, role in roles.items() if isinstance(role, Table)}
+
+    @cached_property
+    def blocks(self) -> int:
+        """Blocks that have matrices."""
+        return 1 + max((matrix.block for matrix in self.matrices.values()), default=-1)
+
+    def linears(self, block: int) -> dict[str, str]:
+        """Names of the matrices of a block, by key."""
+        return {m.key: weight_of(name) for name, m in self.matrices.items() if m.block == block}
+
+    def plain(self, block: int | None) -> dict[str, str]:
+        """Names of the norms and biases of a block, or of those outside all of them, by key."""
+        return self._plain.get(block, {})
+
+    @cached_property
+    def _plain(self) -> dict[int | None, dict[str, str]]:
+        found: dict[int | None, dict[str, str]] = {}
+        for name, tensor in self.read.items():
+            if isinstance(tensor.role, Plain):
+                found.setdefault(tensor.role.block, {})[tensor.role.key] = name
+        return found
+
+
+def linear_of(tensor: str) -> str:
+    """Name of the linear layer that a tensor is the weight of, as `lrc.spec` calls it.
+
+    Examples
+    --------
+    >>> linear_of("blocks.3.up.weight")
+    'blocks.3.up'
+    """
+    return tensor.removesuffix(_WEIGHT)
+
+
+def weight_of(linear: str) -> str:
+    """Name of the tensor that holds the weight of a linear layer."""
+    return linear + _WEIGHT

@@ -8,6 +8,8 @@ from typing import Any
 from lrc.errors import FormatError
 
 MANIFEST = "lrc.json"
+#: What a compressed matrix is in its model: of a linear layer in a block, or a row a token.
+MATRIX, EMBEDDING, HEAD = "matrix", "embedding", "head"
 
 #: Field to a test of its value and the words for what passes it.
 Fields = Mapping[str, tuple[Callable[[Any], bool], str]]

@@ -9,7 +9,17 @@ from lrc.errors import FormatError
 from lrc.formats.safetensors.file import SafetensorsFile, TensorSpec
 from lrc.parts import PARTS
 from lrc.parts.base import PartRecord, Specs
-from lrc.parts.fields import LIST, MANIFEST, NUMBER, SHAPE, TEXT, check_fields
+from lrc.parts.fields import (
+    EMBEDDING,
+    HEAD,
+    LIST,
+    MANIFEST,
+    MATRIX,
+    NUMBER,
+    SHAPE,
+    TEXT,
+    check_fields,
+)
 from lrc.parts.matrix import ROTATIONS
 
 _FIELDS = {"shape": SHAPE, "rotation": TEXT, "parts": LIST, "bits_per_weight": NUMBER}
@@ -28,6 +38,11 @@ def check_record(name: str, record: Any) -> None:
         raise FormatError(
             f"{MANIFEST}: the record of {name} has rotation {record['rotation']!r}, "
             f"not in {ROTATIONS}"
+        )
+    if record.get("role", MATRIX) not in (MATRIX, EMBEDDING, HEAD):
+        raise FormatError(
+            f"{MANIFEST}: the record of {name} has role {record['role']!r}, not one of {MATRIX}, "
+            f"{EMBEDDING}, {HEAD}"
         )
     for i, part in enumerate(record["parts"]):
         what = f"part {i} of {name}"

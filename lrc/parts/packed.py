@@ -13,7 +13,8 @@ and
 ``block-00000.safetensors`` ...
     one decoder block each.
 
-A record names the matrix's ``file``, ``shape`` [m, n], ``rotation`` and ``parts`` and the measured
+A record names the matrix's ``file``, its ``role`` (matrix, of a linear layer in a block; embedding;
+head; older files lack it), ``shape`` [m, n], ``rotation`` and ``parts`` and the measured
 ``bits_per_weight``, ``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the
 ``shrinkage`` of the moments that errors are measured with, and the ``reason`` of a matrix whose
 parameters are its own. Each of ``parts`` is an object with a ``kind`` and the fields that the file
@@ -61,9 +62,6 @@ from lrc.parts.manifest import FORMAT as FORMAT
 from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION
 from lrc.parts.manifest import read_manifest
 from lrc.parts.matrix import PackedMatrix
-
-#: Prefix of the tensors of decoder blocks.
-BLOCKS = "model.layers."
 
 
 def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
@@ -225,6 +223,12 @@ class PackedCheckpoint:
         if name in self._matrices:
             return tuple(self._matrices[name]["shape"])
         return self._owner(name).info(name).shape
+
+    def roles(self) -> dict[str, str] | None:
+        """What every compressed matrix is, by name; None in files that do not say."""
+        if any("role" not in record for record in self._matrices.values()):
+            return None
+        return {name: record["role"] for name, record in self._matrices.items()}
 
     def stored_bytes(self, name: str) -> int:
         """Bytes on disk of the tensor ``name``, of all parts of a packed one; no headers."""

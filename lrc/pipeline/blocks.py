@@ -1,11 +1,10 @@
-"""The loop of a compression: shell first, then block by block, site by site, two streams."""
+"""The compression of a stack: a walk whose visitor decomposes every matrix and writes blocks."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,20 @@ from numpy.typing import NDArray
 from lrc.base.journal import Journal
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
-from lrc.calibrate.streams import Stream, site_moment, window_chunks
+from lrc.calibrate.walk import SiteAtWork, Streams, replaced, start_stream, walk
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
-from lrc.models.llama import LlamaModel
-from lrc.models.llama_block import LlamaBlock
-from lrc.nn.embedding import make_embedding
-from lrc.nn.linear import Linear, make_linear
+from lrc.models.base import Block, Model
+from lrc.models.tensors import EMBEDDING, HEAD, linear_of
+from lrc.nn.linear import Linear
+from lrc.parts.fields import MATRIX
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
-from lrc.quant.tables import EMBEDDING, HEAD, SHELL, Tensors, store_table
-from lrc.solvers.api import (
-    corrected_columns,
-    decompose_at_site,
-    fitted_columns,
-    least_block,
-    metric_for,
-)
+from lrc.pipeline.site import site_problem
+from lrc.quant.tables import SHELL, Tensors, store_table
 from lrc.solvers.base import Decomposition
-from lrc.solvers.site import SiteMetric
 from lrc.spec import CompressSpec
-
-#: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
-_SIDE_BY_SIDE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ class Job:
     """What every step of one compression reads, and the journal it writes."""
 
     source: Checkpoint
-    model: LlamaModel
+    model: Model
     spec: CompressSpec
     threads: int
     folder: Path
@@ -64,231 +53,137 @@ class Job:
         return not self.original_only and (calibration.mix > 0.0 or calibration.repair > 0.0)
 
 
-@dataclass(frozen=True)
-class Streams:
-    """The student runs the compressed prefix (the original one where only that is wanted)."""
-
-    student: Stream
-    original: Stream | None
-
-
 def run_blocks(job: Job, windows: NDArray[np.integer], progress: Progress) -> None:
-    """Compress and write shell and blocks; blocks already in the journal only run forward."""
-    per_block = len(job.model.load_block(0).linears)
-    with progress.bar("compress", job.model.config.layers * per_block + 1, "matrix") as advance:
-        streams = _shell(job, windows)
+    """Compress and write tables and blocks; blocks already in the journal only run forward."""
+    (stack,) = job.model.stacks
+    matrices = len(job.model.tensors.matrices)
+    with progress.bar("compress", matrices + 1, "matrix") as advance:
+        streams = _start(job, windows)
         advance()
-        for index in range(job.model.config.layers):
-            start = time.perf_counter()
-            file = f"block-{index:05d}.safetensors"
-            if file in job.journal.files:
-                streams = _replay(job, index, file, streams)
-                advance(per_block)
-                continue
-            streams = _block(job, index, file, streams, advance)
-            job.journal.seconds.append(time.perf_counter() - start)
-            job.journal.save(job.folder)
+        walk(stack, streams, _Compressor(job, advance), job.threads)
 
 
-def _shell(job: Job, windows: NDArray[np.integer]) -> Streams:
-    """Write embedding, norm and head; start the streams on their embeddings."""
-    spec = job.spec
-    embed_bits, head_bits = spec.table_bits()
-    packed, tensors, records = store_table(job.source, EMBEDDING, embed_bits)
-    if not job.model.config.tied:
-        _, head, of_head = store_table(job.source, HEAD, head_bits)
+def _start(job: Job, windows: NDArray[np.integer]) -> Streams:
+    """Write what is around the blocks; start the streams on the embeddings.
+
+    The student runs the compressed prefix, or the original one where only that is wanted.
+    """
+    embedding = _tables(job)
+    (stack,) = job.model.stacks
+    original = None
+    if job.two_streams or job.original_only:
+        original = start_stream(stack, windows, job.threads)
+        job.model.release()
+    if job.original_only:
+        assert original is not None
+        return Streams(original)
+    compressed = stack.with_tables({EMBEDDING: embedding})
+    return Streams(start_stream(compressed, windows, job.threads), original)
+
+
+def _tables(job: Job) -> PackedMatrix | NDArray[np.float32]:
+    """Write embedding and head with what else is outside the blocks; return the embedding."""
+    names, journal = job.model.tensors.tables, job.journal
+    embed_bits, head_bits = job.spec.table_bits()
+    packed, tensors, records = store_table(job.source, names[EMBEDDING], embed_bits, EMBEDDING)
+    if HEAD in names:
+        _, head, of_head = store_table(job.source, names[HEAD], head_bits, HEAD)
         tensors, records = tensors | head, records | of_head
-    elif head_bits != embed_bits and SHELL not in job.journal.files:
-        job.journal.warnings.append(
+    elif head_bits != embed_bits and SHELL not in journal.files:
+        journal.warnings.append(
             f"the head is tied to the embedding: stored once at {embed_bits} bits, "
             f"head bits {head_bits} not used"
         )
-    job.journal.records |= records
-    if SHELL not in job.journal.files:
-        tensors["model.norm.weight"] = job.source.dense("model.norm.weight")
-        _write(job, SHELL, tensors)
-        job.journal.save(job.folder)
-    parts = window_chunks(windows)
-
-    def start(rows: Callable[[NDArray[np.integer]], NDArray[np.float32]]) -> Stream:
-        return Stream.start(ordered_map(rows, parts, job.threads))
-
-    original = start(job.model.embed) if job.two_streams or job.original_only else None
-    if job.original_only:
-        assert original is not None
-        return Streams(original, None)
-    return Streams(start(make_embedding(packed).rows), original)
+    journal.records |= records
+    if SHELL not in journal.files:
+        _write(job, SHELL, tensors | _plain(job, None))
+        journal.save(job.folder)
+    return packed
 
 
-def _block(
-    job: Job, index: int, file: str, streams: Streams, advance: Callable[..., object]
-) -> Streams:
-    """Compress one block site by site; the streams behind it."""
-    dense = student = job.model.load_block(index)
-    prefix = f"model.layers.{index}."
-    tensors = _uncompressed(job.source, prefix)
-    streams = _enter(streams, dense, job.threads)
-    for site_index, site in enumerate(dense.sites):
-        repairs = site.writes and job.spec.calibration.repair > 0.0
-        moment = site_moment(streams.student, streams.original, job.threads, behind=repairs)
-        job.journal.dropped += moment.dropped
-        cross = moment.cross() if streams.original else None
-        H, behind = moment.matrix(), moment.behind()
-        shrinkage = job.spec.calibration.shrinkage_for(moment.rows)
-        del moment
-        metric = metric_for(
-            H,
-            cross,
-            job.spec.decompose,
-            site=f"{prefix}{site.name}",
-            block_size=_least_block(job, prefix, site.linears),
-            shrinkage=shrinkage,
-        )
-        del H, cross
-        at_once = _at_once(job, prefix, site.linears)
-        fitted = _fitted(job, prefix, site.linears, metric, at_once)
-        metric = metric.without_target()
-        if behind is not None:
-            fitted = _corrected(job, prefix, fitted, metric, behind)
-        del behind
-        solve = _solver(job, prefix, metric, fitted, at_once)
+@dataclass
+class _Compressor:
+    """The visitor that decomposes; ``tensors`` are those of the block at work."""
+
+    job: Job
+    advance: Callable[..., object]
+    tensors: Tensors = field(default_factory=dict)
+    started: float = 0.0
+
+    def begin(self, block: int) -> bool:
+        """Whether the journal lacks the block."""
+        self.started, self.tensors = time.perf_counter(), {}
+        return _file(block) not in self.job.journal.files
+
+    def replay(self, block: int, dense: Block) -> dict[str, Linear]:
+        """Read what an interrupted run had made of a block."""
+        self.advance(len(dense.linears))
+        if self.job.original_only:
+            return {}
+        stored = SafetensorsFile(self.job.folder / _file(block))
+        names = self.job.model.tensors.linears(block)
+        return {
+            key: replaced(dense, key, _read(self.job, stored, name).to_dense())
+            for key, name in names.items()
+        }
+
+    def visit(self, at: SiteAtWork) -> dict[str, Linear]:
+        """Decompose the matrices of a site."""
+        journal, student = self.job.journal, {}
+        problem = site_problem(at, self.job.spec)
+        journal.dropped += problem.dropped
         # Matrices of a site are independent: side by side where there are several, and one
         # alone over its rows. Either way the result is that of one thread.
-        solved = ordered_map(solve, site.linears, at_once)
-        for key, found in zip(site.linears, solved, strict=True):
-            name = f"{prefix}{key}.weight"
-            tensors |= matrix_tensors(name, found.matrix)
-            job.journal.records[name] = _record(found, file) | {"shrinkage": shrinkage}
-            if f"{prefix}{key}" in job.spec.matrices:
-                job.journal.records[name]["reason"] = job.spec.matrices[f"{prefix}{key}"].reason
-            if not job.original_only:
-                student = student.with_linears({key: _decoded(found.matrix, dense, key)})
-            advance()
-        del metric, fitted, solve
-        streams = _step(streams, student, dense, site_index, job.threads)
-    _write(job, file, tensors)
-    return streams
+        solved = ordered_map(problem.solve, at.site.linears, problem.at_once)
+        for key, found in zip(at.site.linears, solved, strict=True):
+            name = at.tensors[key]
+            self.tensors |= matrix_tensors(name, found.matrix)
+            journal.records[name] = self._record(at.block, name, found, problem.shrinkage)
+            if not self.job.original_only:
+                student[key] = replaced(at.dense, key, found.matrix.to_dense())
+            self.advance()
+        return student
+
+    def end(self, block: int) -> None:
+        """Write the block and put it on record."""
+        journal = self.job.journal
+        _write(self.job, _file(block), self.tensors | _plain(self.job, block))
+        self.tensors = {}
+        journal.seconds.append(time.perf_counter() - self.started)
+        journal.save(self.job.folder)
+
+    def _record(
+        self, block: int, name: str, found: Decomposition, shrinkage: float
+    ) -> dict[str, Any]:
+        own = self.job.spec.matrices.get(linear_of(name))
+        return {
+            **matrix_record(found.matrix),
+            "role": MATRIX,
+            "file": _file(block),
+            "relative_error": found.relative_error,
+            "weight_error": found.weight_error,
+            "damping": found.damping,
+            "notes": list(found.notes),
+            "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
+            "shrinkage": shrinkage,
+            **({} if own is None else {"reason": own.reason}),
+        }
 
 
-def _least_block(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
-    rows = [job.source.shape(f"{prefix}{key}.weight")[0] for key in keys]
-    return least_block([job.spec.for_matrix(f"{prefix}{key}").quant for key in keys], rows)
+def _file(block: int) -> str:
+    return f"block-{block:05d}.safetensors"
 
 
-def _at_once(job: Job, prefix: str, keys: tuple[str, ...]) -> int:
-    """How many matrices of a site to solve side by side: one where each is large."""
-    sizes = [math.prod(job.source.shape(f"{prefix}{key}.weight")) for key in keys]
-    return min(job.threads, len(keys)) if max(sizes) <= _SIDE_BY_SIDE else 1
-
-
-def _fitted(
-    job: Job, prefix: str, keys: tuple[str, ...], metric: SiteMetric, at_once: int
-) -> dict[str, NDArray[np.float32] | None]:
-    """What each linear of a site is fitted to; then the metric's target can be let go."""
-    threads = 1 if at_once > 1 else job.threads
-
-    def one(key: str) -> NDArray[np.float32] | None:
-        weight = job.source.linear(f"{prefix}{key}.weight", check_finite=True)
-        return fitted_columns(weight, metric, job.spec.calibration.mix, threads)
-
-    return dict(zip(keys, ordered_map(one, keys, at_once), strict=True))
-
-
-def _corrected(
-    job: Job,
-    prefix: str,
-    fitted: dict[str, NDArray[np.float32] | None],
-    metric: SiteMetric,
-    behind: NDArray[np.float64],
-) -> dict[str, NDArray[np.float32] | None]:
-    """The same for a site that writes to the residual stream and is to repair it too."""
-    share = job.spec.calibration.repair
-    return {
-        key: corrected_columns(
-            job.source.linear(f"{prefix}{key}.weight"), target, metric, behind, share
-        )
-        for key, target in fitted.items()
-    }
-
-
-def _solver(
-    job: Job,
-    prefix: str,
-    metric: SiteMetric,
-    fitted: dict[str, NDArray[np.float32] | None],
-    at_once: int,
-) -> Callable[[str], Decomposition]:
-    """The decomposition of one linear of a site, by its key."""
-    threads = 1 if at_once > 1 else job.threads
-
-    def solve(key: str) -> Decomposition:
-        name = f"{prefix}{key}.weight"
-        weight = job.source.linear(name, check_finite=True)
-        spec = job.spec.for_matrix(f"{prefix}{key}")
-        return decompose_at_site(
-            weight, metric, spec, name=name, fitted=fitted[key], threads=threads
-        )
-
-    return solve
-
-
-def _replay(job: Job, index: int, file: str, streams: Streams) -> Streams:
-    """Run the streams through a block that an interrupted run had finished."""
-    dense = student = job.model.load_block(index)
-    stored = SafetensorsFile(job.folder / file)
-    if not job.original_only:
-        student = student.with_linears(
-            {key: _decoded(_read(job, stored, index, key), dense, key) for key in dense.linears}
-        )
-    streams = _enter(streams, dense, job.threads)
-    for site_index in range(len(dense.sites)):
-        streams = _step(streams, student, dense, site_index, job.threads)
-    return streams
-
-
-def _read(job: Job, stored: SafetensorsFile, index: int, key: str) -> PackedMatrix:
-    name = f"model.layers.{index}.{key}.weight"
+def _read(job: Job, stored: SafetensorsFile, name: str) -> PackedMatrix:
     if name not in job.journal.records:
         raise FormatError(f"{job.folder} is damaged: no record of {name}; remove it and run again")
     return read_matrix(stored, name, job.journal.records[name])
 
 
-def _enter(streams: Streams, dense: LlamaBlock, threads: int) -> Streams:
-    original = streams.original.enter(dense, threads) if streams.original else None
-    return Streams(streams.student.enter(dense, threads), original)
-
-
-def _step(
-    streams: Streams, student: LlamaBlock, dense: LlamaBlock, site_index: int, threads: int
-) -> Streams:
-    original = streams.original.step(dense, site_index, threads) if streams.original else None
-    return Streams(streams.student.step(student, site_index, threads), original)
-
-
-def _decoded(matrix: PackedMatrix, block: LlamaBlock, key: str) -> Linear:
-    """The layer as the student runs it: many tokens, so decoded once."""
-    return make_linear(matrix.to_dense(), getattr(block.linears[key], "bias", None))
-
-
-def _record(found: Decomposition, file: str) -> dict[str, Any]:
-    return {
-        **matrix_record(found.matrix),
-        "file": file,
-        "relative_error": found.relative_error,
-        "weight_error": found.weight_error,
-        "damping": found.damping,
-        "notes": list(found.notes),
-        "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
-    }
-
-
-def _uncompressed(source: Checkpoint, prefix: str) -> Tensors:
-    """Norms and biases of a block: everything of one dimension."""
-    return {
-        name: source.dense(name)
-        for name in source.names()
-        if name.startswith(prefix) and len(source.shape(name)) == 1
-    }
+def _plain(job: Job, block: int | None) -> Tensors:
+    """Norms and biases of a block, or of what is outside all of them."""
+    names = job.model.tensors.plain(block).values()
+    return {name: job.source.dense(name) for name in names}
 
 
 def _write(job: Job, file: str, tensors: Tensors) -> None:

@@ -32,7 +32,7 @@ from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.measure.storage import storage
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.models.opened import open_original
 from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST, PackedCheckpoint
 from lrc.pipeline.blocks import Job, run_blocks
@@ -123,7 +123,7 @@ def compress(
     if windows is not None:
         windows = given_windows(windows, model)
     if allocation is not None:
-        check_request(checkpoint, spec, allocation, survey_folder)
+        check_request(model, spec, allocation, survey_folder)
     elif survey_folder is not None:
         raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
     check_output(out)
@@ -131,7 +131,7 @@ def compress(
     asked = spec.calibration
     if windows is None:
         check_files(asked.files)
-        length = window_length(asked, model.config.max_positions)
+        length = window_length(asked, model.context)
         spec = dataclasses.replace(spec, calibration=dataclasses.replace(asked, seqlen=length))
     side_files = checkpoint.other_files()
     count = resolve_threads(threads)
@@ -172,7 +172,7 @@ def compress(
     return _report(out, job, summary, time.perf_counter() - began)
 
 
-def _check_names(model: LlamaModel, spec: CompressSpec) -> None:
+def _check_names(model: Model, spec: CompressSpec) -> None:
     """Refuse parameters for matrices that the model does not have.
 
     Raises
@@ -180,14 +180,13 @@ def _check_names(model: LlamaModel, spec: CompressSpec) -> None:
     SpecError
         Naming them.
     """
-    keys = [key for site in model.sites for key in site.linears]
-    known = {f"model.layers.{i}.{key}" for i in range(model.config.layers) for key in keys}
-    unknown = sorted(set(spec.matrices) - known)
+    matrices = model.tensors.matrices
+    unknown = sorted(set(spec.matrices) - set(matrices))
     if unknown:
+        first, keys = next(iter(matrices)), dict.fromkeys(m.key for m in matrices.values())
         raise SpecError(
-            f"the model has no matrix {', '.join(unknown)}; names look like "
-            f"model.layers.0.{keys[0]}, with layers 0 to {model.config.layers - 1} and "
-            f"{', '.join(keys)}"
+            f"the model has no matrix {', '.join(unknown)}; names look like {first}, with layers "
+            f"0 to {model.tensors.blocks - 1} and {', '.join(keys)}"
         )
 
 
@@ -218,8 +217,7 @@ def _note_conditions(job: Job, shortened: bool) -> None:
     job.journal.warnings.extend(job.model.notes)
     if shortened:
         job.journal.warnings.append(
-            f"calibration windows are {job.model.config.max_positions} tokens long, the model's "
-            "whole context"
+            f"calibration windows are {job.model.context} tokens long, the model's whole context"
         )
     if unused := job.spec.calibration.unused():
         job.journal.warnings.append(f"streams original alone: {', '.join(unused)} not used")

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from lrc.errors import NumericalError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.llama_tensors import EMBEDDING as EMBEDDING
-from lrc.models.llama_tensors import HEAD as HEAD
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import matrix_record, matrix_tensors
 from lrc.quant.table import quantize_table
@@ -21,7 +19,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def store_table(
-    source: Checkpoint, name: str, bits: int
+    source: Checkpoint, name: str, bits: int, role: str
 ) -> tuple[PackedMatrix | NDArray[np.float32], Tensors, dict[str, dict[str, Any]]]:
     """Embedding or head as it will be read back, the tensors that store it, and its record.
 
@@ -43,5 +41,5 @@ def store_table(
     return (
         packed,
         matrix_tensors(name, packed),
-        {name: {**matrix_record(packed), **record, "file": SHELL}},
+        {name: {**matrix_record(packed), **record, "role": role, "file": SHELL}},
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads
 from lrc.errors import SpecError
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.nn.engine.team import Team
 from lrc.nn.tiles import integer_activations, tile_threads
 from lrc.run.sampler import Logits, Sampler
@@ -23,7 +23,7 @@ STEPPED, STEPPED_BY_ENGINE = 12, 2
 
 
 def generate(
-    model: LlamaModel,
+    model: Model,
     prompt_ids: Sequence[int] | NDArray[np.integer],
     max_new_tokens: int,
     sampler: Sampler | None = None,
@@ -37,7 +37,7 @@ def generate(
 
     Parameters
     ----------
-    model : LlamaModel
+    model : Model
     prompt_ids : sequence of int
         At least one id.
     max_new_tokens : int
@@ -73,7 +73,7 @@ def generate(
         raise SpecError("the prompt has no tokens; give some text")
     if max_new_tokens < 1:
         raise SpecError(f"max_new_tokens={max_new_tokens} must be at least 1")
-    limit = model.config.max_positions
+    limit = model.context
     if len(prompt) + max_new_tokens > limit:
         raise SpecError(
             f"the prompt's {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's "
@@ -96,7 +96,7 @@ class Decoder:
 
     Parameters
     ----------
-    model : LlamaModel
+    model : Model
     capacity : int
         Most tokens that will be seen.
     threads : int
@@ -108,7 +108,7 @@ class Decoder:
 
     def __init__(
         self,
-        model: LlamaModel,
+        model: Model,
         capacity: int,
         threads: int = 1,
         activations: str = "i8",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrc.base.progress import SILENT, Progress
 from lrc.errors import SpecError
-from lrc.models.llama import LlamaModel
+from lrc.models.base import Model
 from lrc.run.generate import generate
 from lrc.run.text import TokenIds, Tokenizer, text_pieces
 
@@ -35,7 +35,7 @@ class LoadedModel:
     ...     print(piece, end="", flush=True)
     """
 
-    model: LlamaModel
+    model: Model
     tokenizer: Tokenizer
     source: Checkpoint | PackedCheckpoint
     path: Path
@@ -90,7 +90,7 @@ class LoadedModel:
         """
         ids = self.prompt_ids(prompt)
         if max_new_tokens is None:
-            left = self.model.config.max_positions - len(ids)
+            left = self.model.context - len(ids)
             max_new_tokens = max(1, min(MAX_NEW_TOKENS, left))
         tokens = generate(
             self.model, ids, max_new_tokens, sampler, self.tokenizer.eos_ids,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.base.threads import resolve_threads, single_threaded_blas
-from lrc.errors import NumericalError
 from lrc.linalg.given import real_matrix, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
@@ -122,13 +121,11 @@ def decompose_at_site(
     fitted: NDArray[np.float32] | None = None,
     threads: int | None = None,
 ) -> Decomposition:
-    """Decompose W (m, n) under a metric that other matrices share.
+    """Decompose W (m, n), which is finite, under a metric that other matrices share.
 
     ``fitted`` is what to fit instead of W, from :func:`fitted_columns`. ``name`` fixes the
     output signs together with the seed.
     """
-    if not np.isfinite(W).all():
-        raise NumericalError(f"{name}: weights of shape {W.shape} are not all finite")
     m, _ = W.shape
     quant, notes = spec.quant.fitted(m)
     spec = dataclasses.replace(spec, quant=quant)

@@ -218,7 +218,7 @@ class CompressSpec(Record):
     matrices: dict[str, MatrixSpec] = field(default_factory=dict, hash=False)
 
     def for_matrix(self, name: str) -> DecomposeSpec:
-        """How the matrix ``name`` ("model.layers.0.mlp.up_proj") is decomposed."""
+        """How the linear layer ``name`` is decomposed: its tensor, without ``.weight``."""
         own = self.matrices.get(name)
         if own is None:
             return self.decompose

@@ -19,7 +19,8 @@ from lrc.allocation.sensitivity import choose_groups, measure
 from lrc.allocation.sizes import matrix_specs
 from lrc.allocation.survey import Study, Tables, split_windows, survey, survey_tables
 from lrc.base.progress import SILENT
-from lrc.calibrate.streams import Stream, site_moment, window_chunks
+from lrc.calibrate.streams import site_moment
+from lrc.calibrate.walk import start_stream
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.norms import relative_proxy_error
 from lrc.measure.evaluate import perplexity
@@ -137,9 +138,9 @@ def test_levels_have_the_errors_that_the_survey_gives(surveyed: Surveyed) -> Non
 
 def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
     study, _ = surveyed
-    block = study.model.load_block(0)
-    hidden = tuple(study.model.embed(part) for part in window_chunks(study.surveyed))
-    stream = Stream.start(hidden).enter(block, 1)
+    (stack,) = study.model.stacks
+    block = stack.load_block(0)
+    stream = start_stream(stack, study.surveyed, 1).enter(block, 1)
     for site_index, site in enumerate(block.sites):
         H = site_moment(stream, None, 1).matrix()
         for key in site.linears:

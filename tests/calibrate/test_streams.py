@@ -34,7 +34,7 @@ def test_site_by_site_is_the_whole_block(model, parts, threads):
     positions = np.arange(12)
     hidden = [model.embed(p) for p in parts]
     for index in range(2):
-        block = model.load_block(index)
+        block = model.stacks[0].load_block(index)
         stream = stream.enter(block, threads)
         for site in range(len(block.sites)):
             width = block.linears[block.sites[site].linears[0]].shape[1]
@@ -48,7 +48,7 @@ def test_site_by_site_is_the_whole_block(model, parts, threads):
 def test_the_memory_is_the_same_from_block_to_block(model, parts):
     stream, seen = start(model, parts), []
     for index in range(2):
-        block = model.load_block(index)
+        block = model.stacks[0].load_block(index)
         stream = stream.enter(block, 1)
         for site in range(len(block.sites)):
             stream = stream.step(block, site, 1)
@@ -59,7 +59,7 @@ def test_the_memory_is_the_same_from_block_to_block(model, parts):
 
 
 def test_moments_are_those_of_the_inputs_the_linears_see(model, parts):
-    block = model.load_block(0)
+    block = model.stacks[0].load_block(0)
     other = start(tiny_model(seed=8017), parts).enter(block, 1)
     stream = start(model, parts).enter(block, 1)
     z, x = (np.concatenate([a.reshape(-1, 32) for a in s.inputs]) for s in (stream, other))
@@ -77,7 +77,7 @@ def test_moments_are_those_of_the_inputs_the_linears_see(model, parts):
 
 
 def test_the_gap_of_the_residual_streams_enters_where_asked(model, parts):
-    block = model.load_block(0)
+    block = model.stacks[0].load_block(0)
     other = start(tiny_model(seed=8017), parts).enter(block, 1)
     stream = start(model, parts).enter(block, 1)
     moment = site_moment(stream, other, 2, behind=True)
@@ -94,7 +94,7 @@ def test_the_gap_of_the_residual_streams_enters_where_asked(model, parts):
 def test_threads_do_not_change_a_bit_of_the_moments(model, parts):
     found = []
     for threads in (1, 2):
-        block = model.load_block(0)
+        block = model.stacks[0].load_block(0)
         stream = start(model, parts).enter(block, threads)
         other = start(tiny_model(seed=8017), parts).enter(block, threads)
         for site in range(3):
@@ -106,7 +106,7 @@ def test_threads_do_not_change_a_bit_of_the_moments(model, parts):
 
 
 def test_chunks_of_windows_change_moments_by_rounding_only(model, parts):
-    block = model.load_block(0)
+    block = model.stacks[0].load_block(0)
     whole = [np.concatenate(parts)]
     a, b = (site_moment(start(model, p).enter(block, 1), None, 1).matrix() for p in (parts, whole))
     assert_within(relative_difference(a, b), sum_bound(60, F32), "H of other chunks")

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import tiny
 from numpy.typing import NDArray
+from random_weights import MemorySource
 from safetensors.numpy import save_file
-from tiny_llama import MemorySource, tiny_config, tiny_model, tiny_weights
+from tiny_llama import tiny_config, tiny_model, tiny_weights
 
 import lrc
-from lrc.allocation.sizes import linear_layers
 from lrc.errors import FormatError, UnsupportedModelError
+from lrc.measure.storage import linear_weights
 from lrc.models import load_model
-from lrc.models.llama import LlamaModel
-from lrc.models.llama_tensors import SITES
 from lrc.models.opened import open_original
-from lrc.models.tensors import Ignored, Matrix, Plain, Table
+from lrc.models.tensors import Ignored
 
 Weights = dict[str, NDArray[Any]]
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -32,20 +31,6 @@ def model_with(extra: Weights | None = None, drop: tuple[str, ...] = (), **chang
     config = tiny_config(**changes)
     weights = tiny_weights(config, 7) | (extra or {})
     return load_model(MemorySource(config, {n: w for n, w in weights.items() if n not in drop}))
-
-
-@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}, {"attention_bias": True}])
-def test_every_tensor_has_one_role(changes: dict[str, Any]) -> None:
-    model = tiny_model(**changes)
-    assert set(model.tensors.read) == set(model.source.names())
-    roles = {name: model.tensors.role(name) for name in model.source.names()}
-    matrices = {role for role in roles.values() if isinstance(role, Matrix)}
-    expected = {(b, s.name, key) for b in range(2) for s in SITES for key in s.linears}
-    assert {(m.block, m.site, m.key) for m in matrices} == expected
-    tables = {n: role.role for n, role in roles.items() if isinstance(role, Table)}
-    assert tables == {EMBEDDING: "embedding"} | ({} if model.config.tied else {HEAD: "head"})
-    for name, role in roles.items():
-        assert isinstance(role, Plain) == (len(model.source.shape(name)) == 1), name
 
 
 @pytest.mark.parametrize(
@@ -115,7 +100,7 @@ def test_a_tied_head_alone_is_read_in_place_of_the_embedding(tmp_path: Path) -> 
     assert loaded.source.names() == usual.source.names()
     np.testing.assert_array_equal(loaded.model.logits(IDS), usual.model.logits(IDS))
     assert "lm_head.weight, which is tied to it, is read in its place" in loaded.model.notes[0]
-    again = LlamaModel(loaded.model.source)  # a view of a view
+    again = load_model(loaded.model.source)  # a view of a view
     np.testing.assert_array_equal(again.logits(IDS), usual.model.logits(IDS))
 
 
@@ -159,9 +144,9 @@ def test_what_is_not_read_does_not_count(tmp_path: Path) -> None:
         "model.layers.0.self_attn.rotary_emb.cos_cached": np.ones(6, np.int64),
         "model.layers.2.mlp.up_proj.weight": np.ones((4, 4), np.float32),
     }
-    _, source = open_original(write(tmp_path / "model", lambda w: w | extra))
+    model, source = open_original(write(tmp_path / "model", lambda w: w | extra))
     assert source.names() == tuple(sorted(tiny.tensors(tiny.CONFIG, seed=71)))
-    assert len(linear_layers(source)) == 14
+    assert len(model.tensors.matrices) == len(linear_weights(source)) == 14
 
 
 def test_the_index_may_name_only_what_is_not_read(tmp_path: Path) -> None:

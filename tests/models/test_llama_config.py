@@ -8,8 +8,7 @@ import pytest
 from tiny_llama import LLAMA3, tiny_config, tiny_model
 
 from lrc.errors import UnsupportedModelError
-from lrc.models.llama_config import LlamaConfig
-from lrc.models.llama_keys import LLAMA_KEYS
+from lrc.models.llama import KEYS, LlamaConfig
 
 #: What transformers 5.24 writes for a Llama model, beside the shapes.
 TRANSFORMERS_5 = {
@@ -84,7 +83,7 @@ def test_what_would_be_left_out_is_refused_by_name(key: str, value: object) -> N
 
 
 def test_values_that_switch_a_thing_off_are_accepted() -> None:
-    off = {key: values[-1] for key, values in LLAMA_KEYS.off.items()}
+    off = {key: values[-1] for key, values in KEYS.off.items()}
     assert LlamaConfig.from_dict(tiny_config(**off)) == LlamaConfig.from_dict(tiny_config())
 
 
@@ -96,9 +95,9 @@ def test_many_unknown_keys_are_one_short_line() -> None:
 
 
 def test_no_key_has_two_meanings() -> None:
-    used, off, harmless = LLAMA_KEYS.used, set(LLAMA_KEYS.off), set(LLAMA_KEYS.harmless)
+    used, off, harmless = KEYS.used, set(KEYS.off), set(KEYS.harmless)
     assert len(used | off | harmless) == len(used) + len(off) + len(harmless)
-    assert all(LLAMA_KEYS.harmless.values())
+    assert all(KEYS.harmless.values())
 
 
 LINEAR = {"rope_type": "linear", "factor": 2.0}

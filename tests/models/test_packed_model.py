@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from packed_cases import random_matrix
-from tiny_llama import MemorySource, tiny_config, tiny_weights
+from random_weights import MemorySource
+from tiny_llama import tiny_config, tiny_weights
 
 from lrc.measure.evaluate import perplexity
 from lrc.models import load_model

@@ -17,7 +17,7 @@ from lrc.calibrate.self_text import sample_batch
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.measure.evaluate import perplexity
-from lrc.models.llama import LlamaModel
+from lrc.models.decoder_stack import DecoderStack
 from lrc.models.sweep import sweep
 
 SHAPE = {
@@ -49,15 +49,6 @@ def peak_of(work):
         tracemalloc.stop()
 
 
-def test_a_sweep_is_the_forward_pass_whatever_the_threads():
-    model = tiny_model(4, num_hidden_layers=3)
-    ids = np.random.default_rng(2).integers(0, 48, (5, 20))
-    parts = [ids[:2], ids[2:4], ids[4:, :13]]
-    for one, two, part in zip(sweep(model, parts, 1), sweep(model, parts, 2), parts, strict=True):
-        np.testing.assert_array_equal(one, two)
-        np.testing.assert_array_equal(one, model.hidden(part))
-
-
 def test_evaluation_is_that_of_whole_models_in_float32(half):
     model, other = lrc.load(half).model, tiny_model(3, vocab_size=258, hidden_size=32)
     found = perplexity(model, WINDOWS, against=other)
@@ -74,7 +65,7 @@ def test_evaluation_is_that_of_whole_models_in_float32(half):
 
 def test_evaluation_has_one_block_alive_at_a_time(half, monkeypatch):
     alive, most, loaded = [], [], []
-    load = LlamaModel.load_block
+    load = DecoderStack.load_block
 
     def counted(self, index):
         block = load(self, index)
@@ -83,7 +74,7 @@ def test_evaluation_has_one_block_alive_at_a_time(half, monkeypatch):
         loaded.append(index)
         return block
 
-    monkeypatch.setattr(LlamaModel, "load_block", counted)
+    monkeypatch.setattr(DecoderStack, "load_block", counted)
     perplexity(lrc.load(half).model, WINDOWS, against=lrc.load(half).model, threads=2)
     assert loaded == [*range(8), *range(8)]
     assert max(most) == 1

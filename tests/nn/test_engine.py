@@ -8,8 +8,9 @@ import pytest
 from packed_cases import codes_of, random_matrix
 from packed_models import TABLES, PackedSource
 from packed_models import packed_model as packed
+from random_weights import MemorySource
 from seven_bits import RoundedLinear
-from tiny_llama import MemorySource, tiny_config, tiny_weights
+from tiny_llama import tiny_config, tiny_weights
 
 from lrc.errors import SpecError
 from lrc.models import load_model

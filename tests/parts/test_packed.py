@@ -16,6 +16,7 @@ from packed_golden import GOLDEN, Change, copied, drop, put, with_tensors
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.measure.storage import linear_weights
 from lrc.parts.packed import (
     MANIFEST,
     PackedCheckpoint,
@@ -242,3 +243,32 @@ def test_a_name_that_is_not_stored_is_named(golden: PackedCheckpoint) -> None:
     for read in (golden.dense, golden.linear, golden.shape):
         with pytest.raises(FormatError, match=r"lm_head\.weight is not stored"):
             read("lm_head.weight")
+
+
+# Roles
+
+
+def test_a_file_that_does_not_say_what_its_matrices_are_is_read(golden: PackedCheckpoint) -> None:
+    assert golden.roles() is None
+    assert len(linear_weights(golden)) == 7
+
+
+def test_roles_tell_linear_layers_from_tables(tmp_path: Path) -> None:
+    """They count before the family's names: a reader may not know the family."""
+
+    def with_roles(manifest: dict[str, Any]) -> None:
+        for name, record in manifest["matrices"].items():
+            record["role"] = "embedding" if name == Q_PROJ else "matrix"
+
+    path = copied(tmp_path, with_roles)
+    config = json.loads((path / "config.json").read_bytes())
+    (path / "config.json").write_text(json.dumps(config | {"model_type": "unheard of"}))
+    opened = PackedCheckpoint.open(path)
+    assert set(linear_weights(opened)) == set(opened.report["matrices"]) - {Q_PROJ}
+
+
+def test_a_role_that_is_unknown_is_refused(tmp_path: Path) -> None:
+    for role in ("conductor", None, ["matrix"]):
+        path = copied(tmp_path / str(role), put(role, "matrices", Q_PROJ, "role"))
+        with pytest.raises(FormatError, match=r"has role .*, not one of matrix, embedding, head"):
+            PackedCheckpoint.open(path)

@@ -25,6 +25,8 @@ from lrc.cli.tables import allocation_line
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.measure.storage import storage
+from lrc.models import declared
+from lrc.models.tensors import Tensors
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline.compress import compress
 from lrc.spec import CalibrationSpec, CompressSpec, LowRankSpec, MatrixSpec, QuantSpec
@@ -50,6 +52,10 @@ def budgeted(model: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+def tensors_of(model: Path) -> Tensors:
+    return declared(Checkpoint.open(model).config)
+
+
 def written_spec(folder: Path) -> CompressSpec:
     return CompressSpec.from_dict(json.loads((folder / "lrc.json").read_bytes())["spec"])
 
@@ -73,7 +79,7 @@ def test_sizes_are_known_before_to_the_byte(
     out = tmp_path / "out"
     common = ("--nsamples", 3, "--seqlen", 32, "--iterations", 1, "--threads", 1, "--quiet")
     lrc("compress", source, "-o", out, "--calib", text, *common, *options).check()
-    spec, dense = written_spec(out), Checkpoint.open(source)
+    spec, dense = written_spec(out), tensors_of(source)
     shown = lrc("inspect", out, "--json").check().json
     assert weight_file_bytes(dense, spec) == shown["file_bytes"]
     assert shown["file_bytes"] == sum(f.stat().st_size for f in out.glob("*.safetensors"))
@@ -86,7 +92,7 @@ def test_a_rate_is_kept_and_spent(lrc: Lrc, model: Path, budgeted: Path) -> None
     report, rate = opened.report, storage(opened)["bits_per_weight_linear"]
     assert rate is not None
     assert 2.9 < rate <= 3.1
-    spent = 8 * report["allocation"]["size"] / weights_of(Checkpoint.open(model))
+    spent = 8 * report["allocation"]["size"] / weights_of(tensors_of(model))
     assert spent == pytest.approx(rate)
     linear = [r for name, r in report["matrices"].items() if name.endswith("_proj.weight")]
     assert {record["parts"][0]["bits"] for record in linear} > {2}
@@ -114,7 +120,7 @@ def test_a_size_is_kept_with_its_tables(lrc: Lrc, model: Path, text: Path, tmp_p
     spec = CompressSpec.from_dict(
         {"decompose": {"low_rank": {"rank": 0}}, "embed_bits": 6, "head_bits": 6}
     )
-    target = weight_file_bytes(Checkpoint.open(model), spec) + 700
+    target = weight_file_bytes(tensors_of(model), spec) + 700
     out = tmp_path / "out"
     record = (
         lrc("compress", model, "-o", out, "--calib", text, "--target-size", f"{target / 1000}kB",
@@ -246,7 +252,7 @@ def test_a_survey_serves_every_target(
     lrc("compress", model, "-o", tmp_path / "first", "--target-bpw", 2.7, *common).check()
     with monkeypatch.context() as patch:
         patch.setattr(kept, "measure", None)
-        patch.setattr(surveying, "_site_levels", None)
+        patch.setattr(surveying, "_matrix_levels", None)
         lrc("compress", model, "-o", tmp_path / "second", "--target-bpw", 3.1, *common).check()
         # Nor does it depend on how the target of a matrix is made.
         mixed = ("--target-bpw", 3.1, "--mix", 0.2, *common)
@@ -303,7 +309,7 @@ def test_the_library_chooses_what_the_command_does(
     assert dataclasses.replace(chosen, matrices={}) == spec.with_table_bits(3.1)
     # Straight into a compression, which writes exactly what was counted.
     report = compress(model, tmp_path / "out", chosen, windows=windows, threads=1)
-    counted = 8 * linear_bytes(Checkpoint.open(model), chosen) / weights_of(Checkpoint.open(model))
+    counted = 8 * linear_bytes(tensors_of(model), chosen) / weights_of(tensors_of(model))
     assert report.bits_per_weight_linear == pytest.approx(counted)
     assert counted <= 3.1
     assert report.allocation is None
@@ -318,9 +324,7 @@ def test_a_matrix_that_the_spec_names_stays(
     chosen = allocate(model, spec, target_bpw=3.5, windows=windows, threads=1)
     assert chosen.matrices[name] == own
     assert len(chosen.matrices) == 14
-    assert linear_bytes(Checkpoint.open(model), chosen) * 8 <= 3.5 * weights_of(
-        Checkpoint.open(model)
-    )
+    assert linear_bytes(tensors_of(model), chosen) * 8 <= 3.5 * weights_of(tensors_of(model))
 
 
 def test_names_that_the_model_lacks_are_refused(

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from codebook_cases import MODULES
+from numpy.typing import NDArray
 
 from lrc import compress
 from lrc.errors import FormatError
@@ -21,11 +23,11 @@ from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import write_safetensors
 from lrc.formats.side_files import copy_side_files
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment
-from lrc.measure.storage import is_block_linear
+from lrc.measure.storage import linear_weights
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline import blocks as blockwise
 from lrc.pipeline import compress as whole
-from lrc.spec import CompressSpec
+from lrc.spec import AllocationSpec, CompressSpec
 from lrc.testing.tolerance import relative_difference
 
 Lrc = Callable[..., Any]
@@ -41,12 +43,39 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_every_linear_layer_is_packed_and_close_to_its_original(model: Path, packed: Path) -> None:
     dense, small = Checkpoint.open(model), PackedCheckpoint.open(packed)
-    linear = [name for name in dense.names() if is_block_linear(name, dense.shape(name))]
+    linear = linear_weights(dense)
     assert len(linear) == 14
     for name in linear:
         decoded = small.linear(name).to_dense()
         # A coarse guard: 2 bits leave about 30 % of a Gaussian matrix; garbage leaves 140 %.
         assert 0.01 < relative_difference(decoded, dense.dense(name)) < 0.7, name
+
+
+def test_every_record_says_what_its_matrix_is(model: Path, packed: Path) -> None:
+    roles = PackedCheckpoint.open(packed).roles()
+    assert roles is not None
+    linear = linear_weights(Checkpoint.open(model))
+    assert roles == dict.fromkeys(linear, "matrix") | {"model.embed_tokens.weight": "embedding"}
+
+
+@pytest.mark.parametrize("allocation", [None, AllocationSpec(bits_per_weight=3.0, passes=1)])
+def test_a_weight_is_read_and_checked_once_a_visit(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allocation: AllocationSpec | None
+) -> None:
+    """Once to compress; with a budget once more to survey, and in each pass end to end."""
+    reads: Counter[str] = Counter()
+    read = Checkpoint.dense
+
+    def counted(self: Checkpoint, name: str, *, check_finite: bool = False) -> NDArray[np.float32]:
+        reads[name] += 1
+        assert check_finite or len(self.shape(name)) == 1
+        return read(self, name, check_finite=check_finite)
+
+    monkeypatch.setattr(Checkpoint, "dense", counted)
+    windows = np.random.default_rng(3).integers(0, 256, (4, 24))
+    compress(model, tmp_path / "out", windows=windows, allocation=allocation, threads=1)
+    visits = 1 if allocation is None else 4  # compress; survey, sensitivities, the answer
+    assert {reads[name] for name in linear_weights(Checkpoint.open(model))} == {visits}
 
 
 def test_norms_and_embeddings_survive(model: Path, packed: Path) -> None:
@@ -73,7 +102,7 @@ def test_report_agrees_with_the_files(
     weights = sum(math.prod(dense.shape(name)) for name in dense.names())
     assert record["file_bytes"] == small.nbytes
     assert record["bits_per_weight_file"] == pytest.approx(8 * small.nbytes / weights)
-    linear = [name for name in dense.names() if is_block_linear(name, dense.shape(name))]
+    linear = linear_weights(dense)
     stored = sum(small.linear(name).stored_bits for name in linear)
     counted = sum(math.prod(dense.shape(name)) for name in linear)
     assert record["bits_per_weight_linear"] == pytest.approx(stored / counted)

@@ -85,12 +85,12 @@ def measure(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     start = time.perf_counter()
     loaded = load_and_tell(args.model, console)
     model = loaded.model
-    context = model.config.max_positions
+    context = model.context
     prompt = within_context("--prompt", args.prompt, PROMPT, context, console)
     count = within_context("--tokens", args.tokens, TOKENS, context - SHORT_PROMPT, console)
     longest = max(prompt, SHORT_PROMPT + count)
     rng = np.random.default_rng(_SEED)
-    ids = rng.integers(0, model.config.vocab, longest)
+    ids = rng.integers(0, model.vocab_size, longest)
 
     def fresh(capacity: int) -> Decoder:
         return Decoder(model, capacity, threads, args.activations, console.progress)

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     text = _text(args.text)
     loaded = load_and_tell(args.model, console)
     against = None if args.against is None else load_and_tell(args.against, console)
-    contexts = [m.model.config.max_positions for m in (loaded, against) if m is not None]
+    contexts = [m.model.context for m in (loaded, against) if m is not None]
     ctx = within_context("--ctx", args.ctx, CTX, min(contexts), console)
     windows = text_windows(loaded.tokenizer, text, ctx, args.windows or None)
     evaluation = perplexity(

@@ -1,14 +1,16 @@
-"""One Llama decoder block, run site by site or at once."""
+"""Blocks of dense decoders, run site by site or at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from lrc.errors import SpecError
-from lrc.models.base import Array, Site
-from lrc.models.llama_config import LlamaConfig
-from lrc.models.llama_tensors import SITES
+from lrc.models.base import Site
+from lrc.models.decoder_config import DecoderConfig
+from lrc.models.decoder_tensors import SITES
+from lrc.models.source import Array
 from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
 from lrc.nn.layers import gated_silu, rms_norm
@@ -17,14 +19,15 @@ from lrc.nn.rope import Positions, apply_rope, rope_tables
 
 
 @dataclass(frozen=True)
-class LlamaBlock:
-    """One decoder block, run site by site or at once.
+class DecoderBlock:
+    """Norm, rotary grouped-query attention, norm, gated feed-forward part.
 
     ``linears`` and ``norms`` are keyed as in the checkpoint, without prefix and ``.weight``.
-    A block only reads itself, so threads may share it.
+    A block only reads itself, so threads may share it. A family whose blocks differ derives its
+    own: what happens before and between the sites is in `enter` and `step` alone.
     """
 
-    config: LlamaConfig
+    config: DecoderConfig
     index: int
     linears: Mapping[str, Linear]
     norms: Mapping[str, Array]
@@ -32,7 +35,7 @@ class LlamaBlock:
 
     def enter(self, h: Array) -> Array:
         """Input of the first site, (B, T, hidden), from the residual stream ``h``."""
-        return rms_norm(h, self.norms["input_layernorm"], self.config.eps)
+        return self._norm("input_layernorm", h)
 
     def step(
         self,
@@ -42,34 +45,13 @@ class LlamaBlock:
         positions: Positions,
         cache: KVCache | None = None,
     ) -> tuple[Array, Array]:
-        """Apply the linears of one site and all that lies before the next site.
-
-        Parameters
-        ----------
-        site_index : int
-            Index into ``sites``.
-        h : (B, T, hidden) float32
-            Residual stream.
-        x : (B, T, n) float32
-            Input of the site.
-        positions : (T,) integers
-            Consecutive positions of the tokens.
-        cache : KVCache or None
-            Receives the keys and values at the first site.
-
-        Returns
-        -------
-        h : (B, T, hidden) float32
-            Residual stream after the site.
-        x : (B, T, n') float32
-            Input of the next site; after the last site, ``h`` itself.
-        """
+        """Apply the linears of one site and all that lies before the next; see `Block.step`."""
         if site_index == 0:
             return h, self._attend(x, positions, cache)
         if site_index == 1:
             after = self.linears["self_attn.o_proj"](x)
             after += h
-            return after, rms_norm(after, self.norms["post_attention_layernorm"], self.config.eps)
+            return after, self._norm("post_attention_layernorm", after)
         if site_index == 2:
             return h, gated_silu(*self._apply(site_index, x))
         after = self.linears["mlp.down_proj"](x)
@@ -83,7 +65,7 @@ class LlamaBlock:
             h, x = self.step(site_index, h, x, positions, cache)
         return h
 
-    def with_linears(self, new: Mapping[str, Linear]) -> LlamaBlock:
+    def with_linears(self, new: Mapping[str, Linear]) -> Self:
         """Return the same block with some linears replaced.
 
         Raises
@@ -98,6 +80,9 @@ class LlamaBlock:
                 f"the block has {', '.join(self.linears)}"
             )
         return replace(self, linears={**self.linears, **new})
+
+    def _norm(self, key: str, h: Array) -> Array:
+        return rms_norm(h, self.norms[key], self.config.eps)
 
     def _apply(self, site_index: int, x: Array) -> list[Array]:
         return apply_all([self.linears[key] for key in self.sites[site_index].linears], x)

@@ -1,20 +1,25 @@
-"""Every key of a Llama ``config.json``: read, off, or harmless. Any other is refused."""
+"""Keys of ``config.json`` that dense decoders share: read, off, or harmless."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 from lrc.models.common_keys import COMMON_HARMLESS, COMMON_OFF
 from lrc.models.config_reader import ConfigKeys
 
+#: What `lrc.models.decoder_config.decoder_fields` reads.
 _USED = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps",
-    "rope_theta", "rope_scaling", "rope_parameters", "attention_bias", "mlp_bias",
-    "tie_word_embeddings", "bos_token_id", "layer_types",
+    "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "bos_token_id",
+    "layer_types",
 )  # fmt: skip
 
-#: Things that relatives of Llama compute, under the names that they use for them.
+#: Things that only some decoders compute, under the names that they use for them.
 _OFF: dict[str, tuple[object, ...]] = {
     "hidden_act": ("swish", "silu"),
+    "attention_bias": (None, False),
+    "mlp_bias": (None, False),
     "sliding_window": (None,),
     "use_sliding_window": (None, False),
     "attention_chunk_size": (None,),
@@ -46,7 +51,6 @@ _OFF: dict[str, tuple[object, ...]] = {
 }
 _HARMLESS = {
     "pretraining_tp": "splits products into parts whose sum is the same",
-    "is_llama_config": "says that the other keys are those of Llama, as they are",
     "num_experts_per_tok": "is read only where there are experts",
     "max_window_layers": "is read only with a sliding window",
     "original_max_position_embeddings": "the rotary settings hold their own",
@@ -54,16 +58,30 @@ _HARMLESS = {
     "ffn_dim_multiplier": "the file gives the width that follows from it",
 }
 
-LLAMA_KEYS = ConfigKeys(
-    family="llama",
-    used=frozenset(_USED),
-    off=COMMON_OFF | _OFF,
-    harmless=COMMON_HARMLESS | _HARMLESS,
-)
+
+def decoder_keys(
+    family: str,
+    used: Collection[str] = (),
+    off: Mapping[str, tuple[object, ...]] | None = None,
+    harmless: Mapping[str, str] | None = None,
+) -> ConfigKeys:
+    """All keys of a family, from those that it knows beside the common ones.
+
+    A key that it uses, or knows to be harmless, is off no longer.
+    """
+    kept = COMMON_HARMLESS | _HARMLESS | dict(harmless or {})
+    mine = {*used, *(harmless or {})}
+    return ConfigKeys(
+        family=family,
+        used=frozenset((*_USED, *used)),
+        off={k: v for k, v in (COMMON_OFF | _OFF | dict(off or {})).items() if k not in mine},
+        harmless=kept,
+    )
+
 
 #: Keys of ``rope_parameters`` and ``rope_scaling``.
 ROPE_KEYS = ConfigKeys(
-    family="llama",
+    family="decoder",
     used=frozenset(
         {
             "rope_type",

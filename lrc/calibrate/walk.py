@@ -1,0 +1,172 @@
+"""The walk through a stack: block by block, site by site, with what visitors do at each.
+
+Compressing and surveying are visitors. This is the only loop over blocks and sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.threads import ordered_map
+from lrc.calibrate.streams import Stream, site_moment, window_chunks
+from lrc.linalg.second_moment import SecondMoment
+from lrc.models.base import Block, Site, Stack
+from lrc.models.tensors import linear_of
+from lrc.nn.linear import DenseLinear, Linear, make_linear
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Activations of the walk; they move on in place.
+
+    ``student`` runs the blocks with what visitors put into them, and ``original``, where it is
+    wanted too, the blocks as they are.
+    """
+
+    student: Stream
+    original: Stream | None = None
+
+    def enter(self, block: Block, threads: int) -> None:
+        """Move to the first site of a block."""
+        for stream in self._both():
+            stream.enter(block, threads)
+
+    def step(self, student: Block, original: Block, site_index: int, threads: int) -> None:
+        """Move through the linears of one site, to the next."""
+        if self.original is not None:
+            self.original.step(original, site_index, threads)
+        self.student.step(student, site_index, threads)
+
+    def _both(self) -> tuple[Stream, ...]:
+        return (self.student,) if self.original is None else (self.original, self.student)
+
+
+def start_stream(stack: Stack, windows: NDArray[np.integer], threads: int) -> Stream:
+    """Token windows (N, T) before the first block."""
+    return Stream.start(ordered_map(stack.start, window_chunks(windows), threads))
+
+
+@dataclass(frozen=True)
+class SiteAtWork:
+    """A site whose inputs are there: what a visitor looks at.
+
+    Attributes
+    ----------
+    block : int
+        Index of the block.
+    site : Site
+    name : str
+        Of the site, in the whole model.
+    dense : Block
+        As it is stored: its weights were read, and found finite, once for all visits.
+    tensors : mapping
+        Names of the weights' tensors, by key.
+    streams : Streams
+    threads : int
+        Never changes a result.
+    """
+
+    block: int
+    site: Site
+    name: str
+    dense: Block
+    tensors: Mapping[str, str]
+    streams: Streams
+    threads: int
+
+    def weight(self, key: str) -> F32:
+        """The weight of a linear layer of the site, (m, n) float32; not to be written to."""
+        return dense_weight(self.dense, key)
+
+    def moment(self, *, behind: bool = False) -> SecondMoment:
+        """Second moments of the site's inputs, made anew; see `site_moment`."""
+        return site_moment(
+            self.streams.student,
+            self.streams.original,
+            self.threads,
+            behind=behind,
+            rows=self.site.rows,
+        )
+
+
+class Visitor(Protocol):
+    """What is done on a walk."""
+
+    def begin(self, block: int) -> bool:
+        """Whether the sites of a block are to be visited; else they were, in an earlier run."""
+        ...
+
+    def replay(self, block: int, dense: Block) -> Mapping[str, Linear]:
+        """Return what the student runs in a block visited earlier; layers not named stay."""
+        ...
+
+    def visit(self, at: SiteAtWork) -> Mapping[str, Linear]:
+        """Work on a site; return what the student is to run there, by key."""
+        ...
+
+    def end(self, block: int) -> None:
+        """Finish a block all of whose sites were visited; the streams are behind it."""
+        ...
+
+
+def walk(stack: Stack, streams: Streams, visitor: Visitor, threads: int) -> None:
+    """Take streams through a stack, bottom first, past a visitor.
+
+    Memory: one block as float32, what the visitor puts in its place, and the streams.
+    """
+    for index in range(len(stack)):
+        fresh = visitor.begin(index)
+        _through(stack, index, streams, visitor, threads, fresh=fresh)
+        if fresh:
+            visitor.end(index)
+
+
+def _through(
+    stack: Stack, index: int, streams: Streams, visitor: Visitor, threads: int, *, fresh: bool
+) -> None:
+    """Through one block, of which nothing is left in memory."""
+    dense = stack.load_block(index)
+    student = dense if fresh else dense.with_linears(visitor.replay(index, dense))
+    streams.enter(dense, threads)
+    for site_index, site in enumerate(dense.sites):
+        if fresh:
+            at = _at_work(stack, index, site, dense, streams, threads)
+            student = student.with_linears(visitor.visit(at))
+        streams.step(student, dense, site_index, threads)
+
+
+def _at_work(
+    stack: Stack, index: int, site: Site, dense: Block, streams: Streams, threads: int
+) -> SiteAtWork:
+    names = stack.linears(index)
+    first = site.linears[0]
+    prefix = linear_of(names[first]).removesuffix(first)
+    return SiteAtWork(
+        block=index,
+        site=site,
+        name=prefix + site.name,
+        dense=dense,
+        tensors={key: names[key] for key in site.linears},
+        streams=streams,
+        threads=threads,
+    )
+
+
+def dense_weight(block: Block, key: str) -> F32:
+    """The weight (m, n) float32 of a linear layer of a block that is not compressed."""
+    linear = block.linears[key]
+    if not isinstance(linear, DenseLinear):
+        raise TypeError(f"the layer {key} is a {type(linear).__name__}, not dense")
+    return linear.weight
+
+
+def replaced(block: Block, key: str, weight: F32) -> Linear:
+    """The linear layer ``key`` of a block on another weight, with the bias that it has."""
+    return make_linear(weight, getattr(block.linears[key], "bias", None))

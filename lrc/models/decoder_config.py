@@ -1,0 +1,126 @@
+"""The configuration of dense decoders: known values are taken, others are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lrc.errors import FormatError, UnsupportedModelError
+from lrc.models.config_reader import ConfigKeys, count, first_id, flag, number
+from lrc.models.decoder_keys import ROPE_KEYS
+from lrc.nn.rope import ROPE_TYPES, Rope
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shapes and constants of a dense decoder, under short names; families add their own."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    max_positions: int
+    eps: float
+    rope: Rope
+    tied: bool
+    bos_id: int | None
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What transformers takes for a family where ``config.json`` is silent."""
+
+    kv_heads: int | None = None
+    max_positions: int = 2048
+    eps: float = 1e-6
+    theta: float = 10000.0
+
+
+def decoder_fields(
+    config: Mapping[str, Any],
+    keys: ConfigKeys,
+    defaults: Defaults = Defaults(),
+    layer_types: Collection[str] = ("full_attention",),
+) -> dict[str, Any]:
+    """Read the fields of `DecoderConfig`, and refuse every key that ``keys`` does not know.
+
+    ``kv_heads`` are the query heads by default. ``layer_types`` are those that are computed.
+
+    Raises
+    ------
+    FormatError
+        When a field is missing or is not what its name says.
+    UnsupportedModelError
+        When a field asks for something that is not computed here.
+    """
+    keys.check(config)
+    _refuse_layers(config, layer_types)
+    hidden = count(config, "hidden_size")
+    heads = count(config, "num_attention_heads")
+    kv_heads = count(config, "num_key_value_heads", defaults.kv_heads or heads)
+    head_dim = count(config, "head_dim", hidden // heads)
+    if heads % kv_heads:
+        raise FormatError(
+            f"config.json: num_attention_heads={heads} must be a multiple of "
+            f"num_key_value_heads={kv_heads}"
+        )
+    if head_dim % 2:
+        raise FormatError(f"config.json: head_dim={head_dim} must be even for rotary positions")
+    return {
+        "hidden": hidden,
+        "intermediate": count(config, "intermediate_size"),
+        "layers": count(config, "num_hidden_layers"),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "vocab": count(config, "vocab_size"),
+        "max_positions": count(config, "max_position_embeddings", defaults.max_positions),
+        "eps": number(config, "rms_norm_eps", defaults.eps),
+        "rope": _rope(config, head_dim, keys.family, defaults.theta),
+        "tied": flag(config, "tie_word_embeddings"),
+        "bos_id": first_id(config.get("bos_token_id")),
+    }
+
+
+def _refuse_layers(config: Mapping[str, Any], known: Collection[str]) -> None:
+    odd = sorted({str(kind) for kind in config.get("layer_types") or ()} - set(known))
+    if odd:
+        raise UnsupportedModelError(
+            f"config.json: layer_types has {', '.join(odd)}; only {', '.join(known)} is supported"
+        )
+
+
+def _rope(config: Mapping[str, Any], head_dim: int, family: str, default: float) -> Rope:
+    """Rotary settings, where several keys give them in the order that transformers takes.
+
+    ``rope_scaling``, where there is one, takes the place of all ``rope_parameters``; ``rope_theta``
+    within it comes before that beside it, and ``rope_type`` before ``type``.
+    """
+    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if not isinstance(given, Mapping):
+        raise FormatError(f"config.json: rope_scaling={given!r} must be an object")
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind not in ROPE_TYPES:
+        raise UnsupportedModelError(
+            f"config.json: rope_type={kind!r} is not supported; known are {', '.join(ROPE_TYPES)}"
+        )
+    dataclasses.replace(ROPE_KEYS, family=family).check(given)
+    beside = number(config, "rope_theta", default)
+    theta = number(given, "rope_theta", beside)
+    if kind == "default":
+        return Rope(head_dim, theta)
+    factor = number(given, "factor")
+    if kind == "linear":
+        return Rope(head_dim, theta, kind, factor)
+    low, high = number(given, "low_freq_factor"), number(given, "high_freq_factor")
+    if not low < high:
+        raise FormatError(
+            f"config.json: low_freq_factor={low} must be below high_freq_factor={high}"
+        )
+    original = count(given, "original_max_position_embeddings")
+    return Rope(head_dim, theta, kind, factor, low, high, original)

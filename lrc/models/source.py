@@ -1,0 +1,69 @@
+"""Where the weights of a model come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import FormatError
+
+if TYPE_CHECKING:
+    from lrc.formats.stored import StoredMatrix
+    from lrc.parts.matrix import PackedMatrix
+
+Array = NDArray[np.float32]
+Ids = NDArray[np.integer]
+#: A matrix or a table: as float32, packed, or left as it is stored.
+Weight: TypeAlias = "Array | PackedMatrix | StoredMatrix"
+
+
+class WeightSource(Protocol):
+    """Named weights and the configuration they belong to: a dense or a packed checkpoint."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; named in errors."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The parsed ``config.json``."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all that is stored."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the tensor ``name``, from a header."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether the tensor ``name`` is stored."""
+        ...
+
+    def dense(self, name: str) -> Array:
+        """Read the tensor ``name`` as float32."""
+        ...
+
+    def linear(self, name: str) -> Array | PackedMatrix:
+        """Read the matrix ``name``, packed where it is stored packed."""
+        ...
+
+
+def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Refuse a tensor whose shape is not what the configuration implies.
+
+    Raises
+    ------
+    FormatError
+        Naming the tensor and both shapes.
+    """
+    if tuple(got) != expected:
+        raise FormatError(
+            f"tensor {name} has shape {tuple(got)} and config.json implies {expected}; "
+            "the weights and the configuration do not belong together"
+        )

@@ -1,0 +1,112 @@
+"""The matrices of one site as problems that share a metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.threads import ordered_map
+from lrc.calibrate.walk import SiteAtWork
+from lrc.models.tensors import linear_of
+from lrc.solvers.api import (
+    corrected_columns,
+    decompose_at_site,
+    fitted_columns,
+    least_block,
+    metric_for,
+)
+from lrc.solvers.base import Decomposition
+from lrc.solvers.site import SiteMetric
+from lrc.spec import CompressSpec, DecomposeSpec
+
+#: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
+_SIDE_BY_SIDE = 1 << 22
+
+Targets = dict[str, NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class SiteProblem:
+    """What the matrices of a site are fitted to, and under which metric.
+
+    ``targets`` has an entry a matrix, None where it is fitted to itself. ``at_once`` matrices are
+    solved side by side, which changes no result. ``shrinkage`` is that of the metric's moment, and
+    ``dropped`` the inputs that were left out of it because they were not finite.
+    """
+
+    at: SiteAtWork
+    spec: CompressSpec
+    metric: SiteMetric
+    targets: Targets
+    at_once: int
+    shrinkage: float
+    dropped: int
+
+    def solve(self, key: str) -> Decomposition:
+        """The decomposition of one matrix."""
+        return decompose_at_site(
+            self.at.weight(key),
+            self.metric,
+            _spec_of(self.at, self.spec, key),
+            name=self.at.tensors[key],
+            fitted=self.targets[key],
+            threads=_inner_threads(self.at, self.at_once),
+        )
+
+
+def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
+    """Take the moments of a site and make a problem of them."""
+    repair = spec.calibration.repair if at.site.writes else 0.0
+    moment = at.moment(behind=repair > 0.0)
+    dropped, shrinkage = moment.dropped, spec.calibration.shrinkage_for(moment.rows)
+    cross = moment.cross() if at.streams.original else None
+    H, behind = moment.matrix(), moment.behind()
+    del moment
+    keys = at.site.linears
+    metric = metric_for(
+        H,
+        cross,
+        spec.decompose,
+        site=at.name,
+        block_size=least_block(
+            [_spec_of(at, spec, key).quant for key in keys], [len(at.weight(key)) for key in keys]
+        ),
+        shrinkage=shrinkage,
+    )
+    del H, cross
+    at_once = _at_once(at)
+    targets = _targets(at, metric, spec.calibration.mix, at_once)
+    metric = metric.without_target()
+    if behind is not None:
+        targets = {
+            key: corrected_columns(at.weight(key), target, metric, behind, repair)
+            for key, target in targets.items()
+        }
+    return SiteProblem(at, spec, metric, targets, at_once, shrinkage, dropped)
+
+
+def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:
+    return spec.for_matrix(linear_of(at.tensors[key]))
+
+
+def _at_once(at: SiteAtWork) -> int:
+    """How many matrices of a site to solve side by side: one where each is large."""
+    keys = at.site.linears
+    largest = max(at.weight(key).size for key in keys)
+    return min(at.threads, len(keys)) if largest <= _SIDE_BY_SIDE else 1
+
+
+def _inner_threads(at: SiteAtWork, at_once: int) -> int:
+    return 1 if at_once > 1 else at.threads
+
+
+def _targets(at: SiteAtWork, metric: SiteMetric, mix: float, at_once: int) -> Targets:
+    """What each matrix is fitted to; then the metric's own target can be let go."""
+
+    def one(key: str) -> NDArray[np.float32] | None:
+        return fitted_columns(at.weight(key), metric, mix, _inner_threads(at, at_once))
+
+    keys = at.site.linears
+    return dict(zip(keys, ordered_map(one, keys, at_once), strict=True))

@@ -1,0 +1,120 @@
+"""Laws of models: a family, of this library or another, inherits its tests from here.
+
+Each function raises AssertionError when its law is broken. Models are small: weights of all
+blocks are read at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrc.models.base import Model, Stack
+from lrc.models.source import Ids
+from lrc.models.sweep import sweep
+from lrc.models.tensors import EMBEDDING, HEAD, Matrix, Plain, Table, linear_of
+from lrc.testing.tolerance import assert_within, relative_difference
+
+#: Relative difference of logits that are the same sums in another order, of a tiny model.
+REORDERED = 1e-5
+
+
+def check_claims(model: Model) -> None:
+    """Every stored tensor is read or known to be left out, and has one place in the model.
+
+    Blocks have the linear layers that their sites name, of the shapes that are declared, each in
+    one site; a model has one embedding and at most one head.
+    """
+    tensors, stored = model.tensors, set(model.source.names())
+    claimed = [name for name in stored if tensors.role(name) is not None]
+    assert sorted(claimed) == sorted(stored), f"no place for {sorted(stored - set(claimed))}"
+    assert set(tensors.read) <= stored, f"not stored: {sorted(set(tensors.read) - stored)}"
+    places = Counter(tensor.role for tensor in tensors.read.values())
+    assert places.most_common(1)[0][1] == 1, f"claimed twice: {places.most_common(1)[0][0]}"
+    tables = [place.role for place in places if isinstance(place, Table)]
+    assert sorted(tables) in ([EMBEDDING], sorted([EMBEDDING, HEAD])), f"tables {tables}"
+    matrices = {place for place in places if isinstance(place, Matrix)}
+    assert sum(map(len, model.stacks)) == tensors.blocks
+    found = set()
+    for stack in model.stacks:
+        for index in range(len(stack)):
+            block = stack.load_block(index)
+            found |= {Matrix(index, s.name, key) for s in block.sites for key in s.linears}
+            for key, name in stack.linears(index).items():
+                assert tensors.matrices[linear_of(name)].key == key
+                assert block.linears[key].shape == tensors.shape(name)
+    assert found == matrices, f"sites and tensors differ in {sorted(map(str, found ^ matrices))}"
+    for name, tensor in tensors.read.items():
+        assert (len(tensor.shape) == 1) == isinstance(tensor.role, Plain), name
+        assert tuple(model.source.shape(name)) == tensor.shape, name
+
+
+def check_sites(stack: Stack, ids: Ids) -> None:
+    """Site by site is the whole block, to the bit; nothing is written to; widths are declared."""
+    positions = np.arange(ids.shape[1])
+    h = stack.start(ids)
+    for index in range(len(stack)):
+        block = stack.load_block(index)
+        stream, x, kept = h, block.enter(h), h.copy()
+        for site_index, site in enumerate(block.sites):
+            assert {block.linears[key].shape[1] for key in site.linears} == {x.shape[-1]}
+            rows = site.rows(x)
+            assert rows is None or rows.shape == x.shape[:-1]
+            before, x_before = stream.copy(), x.copy()
+            moved, after = block.step(site_index, stream, x, positions)
+            np.testing.assert_array_equal(stream, before)
+            np.testing.assert_array_equal(x, x_before)
+            assert site.writes or moved is stream, f"{site.name} does not say that it writes"
+            stream, x = moved, after
+        np.testing.assert_array_equal(stream, x)
+        whole = block(h, positions)
+        np.testing.assert_array_equal(stream, whole)
+        np.testing.assert_array_equal(h, kept)
+        h = whole
+    assert h.shape == (*ids.shape, stack.start(ids).shape[-1])
+
+
+def check_cached(model: Model, ids: Ids, cuts: Sequence[int]) -> None:
+    """Logits of token ids (B, T) cut anywhere, in ascending order, are those of the whole."""
+    whole = model.logits(ids)
+    assert whole.shape == (*ids.shape, model.vocab_size)
+    cache = model.new_cache(*ids.shape)
+    edges = [0, *cuts, ids.shape[1]]
+    parts = [model.logits(ids[:, a:b], cache) for a, b in itertools.pairwise(edges)]
+    assert cache.length == ids.shape[1]
+    got = np.concatenate(parts, axis=1)
+    assert_within(relative_difference(got, whole), REORDERED, f"logits cut at {list(cuts)}")
+
+
+def check_causal(model: Model, ids: Ids, position: int) -> None:
+    """No token sees a later one, nor another sequence."""
+    whole = model.logits(ids)
+    changed = ids.copy()
+    changed[:, position:] = (changed[:, position:] + 1) % model.vocab_size
+    seen = relative_difference(model.logits(changed)[:, :position], whole[:, :position])
+    assert_within(seen, REORDERED, f"logits before position {position}")
+    alone = relative_difference(model.logits(ids[:1]), whole[:1])
+    assert_within(alone, REORDERED, "logits of the first sequence alone")
+
+
+def check_sweep(model: Model, parts: Sequence[Ids]) -> None:
+    """Block by block is the forward pass, to the bit, whatever the threads."""
+    for threads in (1, 2):
+        for part, swept in zip(parts, sweep(model, parts, threads), strict=True):
+            np.testing.assert_array_equal(swept, model.hidden(part))
+
+
+def check_tables(stack: Stack, ids: Ids) -> None:
+    """Other tables reach both ends, and only those: a tied head follows the embedding."""
+    h = stack.start(ids)
+    logits = stack.finish(h)
+    table = np.zeros((logits.shape[-1], h.shape[-1]), np.float32)
+    empty = stack.with_tables({EMBEDDING: table})
+    assert not empty.start(ids).any()
+    np.testing.assert_array_equal(stack.start(ids), h)
+    headless = stack.with_tables({EMBEDDING: table, HEAD: table})
+    assert not headless.finish(h).any()
+    np.testing.assert_array_equal(stack.finish(h), logits)

@@ -1,0 +1,54 @@
+"""Tiny random models of every family: one that joins this table inherits the laws of models.
+
+A row holds a family's cases, whose configurations differ in all that it knows, and the folder of
+the golden files that each of them is compared with (`tests/make_parity_golden.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_llama
+from numpy.typing import NDArray
+from random_weights import MemorySource, random_weights
+
+from lrc.models import declared, load_model
+from lrc.models.base import Model
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration, and the file without its ending of the logits that it must give."""
+
+    config: Mapping[str, Any]
+    golden: Path
+
+    def source(self, seed: int) -> MemorySource:
+        config = dict(self.config)
+        return MemorySource(config, random_weights(declared(config), seed))
+
+    def model(self, seed: int) -> Model:
+        return load_model(self.source(seed))
+
+    def logits(self) -> tuple[int, NDArray[np.int32], NDArray[np.float32]]:
+        """The seed of the weights, token ids (B, T), and transformers' logits."""
+        with np.load(self.golden.with_suffix(".npz")) as file:
+            return int(file["seed"]), file["ids"], file["logits"]
+
+
+#: Family to its cases by name.
+FAMILIES: dict[str, dict[str, Case]] = {
+    "llama": {
+        name: Case(tiny_llama.tiny_config(**changes), GOLDEN / "parity" / name)
+        for name, changes in tiny_llama.PARITY_CASES.items()
+    },
+}
+
+#: All cases, under names for test ids.
+CASES = {f"{family}-{name}": case for family, of in FAMILIES.items() for name, case in of.items()}
