@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from lrc.measure.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
-    from lrc.pipeline.compress import CompressReport, compress
+    from lrc.pipeline.compress import compress
+    from lrc.pipeline.report import CompressReport
     from lrc.run.generate import generate
     from lrc.run.load import LoadedModel, load
     from lrc.run.sampler import Sampler
@@ -48,7 +49,7 @@ _HOME = {
     "CalibrationError": "lrc.errors",
     "CalibrationSpec": "lrc.spec",
     "Comparison": "lrc.measure.evaluate",
-    "CompressReport": "lrc.pipeline.compress",
+    "CompressReport": "lrc.pipeline.report",
     "CompressSpec": "lrc.spec",
     "DecomposeSpec": "lrc.spec",
     "Decomposition": "lrc.solvers",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from lrc.allocation.kept import KeptSurvey
 from lrc.allocation.options import check_allocatable
 from lrc.allocation.survey import Study, Tables, split_windows, survey, survey_tables
 from lrc.base.atomic import atomic_write_json
+from lrc.base.own_files import read_own_json, reading
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import calibration_windows
@@ -169,11 +169,11 @@ def allocate_in(
     """
     result = folder / _RESULT
     if result.is_file():
-        kept = json.loads(result.read_bytes())
-        return Allocation(CompressSpec.from_dict(kept["spec"]), kept["summary"])
+        with reading(result):
+            kept = read_own_json(result)
+            return Allocation(CompressSpec.from_dict(kept["spec"]), dict(kept["summary"]))
     source = _original(model)
     kept_survey = KeptSurvey(Path(survey_folder or folder / _SURVEY))
-    kept_survey.claim(source, spec, allocation, windows)
     surveyed, heldout = split_windows(windows, allocation)
     study = Study(
         source=source,
@@ -187,9 +187,11 @@ def allocate_in(
         tables=Tables(source),
         progress=progress,
     )
-    options = survey(study)
-    tables = survey_tables(study) if allocation.file_bytes else {}
-    measured = kept_survey.measured(study, options, tables)
+    (stack,) = model.stacks
+    with kept_survey.claimed(source, spec, allocation, windows, blocks=len(stack)):
+        options = survey(study)
+        tables = survey_tables(study) if allocation.file_bytes else {}
+        measured = kept_survey.measured(study, options, tables)
     problem = Budgeted(model.tensors, spec, allocation, options, tables, measured)
     found = _chosen(study, problem)
     atomic_write_json(result, {"spec": found.spec.to_dict(), "summary": found.summary})
@@ -200,6 +202,11 @@ def _original(model: Model) -> Checkpoint:
     if not isinstance(model.source, Checkpoint):
         raise FormatError("an allocation needs the original model")
     return model.source
+
+
+def surveyed_files(folder: Path) -> int:
+    """How many files in ``folder`` an allocation that goes on there would not make again."""
+    return KeptSurvey(folder / _SURVEY).levels.count() + (folder / _RESULT).is_file()
 
 
 def forget(folder: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,10 @@ from lrc.allocation.options import Option
 from lrc.allocation.sensitivity import Sensitivities, measure
 from lrc.allocation.survey import Study
 from lrc.base.atomic import atomic_write_json
-from lrc.base.journal import fingerprint
+from lrc.base.fingerprint import fingerprint
+from lrc.base.lock import HeldFile
+from lrc.base.own_files import read_own_json, reading
+from lrc.base.partial import MARKER
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.parts.manifest import FORMAT_VERSION
@@ -26,6 +29,8 @@ from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 SURVEY_VERSION = 2
 
 _OWNER, _LEVELS, _MEASURED = "survey.json", "levels", "sensitivities.json"
+#: What may lie in a folder whose claim a killed run did not finish.
+_CLAIMING = {MARKER, f"{_OWNER}.partial"}
 
 
 class KeptSurvey:
@@ -58,6 +63,8 @@ class KeptSurvey:
         ------
         SpecError
             It is of another model, calibration or version, or no survey at all.
+        FormatError
+            What says of which it is, is damaged.
         """
         effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
         # Of the calibration a survey uses the windows alone.
@@ -76,27 +83,53 @@ class KeptSurvey:
             question["calibration"] = fingerprint(str(tokens.shape), tokens.tobytes())
         owner = self.folder / _OWNER
         if owner.is_file():
-            kept = json.loads(owner.read_bytes())
+            with reading(owner, f"remove {self.folder}, or give another folder"):
+                kept = read_own_json(owner)
             if any(kept.get(what) != asked for what, asked in question.items()):
                 raise SpecError(
                     f"{self.folder} holds a survey of another model, calibration text, options or "
                     "version; give another folder, or remove it"
                 )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and not self._is_claimable():
             raise SpecError(f"{self.folder} is not empty and holds no survey; give another folder")
         return question
 
-    def claim(
+    def _is_claimable(self) -> bool:
+        folder = self.folder
+        return folder.is_dir() and {path.name for path in folder.iterdir()} <= _CLAIMING
+
+    @contextlib.contextmanager
+    def claimed(
         self,
         source: Checkpoint,
         spec: CompressSpec,
         allocation: AllocationSpec,
         windows: NDArray[np.integer],
-    ) -> None:
-        """Make the folder, or :meth:`check` it."""
-        question = self.check(source, spec, allocation, windows)
+        *,
+        blocks: int,
+    ) -> Iterator[None]:
+        """Make the folder, or :meth:`check` it; within, what it lacks of ``blocks`` is measured.
+
+        One process at a time may do that. What is complete is only read, by any number.
+
+        Raises
+        ------
+        OutputError
+            Another process is measuring.
+        """
+        self.check(source, spec, allocation, windows)
+        if (self.folder / _MEASURED).is_file() and self.levels.count() == blocks:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(self.folder / _OWNER, question)
+        with HeldFile.take(self.folder / MARKER) as marker:
+            question = self.check(source, spec, allocation, windows)
+            atomic_write_json(self.folder / _OWNER, question)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    marker.remove()
 
     def measured(
         self,
@@ -107,7 +140,9 @@ class KeptSurvey:
         """Sensitivities of matrices and ``tables``: those kept, if all were measured."""
         path = self.folder / _MEASURED
         if path.is_file():
-            kept = Sensitivities(**json.loads(path.read_bytes()))
+            with reading(path):
+                kept = Sensitivities(**read_own_json(path))
+                kept.check(options)
             if set(tables) <= set(kept.tables):
                 return kept
         found = measure(study, options, tables)
@@ -115,6 +150,10 @@ class KeptSurvey:
         return found
 
     def remove(self) -> None:
-        """Delete everything."""
+        """Delete what was written."""
         self.levels.remove()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in (_MEASURED, _OWNER, MARKER):
+            for path in self.folder.glob(f"{name}*"):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()

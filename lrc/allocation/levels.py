@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,16 @@ from numpy.typing import NDArray
 
 from lrc.allocation.options import Curves, Level
 from lrc.base.atomic import atomic_write_json
+from lrc.base.own_files import read_own_json, reading
+from lrc.errors import FormatError
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import matrix_record, matrix_tensors, read_matrix
 
 F32 = NDArray[np.float32]
+
+#: A block's files, the one that says it is complete first, so that it is the first to go.
+_ENDINGS = "json", "safetensors"
 
 
 class LevelStore:
@@ -38,7 +42,7 @@ class LevelStore:
 
     def has(self, block: int) -> bool:
         """Whether ``block`` was surveyed."""
-        return self._path(block, "json").is_file()
+        return all(self._path(block, ending).is_file() for ending in _ENDINGS)
 
     def write(
         self,
@@ -59,18 +63,21 @@ class LevelStore:
                 "curves": curves[name],
                 "levels": {bits: matrix_record(matrix) for bits, matrix in widths.items()},
             }
+        self._path(block, "json").unlink(missing_ok=True)
         write_safetensors(self._path(block, "safetensors"), tensors)
         atomic_write_json(self._path(block, "json"), record)
 
     def curves(self, block: int) -> dict[str, Curves]:
         """Squared relative errors of a block's matrices, by name."""
-        return {
-            name: {
-                int(bits): {int(rank): left for rank, left in curve.items()}
-                for bits, curve in record["curves"].items()
+        records, _ = self._block(block)
+        with self._reading(block):
+            return {
+                name: {
+                    int(bits): {int(rank): float(left) for rank, left in curve.items()}
+                    for bits, curve in record["curves"].items()
+                }
+                for name, record in records.items()
             }
-            for name, record in self._block(block)[0].items()
-        }
 
     def matrix(self, block: int, name: str, level: Level, W: F32, share: float) -> F32:
         """The matrix ``name`` at ``level`` as a better codebook would leave it, f32 (m, n).
@@ -80,25 +87,40 @@ class LevelStore:
         """
         records, file = self._block(block)
         key = f"{name}@{level.bits}"
-        packed = read_matrix(file, key, records[name]["levels"][str(level.bits)])
+        with self._reading(block):
+            packed = read_matrix(file, key, records[name]["levels"][str(level.bits)])
+            if packed.shape != W.shape:
+                raise FormatError(f"{key} has the shape {packed.shape}, not {W.shape}")
+            U = file.float32(f"{key}.vectors")[:, : level.rank] if level.rank else None
         error = packed.to_dense()
         np.subtract(W, error, out=error)
-        if level.rank:
-            U = file.float32(f"{key}.vectors")[:, : level.rank]
+        if U is not None:
             error -= U @ (U.T @ error)
         error *= np.float32(share**0.5)
         return np.subtract(W, error, out=error)
 
+    def count(self) -> int:
+        """How many blocks were surveyed."""
+        return sum(self.has(int(path.stem[-5:])) for path in self.folder.glob("levels-?????.json"))
+
     def remove(self) -> None:
-        """Delete everything; the maps are let go first, as some platforms require."""
+        """Delete what was written; the maps are let go first, as some platforms require."""
         self._open.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for ending in _ENDINGS:
+            for path in self.folder.glob(f"levels-?????.{ending}*"):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _block(self, block: int) -> tuple[dict[str, Any], SafetensorsFile]:
         if block not in self._open:
-            records = json.loads(self._path(block, "json").read_bytes())
-            self._open[block] = records, SafetensorsFile(self._path(block, "safetensors"))
+            with self._reading(block):
+                records = read_own_json(self._path(block, "json"))
+                self._open[block] = records, SafetensorsFile(self._path(block, "safetensors"))
         return self._open[block]
+
+    def _reading(self, block: int) -> contextlib.AbstractContextManager[None]:
+        return reading(self._path(block, "json"))
 
     def _path(self, block: int, ending: str) -> Path:
         return self.folder / f"levels-{block:05d}.{ending}"

@@ -8,7 +8,7 @@ relative error; one measurement at the lowest width gives a_i = KL_i / e_i^2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Option
 from lrc.allocation.sizes import weights_of
 from lrc.allocation.survey import TABLE_WIDTHS, Study
+from lrc.errors import FormatError
 from lrc.models.tensors import EMBEDDING
 
 #: Floating-point operations that sensitivities may cost, whatever `AllocationSpec.passes` says.
@@ -41,6 +42,21 @@ class Sensitivities:
     divergence: dict[str, float]
     group: str
     tables: dict[str, float]
+
+    def check(self, names: Collection[str]) -> None:
+        """Refuse what cannot be of the matrices ``names``, by their names.
+
+        Raises
+        ------
+        FormatError
+            A number is missing, or is none.
+        """
+        for found in (self.slope, self.divergence):
+            if set(found) != set(names):
+                raise FormatError("it is of other matrices")
+        numbers = [*self.slope.values(), *self.divergence.values(), *self.tables.values()]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise FormatError("it holds something else than numbers")
 
 
 def measure(

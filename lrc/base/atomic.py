@@ -6,25 +6,20 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from lrc.errors import LrcError
+from lrc.base.lock import HeldFile
+from lrc.base.lock import OutputError as OutputError
+from lrc.base.partial import PartialDirectory, exists, sync_directory, sync_tree
 
-try:
-    import fcntl
-except ImportError:  # no flock on this platform: a second writer is not noticed
-    fcntl = None  # type: ignore[assignment]
-
-_MARKER = ".lrc-writing"
 _WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-class OutputError(LrcError):
-    """The output exists already, or cannot be written."""
+def _nothing(*_: object) -> int:
+    return 0
 
 
 def check_output(path: Path) -> None:
@@ -37,7 +32,7 @@ def check_output(path: Path) -> None:
     """
     path = Path(path).absolute()
     if os.path.lexists(path):
-        raise OutputError(f"output {path} exists already; name a new one or remove it")
+        raise exists(path)
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: {path.parent} is not a directory; create it first")
     try:
@@ -48,13 +43,30 @@ def check_output(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, *, fingerprint: str = "") -> Iterator[Path]:
+def atomic_directory(
+    path: Path,
+    *,
+    fingerprint: str = "",
+    finished: Callable[[Path], int] = _nothing,
+    tell: Callable[[str], object] = _nothing,
+) -> Iterator[Path]:
     """Give ``NAME.partial`` to write into; on success it becomes ``path``, else it vanishes.
 
     A partial directory left by a killed run is replaced; one that another process is writing,
-    or that something else made, is refused. With a ``fingerprint`` of the job, an interrupted
-    or killed run's directory stays, and the next run with the same fingerprint finds it as it
-    was left.
+    or that something else made, is refused. With a ``fingerprint`` of the job, what is finished
+    is kept: the next run with the same fingerprint finds the directory as it was left.
+
+    Parameters
+    ----------
+    path
+        Must not exist.
+    fingerprint
+        Of everything that decides the bytes; empty for output that is made in one go.
+    finished
+        How many files in the partial directory need not be made again. Where there are any, the
+        directory stays whatever ends the work, and the exception gets a note that says so.
+    tell
+        Hears of another job's work that is replaced.
 
     Yields
     ------
@@ -68,23 +80,34 @@ def atomic_directory(path: Path, *, fingerprint: str = "") -> Iterator[Path]:
     """
     path = Path(path).absolute()
     check_output(path)
-    partial = path.with_name(path.name + ".partial")
+    folder = path.with_name(path.name + ".partial")
     with _write_failures(path):
-        lock = _claim(partial, fingerprint)
+        partial = PartialDirectory.claim(folder, fingerprint, tell)
     try:
         with _write_failures(path):
-            yield partial
-            _sync_tree(partial)
-            lock.close()  # some platforms delete no open file
-            (partial / _MARKER).unlink()
-            os.rename(partial, path)
-            _sync_directory(path.parent)
+            if os.path.lexists(path):  # made while we claimed
+                raise exists(path)
+            yield folder
+            sync_tree(folder)
+            partial.become(path)
     except BaseException as error:
-        if not (fingerprint and isinstance(error, KeyboardInterrupt)):
-            shutil.rmtree(partial, ignore_errors=True)
+        if not (fingerprint and partial.is_ours() and _stays(folder, finished, error)):
+            partial.discard()
         raise
     finally:
-        lock.close()
+        partial.close()
+
+
+def _stays(folder: Path, finished: Callable[[Path], int], error: BaseException) -> bool:
+    """Whether ``folder`` holds something worth keeping; if so, ``error`` gets a note of it."""
+    try:
+        count = finished(folder)
+    except Exception:  # damaged: whoever reads the error that says so decides
+        return True
+    if count:
+        files = "1 finished file" if count == 1 else f"{count} finished files"
+        error.add_note(f"{folder} keeps the {files}; the same command goes on from there")
+    return count > 0
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
@@ -93,23 +116,23 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     Raises
     ------
     OutputError
-        The file cannot be written.
+        The file cannot be written, or another process is writing it.
     """
     path = Path(path).absolute()
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        _sync_directory(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
+        with HeldFile.take(path.with_name(path.name + ".partial")) as partial:
+            try:
+                partial.write(content)
+                partial.close_where_open_files_stay()
+                os.replace(partial.path, path)
+                sync_directory(path.parent)
+            except BaseException:
+                if partial.is_current():
+                    with contextlib.suppress(OSError):
+                        partial.remove()
+                raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
@@ -120,49 +143,6 @@ def atomic_write_json(path: Path, value: Any) -> None:
 def json_bytes(value: Any) -> bytes:
     """Indented UTF-8 JSON with a final newline, keys in the order given."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _claim(partial: Path, fingerprint: str) -> IO[bytes]:
-    """Make ``partial`` afresh, or keep one of the same job; return its locked marker file."""
-    content = fingerprint.encode()
-    marker = partial / _MARKER
-    if os.path.lexists(partial) and not _is_empty(partial):
-        if partial.is_symlink() or not marker.is_file():
-            raise OutputError(f"{partial} is in the way; move or remove it")
-        with marker.open("rb") as stream:
-            _lock(stream, partial)
-        if not content or marker.read_bytes() != content:
-            shutil.rmtree(partial)
-    fresh = not partial.exists()
-    try:
-        partial.mkdir(exist_ok=True)
-        held = marker.open("wb")
-        _lock(held, partial)
-        held.write(content)
-        held.flush()
-    except BaseException:
-        if fresh:  # an unmarked directory would be in the way of the next run
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return held
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether ``path`` is a real directory with nothing in it: left between making and marking."""
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-
-
-def _lock(stream: IO[bytes], partial: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"another process is writing {partial}; wait for it or stop it"
-        ) from error
-    except OSError:  # the file system has no locks
-        return
 
 
 @contextlib.contextmanager
@@ -176,21 +156,3 @@ def _write_failures(path: Path) -> Iterator[None]:
                 f"cannot write {path}: {error.strerror}; free some space or choose another disk"
             ) from error
         raise
-
-
-def _sync_tree(root: Path) -> None:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            with (Path(folder) / name).open("rb") as stream:
-                os.fsync(stream.fileno())
-        _sync_directory(Path(folder))
-
-
-def _sync_directory(path: Path) -> None:
-    """Sync a directory entry where the platform can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except KeyboardInterrupt as stop:
-        return _fail(str(stop) or "interrupted", EXIT_INTERRUPTED)
+        return _fail(_with_notes(str(stop) or "interrupted", stop), EXIT_INTERRUPTED)
     except Exception as error:
         return _fail(describe(error), EXIT_ERROR)
     return 0
@@ -154,7 +154,12 @@ def describe(error: Exception) -> str:
             f"unexpected {type(error).__name__}: {error}; "
             "this is a bug: set LRC_DEBUG=1 to see where"
         )
-    return " ".join(text.split())
+    return _with_notes(text, error)
+
+
+def _with_notes(text: str, error: BaseException) -> str:
+    """One line of ``text`` and what was noted on its way, as of finished work that stays."""
+    return " ".join("; ".join([text, *getattr(error, "__notes__", ())]).split())
 
 
 def _describe_os_error(error: OSError) -> str:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.journal import Journal
+from lrc.base.own_files import reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.walk import SiteAtWork, Streams, replaced, start_stream, walk
-from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.models.base import Block, Model
@@ -24,8 +23,9 @@ from lrc.nn.linear import Linear
 from lrc.parts.fields import MATRIX
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
+from lrc.pipeline.journal import Journal
 from lrc.pipeline.site import site_problem
-from lrc.quant.tables import SHELL, Tensors, store_table
+from lrc.quant.tables import SHELL, Tensors, read_table, store_table
 from lrc.solvers.base import Decomposition
 from lrc.spec import CompressSpec
 
@@ -82,41 +82,47 @@ def _start(job: Job, windows: NDArray[np.integer]) -> Streams:
 
 
 def _tables(job: Job) -> PackedMatrix | NDArray[np.float32]:
-    """Write embedding and head with what else is outside the blocks; return the embedding."""
+    """Write embedding and head with what else is outside the blocks; return the embedding.
+
+    Where an unfinished run has written them, they are read.
+    """
     names, journal = job.model.tensors.tables, job.journal
+    if SHELL in journal.files:
+        name = names[EMBEDDING]
+        return read_table(job.folder / SHELL, name, journal.records.get(name))
     embed_bits, head_bits = job.spec.table_bits()
     packed, tensors, records = store_table(job.source, names[EMBEDDING], embed_bits, EMBEDDING)
     if HEAD in names:
         _, head, of_head = store_table(job.source, names[HEAD], head_bits, HEAD)
         tensors, records = tensors | head, records | of_head
-    elif head_bits != embed_bits and SHELL not in journal.files:
-        journal.warnings.append(
+    elif head_bits != embed_bits:
+        journal.warn(
             f"the head is tied to the embedding: stored once at {embed_bits} bits, "
             f"head bits {head_bits} not used"
         )
     journal.records |= records
-    if SHELL not in journal.files:
-        _write(job, SHELL, tensors | _plain(job, None))
-        journal.save(job.folder)
+    _write(job, SHELL, tensors | _plain(job, None))
+    journal.save(job.folder)
     return packed
 
 
 @dataclass
 class _Compressor:
-    """The visitor that decomposes; ``tensors`` are those of the block at work."""
+    """The visitor that decomposes; ``tensors`` and ``dropped`` are of the block at work."""
 
     job: Job
     advance: Callable[..., object]
     tensors: Tensors = field(default_factory=dict)
+    dropped: int = 0
     started: float = 0.0
 
     def begin(self, block: int) -> bool:
         """Whether the journal lacks the block."""
-        self.started, self.tensors = time.perf_counter(), {}
+        self.started, self.tensors, self.dropped = time.perf_counter(), {}, 0
         return _file(block) not in self.job.journal.files
 
     def replay(self, block: int, dense: Block) -> dict[str, Linear]:
-        """Read what an interrupted run had made of a block."""
+        """Read what an unfinished run had made of a block."""
         self.advance(len(dense.linears))
         if self.job.original_only:
             return {}
@@ -131,7 +137,7 @@ class _Compressor:
         """Decompose the matrices of a site."""
         journal, student = self.job.journal, {}
         problem = site_problem(at, self.job.spec)
-        journal.dropped += problem.dropped
+        self.dropped += problem.dropped
         # Matrices of a site are independent: side by side where there are several, and one
         # alone over its rows. Either way the result is that of one thread.
         solved = ordered_map(problem.solve, at.site.linears, problem.at_once)
@@ -149,6 +155,7 @@ class _Compressor:
         journal = self.job.journal
         _write(self.job, _file(block), self.tensors | _plain(self.job, block))
         self.tensors = {}
+        journal.dropped[_file(block)] = self.dropped
         journal.seconds.append(time.perf_counter() - self.started)
         journal.save(self.job.folder)
 
@@ -175,9 +182,8 @@ def _file(block: int) -> str:
 
 
 def _read(job: Job, stored: SafetensorsFile, name: str) -> PackedMatrix:
-    if name not in job.journal.records:
-        raise FormatError(f"{job.folder} is damaged: no record of {name}; remove it and run again")
-    return read_matrix(stored, name, job.journal.records[name])
+    with reading(stored.path):
+        return read_matrix(stored, name, job.journal.records[name])
 
 
 def _plain(job: Job, block: int | None) -> Tensors:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc import __version__
-from lrc.allocation.api import allocate_in, check_request, forget
+from lrc.allocation.api import allocate_in, check_request, forget, surveyed_files
 from lrc.base.atomic import atomic_directory, atomic_write_json, check_output
-from lrc.base.journal import Journal, fingerprint, load_windows, save_windows
+from lrc.base.fingerprint import code_digest, fingerprint
+from lrc.base.partial import sync_tree
 from lrc.base.progress import SILENT, Progress
-from lrc.base.resources import peak_rss_bytes
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import (
     WINDOW,
@@ -31,36 +30,15 @@ from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
-from lrc.measure.storage import storage
 from lrc.models.base import Model
 from lrc.models.opened import open_original
-from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST, PackedCheckpoint
+from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST
 from lrc.pipeline.blocks import Job, run_blocks
+from lrc.pipeline.journal import Journal, finished_files, is_complete, load_windows, save_windows
+from lrc.pipeline.report import CompressReport
+from lrc.quant.tables import SHELL
 from lrc.run.text import Tokenizer
 from lrc.spec import AllocationSpec, CompressSpec
-
-
-@dataclass(frozen=True)
-class CompressReport:
-    """What was written and how well it fits; ``matrices`` are the records of ``lrc.json``.
-
-    ``spec`` holds what an allocation chose, and ``allocation`` its summary; None without one.
-    ``calibration`` says where the tokens came from: ``source``, ``windows``, ``window_tokens``
-    and, for each of the ``files``, how many tokens of it were seen.
-    """
-
-    path: Path
-    spec: CompressSpec
-    allocation: dict[str, Any] | None
-    calibration: dict[str, Any]
-    matrices: dict[str, dict[str, Any]]
-    bits_per_weight_linear: float
-    bits_per_weight_file: float
-    file_bytes: int
-    seconds: float
-    seconds_per_block: float
-    peak_rss_bytes: int | None
-    warnings: tuple[str, ...]
 
 
 def compress(
@@ -85,8 +63,8 @@ def compress(
     source : path
         A dense Hugging Face directory with safetensors weights.
     out : path
-        Must not exist; appears complete or not at all. An interrupted run leaves
-        ``out.partial``, and the same call continues there.
+        Must not exist; appears complete or not at all. A run that is interrupted or fails
+        leaves what it has finished in ``out.partial``, and the same call continues there.
     spec : CompressSpec, optional
     allocation : AllocationSpec, optional
         A budget: codebook, bits and rank of every matrix that the spec does not name are chosen
@@ -106,7 +84,7 @@ def compress(
     Raises
     ------
     LrcError
-        For bad input; nothing is left behind.
+        For bad input.
 
     Notes
     -----
@@ -140,36 +118,49 @@ def compress(
         checkpoint.digest(),
         json.dumps(spec.to_dict()),
         json.dumps(allocation.to_dict() if allocation else None),
-        __version__,
-        str(FORMAT_VERSION),
+        code_digest(),
         b"" if windows is None else np.ascontiguousarray(windows, np.int64).tobytes(),
         *(file_digest(Path(name)) for name in spec.calibration.files if windows is None),
+        *(part for path in side_files for part in (path.name, file_digest(path))),
     )
-    with atomic_directory(out, fingerprint=job_name) as folder, single_threaded_blas():
+    with (
+        atomic_directory(
+            out,
+            fingerprint=job_name,
+            finished=lambda folder: finished_files(folder) + surveyed_files(folder),
+            tell=progress.note,
+        ) as folder,
+        single_threaded_blas(),
+    ):
         journal = Journal.resume(folder)
-        if journal.files:
-            progress.note(f"continuing an interrupted run: {len(journal.files)} files are done")
-        _copy(checkpoint.path, side_files, tokenizer, folder)
-        job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
-        if windows is None:
-            windows = _windows(job, tokenizer, progress)
-        elif not journal.calibration:
-            journal.calibration = described(windows, "given by the caller")
-        _note_conditions(job, spec.calibration != asked and windows.shape[1] < WINDOW)
-        summary = None
-        if allocation is not None:
-            chosen = allocate_in(
-                folder, model, spec, allocation, windows,
-                threads=count, progress=progress, survey_folder=survey_folder,
-            )  # fmt: skip
-            job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
-        run_blocks(job, windows, progress)
-        atomic_write_json(folder / MANIFEST, _manifest(job, windows, summary))
+        if is_complete(folder):
+            progress.note("an earlier run wrote everything; what only it needed is removed")
+        else:
+            if journal.files:
+                progress.note(f"continuing an unfinished run: {len(journal.files)} files are done")
+            _copy(checkpoint.path, side_files, tokenizer, folder)
+            job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
+            if windows is None:
+                windows = _windows(job, tokenizer, progress)
+            elif not journal.calibration:
+                journal.calibration = described(windows, "given by the caller")
+            _note_conditions(job, spec.calibration != asked and windows.shape[1] < WINDOW)
+            summary = None
+            if allocation is not None:
+                chosen = allocate_in(
+                    folder, model, spec, allocation, windows,
+                    threads=count, progress=progress, survey_folder=survey_folder,
+                )  # fmt: skip
+                job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
+            run_blocks(job, windows, progress)
+            sync_tree(folder)  # the manifest says that all else is there
+            atomic_write_json(folder / MANIFEST, _manifest(job, windows, summary))
         journal.finish(folder)
         forget(folder)
-    for warning in journal.warnings:
+    report = CompressReport.of(out, journal, time.perf_counter() - began)
+    for warning in report.warnings:
         progress.note(warning)
-    return _report(out, job, summary, time.perf_counter() - began)
+    return report
 
 
 def _check_names(model: Model, spec: CompressSpec) -> None:
@@ -204,7 +195,7 @@ def _windows(job: Job, tokenizer: Tokenizer, progress: Progress) -> NDArray[np.i
         progress=progress,
     )
     job.journal.calibration = text.record
-    job.journal.warnings += [w for w in text.warnings if w not in job.journal.warnings]
+    job.journal.warn(*text.warnings)
     job.journal.save(job.folder)
     save_windows(job.folder, text.windows)
     return text.windows
@@ -214,15 +205,15 @@ def _note_conditions(job: Job, shortened: bool) -> None:
     """Put on record what differs from what was asked for."""
     if job.journal.files:
         return
-    job.journal.warnings.extend(job.model.notes)
+    job.journal.warn(*job.model.notes)
     if shortened:
-        job.journal.warnings.append(
+        job.journal.warn(
             f"calibration windows are {job.model.context} tokens long, the model's whole context"
         )
     if unused := job.spec.calibration.unused():
-        job.journal.warnings.append(f"streams original alone: {', '.join(unused)} not used")
+        job.journal.warn(f"streams original alone: {', '.join(unused)} not used")
     if not blas_is_controlled():
-        job.journal.warnings.append(
+        job.journal.warn(
             "the threads of the BLAS in use cannot be set from here: bytes may depend on their "
             "number; the extra blas knows more libraries"
         )
@@ -253,8 +244,9 @@ def _manifest(
     job: Job, windows: NDArray[np.integer], allocation: dict[str, Any] | None
 ) -> dict[str, Any]:
     source, journal = job.source, job.journal
-    if journal.dropped:
-        journal.warnings.append(f"{journal.dropped} activations were not finite and left out")
+    dropped = sum(journal.dropped.values())
+    if dropped:
+        journal.warn(f"{dropped} activations were not finite and left out")
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -267,31 +259,10 @@ def _manifest(
         },
         "calibration": {
             "tokens": int(windows.size),
-            "dropped_rows": journal.dropped,
+            "dropped_rows": dropped,
             **journal.calibration,
         },
-        "files": journal.files,
+        "files": sorted(journal.files, key=lambda name: (name != SHELL, name)),
         "matrices": journal.records,
         "warnings": journal.warnings,
     }
-
-
-def _report(
-    out: Path, job: Job, allocation: dict[str, Any] | None, seconds: float
-) -> CompressReport:
-    written, journal = PackedCheckpoint.open(out), job.journal
-    stored = storage(written)
-    return CompressReport(
-        path=out,
-        spec=job.spec,
-        allocation=allocation,
-        calibration=written.report["calibration"],
-        matrices=written.report["matrices"],
-        bits_per_weight_linear=stored["bits_per_weight_linear"] or 0.0,
-        bits_per_weight_file=stored["bits_per_weight_file"],
-        file_bytes=stored["file_bytes"],
-        seconds=seconds,
-        seconds_per_block=float(np.mean(journal.seconds)) if journal.seconds else 0.0,
-        peak_rss_bytes=peak_rss_bytes(),
-        warnings=tuple(journal.warnings),
-    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.own_files import reading
 from lrc.errors import NumericalError
 from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.parts.matrix import PackedMatrix
-from lrc.parts.packed import matrix_record, matrix_tensors
+from lrc.parts.packed import matrix_record, matrix_tensors, read_matrix
 from lrc.quant.table import quantize_table
 
 SHELL = "shell.safetensors"
@@ -43,3 +47,18 @@ def store_table(
         matrix_tensors(name, packed),
         {name: {**matrix_record(packed), **record, "role": role, "file": SHELL}},
     )
+
+
+def read_table(
+    file: Path, name: str, record: Mapping[str, Any] | None
+) -> PackedMatrix | NDArray[np.float32]:
+    """The table ``name`` that :func:`store_table` gave, from the file that an earlier run wrote.
+
+    Raises
+    ------
+    FormatError
+        The file is damaged.
+    """
+    with reading(file):
+        stored = SafetensorsFile(file)
+        return stored.float32(name) if record is None else read_matrix(stored, name, record)

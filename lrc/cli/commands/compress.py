@@ -38,7 +38,10 @@ def add(subparsers: SubParsers) -> None:
         "compress a model",
         more="Each weight matrix W becomes Q + L R: Q has few bits a weight, L and R are thin. "
         "They are chosen to keep what W makes of its inputs, whose second moments H are measured "
-        "on text. MODEL and DIR alone will do: every option has a default.",
+        "on text. MODEL and DIR alone will do: every option has a default. "
+        "DIR appears when it is complete. A run that is interrupted or fails keeps what it has "
+        "finished in DIR.partial, and the same command goes on from there; with another model, "
+        "text or option, or another version of lrc, it starts afresh.",
         example="lrc compress MODEL -o OUT --target-bpw 3 --calib text.txt",
     )
     add_model(parser, "Hugging Face directory with safetensors weights")
@@ -53,23 +56,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
     spec, allocation = spec_from_options(args), allocation_from_options(args)
     from lrc.pipeline.compress import compress
 
-    try:
-        report = compress(
-            args.model,
-            args.out,
-            spec,
-            allocation=allocation,
-            threads=args.threads,
-            progress=console.progress,
-            survey_folder=args.survey,
-        )
-    except KeyboardInterrupt:
-        partial = args.out.with_name(f"{args.out.name}.partial")
-        if partial.exists():
-            raise KeyboardInterrupt(
-                f"interrupted; the same command goes on from {partial}"
-            ) from None
-        raise
+    report = compress(
+        args.model,
+        args.out,
+        spec,
+        allocation=allocation,
+        threads=args.threads,
+        progress=console.progress,
+        survey_folder=args.survey,
+    )
     record: dict[str, Any] = {
         name: getattr(report, name)
         for name in (
