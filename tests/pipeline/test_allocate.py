@@ -281,6 +281,11 @@ def test_a_survey_of_something_else_is_refused(
     foreign = lrc(*common[:-1], tmp_path, "-o", tmp_path / "second", "--target-bpw", 2.7)
     assert foreign.code == 1
     assert "is not empty and holds no survey" in foreign.err
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "FORMAT_VERSION", 0)
+        older = lrc(*common, "-o", tmp_path / "second", "--target-bpw", 2.7)
+        assert older.code == 1
+        assert "calibration text, options or version" in older.err
     # What does not depend on the text is checked before the model writes any.
     with monkeypatch.context() as patch:
         patch.setattr(importlib.import_module("lrc.pipeline.compress"), "calibration_windows", None)

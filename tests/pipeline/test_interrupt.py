@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import lrc.cli.main as cli
+import lrc.pipeline.compress as compress_module
 from lrc.base.progress import Advance, SilentProgress
 
 Lrc = Callable[..., Any]
@@ -86,6 +87,25 @@ def test_another_command_does_not_go_on_from_a_partial_run(
     lrc("compress", model, "-o", out, *other).check()
     lrc("compress", model, "-o", clean, *other).check()
     assert digests(out) == digests(clean)
+
+
+def test_a_partial_run_of_another_format_is_begun_again(
+    lrc: Lrc,
+    model: Path,
+    packed: Path,
+    text: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
+    with monkeypatch.context() as patch:
+        patch.setattr(compress_module, "FORMAT_VERSION", 0)
+        patch.setattr(cli, "NotesOnly", lambda _: Interrupting(9))
+        assert lrc(*command).code == 130
+    outcome = lrc(*command).check()
+    assert "continuing an interrupted run" not in outcome.err
+    assert digests(tmp_path / "out") == digests(packed)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
