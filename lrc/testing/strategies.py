@@ -112,11 +112,13 @@ def degenerate_moments(draw: st.DrawFn, n: int) -> NDArray[np.float64]:
     if family == "tiny eigenvalues":
         H = _with_spectrum(np.geomspace(1.0, 1e-14, n), int(rng.integers(2, 2**32)))
     elif family == "slightly indefinite":
-        values = np.where(np.arange(n) < n / 2, 1.0, -1e-9)
-        H = _with_spectrum(values, int(rng.integers(2, 2**32)))
+        seed, positive = int(rng.integers(2, 2**32)), (np.arange(n) < n / 2).astype(np.float64)
         quiet = np.ones(n)
         quiet[channel] = 1e-5
-        H = quiet[:, None] * H * quiet
+        H = quiet[:, None] * _with_spectrum(positive, seed) * quiet
+        # Of the size of what is left: the quiet channel may have carried nearly all.
+        size = 1e-9 * float(np.diag(H).max())
+        H -= size * (quiet[:, None] * _with_spectrum(1 - positive, seed) * quiet)
     return draw(scales()) * 0.5 * (H + H.T)
 
 
