@@ -1,7 +1,8 @@
 """Tiny random models of every family: one that joins this table inherits the laws of models.
 
 A row holds a family's cases, whose configurations differ in all that it knows, and the folder of
-the golden files that each of them is compared with (`tests/make_parity_golden.py`).
+the golden files that each of them is compared with (`tests/make_parity_golden.py`). The first case
+of a family also goes through every command (`tests/pipeline/test_families.py`).
 """
 
 from __future__ import annotations
@@ -42,12 +43,25 @@ class Case:
             return int(file["seed"]), file["ids"], file["logits"]
 
 
+#: As a change: the key is not in the configuration.
+ABSENT = object()
+
+
+def cases(family: str, architecture: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Case]:
+    """Cases from what they change in `tiny_llama.BASE`."""
+    named = {"model_type": family, "architectures": [architecture]}
+    return {
+        name: Case(
+            {k: v for k, v in tiny_llama.tiny_config(**named, **row).items() if v is not ABSENT},
+            GOLDEN / "parity" / family / name,
+        )
+        for name, row in rows.items()
+    }
+
+
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
-    "llama": {
-        name: Case(tiny_llama.tiny_config(**changes), GOLDEN / "parity" / name)
-        for name, changes in tiny_llama.PARITY_CASES.items()
-    },
+    "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
 }
 
 #: All cases, under names for test ids.

@@ -90,8 +90,15 @@ def tensors(config: dict[str, Any], seed: int) -> dict[str, NDArray[np.float32]]
 def write_model(path: Path, *, seed: int = 71, **changes: Any) -> Path:
     """Write a whole model directory; ``changes`` override entries of :data:`CONFIG`."""
     config = CONFIG | changes
+    return write_directory(path, config, tensors(config, seed))
+
+
+def write_directory(
+    path: Path, config: dict[str, Any], weights: dict[str, NDArray[np.float32]]
+) -> Path:
+    """Write a model, of any family, with the tokenizer; ``config`` has its tokens' ids."""
     path.mkdir(parents=True)
-    save_file(tensors(config, seed), path / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     _json(path / "config.json", config)
     tokenizer().save(str(path / "tokenizer.json"))
     _json(
