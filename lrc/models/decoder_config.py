@@ -33,9 +33,14 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What transformers takes for a family where ``config.json`` is silent."""
+    """What transformers takes for a family where ``config.json`` is silent.
+
+    ``kv_heads`` and ``bos_id`` are for keys that are absent: null says something else there, as
+    many as query heads and no token.
+    """
 
     kv_heads: int | None = None
+    bos_id: int | None = None
     max_positions: int = 2048
     eps: float = 1e-6
     theta: float = 10000.0
@@ -49,7 +54,7 @@ def decoder_fields(
 ) -> dict[str, Any]:
     """Read the fields of `DecoderConfig`, and refuse every key that ``keys`` does not know.
 
-    ``kv_heads`` are the query heads by default. ``layer_types`` are those that are computed.
+    ``layer_types`` are those that are computed.
 
     Raises
     ------
@@ -62,7 +67,8 @@ def decoder_fields(
     _refuse_layers(config, layer_types)
     hidden = count(config, "hidden_size")
     heads = count(config, "num_attention_heads")
-    kv_heads = count(config, "num_key_value_heads", defaults.kv_heads or heads)
+    absent = defaults.kv_heads if "num_key_value_heads" not in config else None
+    kv_heads = count(config, "num_key_value_heads", absent or heads)
     head_dim = count(config, "head_dim", hidden // heads)
     if heads % kv_heads:
         raise FormatError(
@@ -83,7 +89,7 @@ def decoder_fields(
         "eps": number(config, "rms_norm_eps", defaults.eps),
         "rope": _rope(config, head_dim, keys.family, defaults.theta),
         "tied": flag(config, "tie_word_embeddings"),
-        "bos_id": first_id(config.get("bos_token_id")),
+        "bos_id": first_id(config.get("bos_token_id", defaults.bos_id)),
     }
 
 

@@ -27,6 +27,7 @@ _OFF: dict[str, tuple[object, ...]] = {
     "rotary_pct": (None, 1),
     "rope_interleaved": (None, False),
     "rope_condense_ratio": (None, 1),
+    "use_mrope": (None, False),
     "no_rope_layers": (None, []),
     "attn_logit_softcapping": (None,),
     "final_logit_softcapping": (None,),
