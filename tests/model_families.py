@@ -59,9 +59,24 @@ def cases(family: str, architecture: str, rows: Mapping[str, Mapping[str, Any]])
     }
 
 
+#: All that transformers has a default for.
+SILENT = dict.fromkeys(
+    ("num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "rope_theta",
+     "tie_word_embeddings", "bos_token_id", "hidden_act"), ABSENT,
+)  # fmt: skip
+QWEN2 = {
+    "grouped_tied": {
+        "num_key_value_heads": 2, "tie_word_embeddings": True, "rope_theta": 1e6,
+        "use_sliding_window": False, "sliding_window": 16, "max_window_layers": 1,
+    },
+    "wide_heads": {"head_dim": 12, "num_key_value_heads": 1, "layer_types": ["full_attention"] * 2},
+    "silent": {"hidden_size": 64, "num_attention_heads": 32, **SILENT},
+}  # fmt: skip
+
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
+    "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
 }
 
 #: All cases, under names for test ids.
