@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lrc import __version__
 from lrc.base.progress import SILENT, Progress, SilentProgress
 from lrc.errors import LrcError
 from lrc.spec import CompressSpec
@@ -111,35 +109,42 @@ class _Stages:
     @cached_property
     def identity(self) -> Record:
         """What every result depends on."""
+        from lrc.base.fingerprint import code_digest
         from lrc.formats.safetensors.checkpoint import Checkpoint
 
         source = Checkpoint.open(self.original).digest()
-        return {"library": __version__, "source": source, "spec": self.spec.to_dict()}
+        return {"code": code_digest(), "source": source, "spec": self.spec.to_dict()}
 
     def compress(self) -> Record:
+        """Compress; an older model is there until the new one is complete."""
+        from lrc.cli.demo.replace import check_replaceable, remove_replaceable, replace
+        from lrc.formats.safetensors.checkpoint import Checkpoint
         from lrc.pipeline.compress import compress
 
+        fresh = self.compressed.with_name(f"{self.compressed.name}-next")
+
         def make() -> Record:
+            original = Checkpoint.open(self.original)
+            check_replaceable(self.compressed, original)
             if self.compressed.exists():
                 self.progress.note("compressing again: what is on disk is of another run")
-                shutil.rmtree(self.compressed)
+            remove_replaceable(fresh, original)  # complete, but it never took its place
             report = compress(
                 self.original,
-                self.compressed,
+                fresh,
                 self.spec,
                 threads=self.threads,
                 progress=self.progress,
             )
+            replace(self.compressed, fresh, original)
             return {
                 "seconds": report.seconds,
                 "peak_rss_bytes": report.peak_rss_bytes,
                 "warnings": list(report.warnings),
             }
 
-        record = self.compressed.with_suffix(".json")
-        if not self.compressed.exists():
-            record.unlink(missing_ok=True)
-        return self._stage(record, {}, make)
+        there = (self.compressed / "lrc.json").is_file()
+        return self._stage(self.compressed.with_suffix(".json"), {}, make, anew=not there)
 
     def evaluate(self, windows: int) -> Record:
         """One pass over the text measures both models."""
@@ -199,15 +204,17 @@ class _Stages:
         path = model.with_name(f"{model.name}-answer.json")
         return self._stage(path, {"options": options, "machine": platform.node()}, make)
 
-    def _stage(self, path: Path, key: Record, make: Callable[[], Record]) -> Record:
-        """Give the record at ``path`` if it was made for the same key, else a new one."""
+    def _stage(
+        self, path: Path, key: Record, make: Callable[[], Record], *, anew: bool = False
+    ) -> Record:
+        """Give the record at ``path`` if it has the same key and not ``anew``, else make it."""
         from lrc.base.atomic import atomic_write_json
         from lrc.cli.tables import json_ready
 
         key = json_ready({**self.identity, **key})
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            if found["key"] == key:
+            if found["key"] == key and not anew:
                 self.progress.note(f"{path.stem}: found in {path}")
                 return dict(found["value"])
         except (OSError, ValueError, KeyError, TypeError):
