@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from lrc.models.decoder_block import DecoderBlock
 from lrc.models.decoder_tensors import linear_shapes
 from lrc.nn.cache import KVCache
-from lrc.nn.engine.decode import DecodeEngine
-from lrc.nn.engine.decode_program import DecodeProgram
+from lrc.nn.engine.engines import Engines
 from lrc.nn.engine.team import Team
+from lrc.nn.ops import LOGITS, STREAM, Multiply, Norm, Op
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope
 from lrc.parts.codes import Codes
@@ -41,18 +42,19 @@ def matrix(shape: tuple[int, int], seed: int) -> PackedMatrix:
 
 def engine(threads: int) -> Callable[[], Any]:
     """A function that decodes one token, over and over at position 16."""
-    blocks = []
+    ones = np.ones(CONFIG.hidden, np.float32)
+    norms = {"input_layernorm": ones, "post_attention_layernorm": ones}
+    body: list[Op] = []
     for index in range(BLOCKS):
         linears = {
             key: PackedLinear(matrix(shape, 100 * index + i))
             for i, (key, shape) in enumerate(linear_shapes(CONFIG).items())
         }
-        ones = np.ones(CONFIG.hidden, np.float32)
-        norms = {"input_layernorm": ones, "post_attention_layernorm": ones}
-        blocks.append(SimpleNamespace(linears=linears, norms=norms))
+        body += DecoderBlock(CONFIG, index, linears, norms).ops()
     head = PackedLinear(matrix((CONFIG.vocab, CONFIG.hidden), 7))
-    program = DecodeProgram(CONFIG, blocks, np.ones(CONFIG.hidden, np.float32), head)
-    made = DecodeEngine(program, Team(threads))
+    tail = (Norm(ones, STREAM, "x", CONFIG.eps), Multiply((head,), "x", (LOGITS,)))
+    made = Engines(CONFIG.hidden, body, tail).decode(Team(threads))
+    assert made is not None
     cache = KVCache(BLOCKS, 1, CONFIG.kv_heads, 64, CONFIG.head_dim)
     start = np.random.default_rng(8).standard_normal(CONFIG.hidden).astype(np.float32)
 

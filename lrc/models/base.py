@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lrc.nn.cache import KVCache
     from lrc.nn.engine.engines import Engines
     from lrc.nn.linear import Linear
+    from lrc.nn.ops import Op
     from lrc.nn.rope import Positions
 
 
@@ -91,6 +92,10 @@ class Block(Protocol):
         """Residual stream after the block, (B, T, hidden)."""
         ...
 
+    def ops(self) -> tuple[Op, ...]:
+        """What `__call__` does, as data: compiled loops may run it in its place."""
+        ...
+
     def with_linears(self, new: Mapping[str, Linear]) -> Block:
         """Return the same block with some linears replaced.
 
@@ -123,6 +128,10 @@ class Stack(Protocol):
 
     def finish(self, h: Array) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden) after the last block."""
+        ...
+
+    def tail(self) -> tuple[Op, ...]:
+        """What `finish` does, as data, to the value `LOGITS`."""
         ...
 
     def with_tables(self, tables: Mapping[str, Weight]) -> Stack:

@@ -203,4 +203,5 @@ class DecoderModel:
     def _engines(self) -> Engines:
         from lrc.nn.engine.engines import Engines
 
-        return Engines(self.config, self.blocks, *self._stack.end())
+        body = [op for block in self.blocks for op in block.ops()]
+        return Engines(self.config.hidden, body, self._stack.tail())

@@ -9,12 +9,13 @@ from typing import Self
 from lrc.errors import SpecError
 from lrc.models.base import Site
 from lrc.models.decoder_config import DecoderConfig
-from lrc.models.decoder_tensors import SITES
+from lrc.models.decoder_tensors import NORMS, SITES
 from lrc.models.source import Array
 from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
 from lrc.nn.layers import gated_silu, rms_norm
 from lrc.nn.linear import Linear, apply_all
+from lrc.nn.ops import STREAM, Add, Attend, Gate, Multiply, Norm, Op, Rotate
 from lrc.nn.rope import Positions, apply_rope, rope_tables
 
 
@@ -24,7 +25,7 @@ class DecoderBlock:
 
     ``linears`` and ``norms`` are keyed as in the checkpoint, without prefix and ``.weight``.
     A block only reads itself, so threads may share it. A family whose blocks differ derives its
-    own: what happens before and between the sites is in `enter` and `step` alone.
+    own: what happens before and between the sites is in `enter` and `step`, and once more in `ops`.
     """
 
     config: DecoderConfig
@@ -65,6 +66,24 @@ class DecoderBlock:
             h, x = self.step(site_index, h, x, positions, cache)
         return h
 
+    def ops(self) -> tuple[Op, ...]:
+        """What `__call__` does, as data: compiled loops may run it in its place."""
+        c, first, second = self.config, *(self.norms[key] for key in NORMS)
+        return (
+            Norm(first, STREAM, "x", c.eps),
+            self._multiply(0, "x", "q", "k", "v"),
+            Rotate("q", c.rope),
+            Rotate("k", c.rope),
+            Attend("q", "k", "v", "mixed", self.index, c.heads, c.kv_heads, c.head_dim),
+            self._multiply(1, "mixed", "y"),
+            Add("y"),
+            Norm(second, STREAM, "x", c.eps),
+            self._multiply(2, "x", "gate", "up"),
+            Gate("gate", "up"),
+            self._multiply(3, "gate", "y"),
+            Add("y"),
+        )
+
     def with_linears(self, new: Mapping[str, Linear]) -> Self:
         """Return the same block with some linears replaced.
 
@@ -83,6 +102,10 @@ class DecoderBlock:
 
     def _norm(self, key: str, h: Array) -> Array:
         return rms_norm(h, self.norms[key], self.config.eps)
+
+    def _multiply(self, site_index: int, source: str, *targets: str) -> Multiply:
+        linears = tuple(self.linears[key] for key in self.sites[site_index].linears)
+        return Multiply(linears, source, targets)
 
     def _apply(self, site_index: int, x: Array) -> list[Array]:
         return apply_all([self.linears[key] for key in self.sites[site_index].linears], x)

@@ -15,6 +15,7 @@ from lrc.models.tensors import EMBEDDING, HEAD, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
 from lrc.nn.layers import rms_norm
 from lrc.nn.linear import Linear, make_linear
+from lrc.nn.ops import LOGITS, STREAM, Multiply, Norm, Op
 
 
 class DecoderStack:
@@ -89,6 +90,14 @@ class DecoderStack:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
         norm, head = self.end()
         return head(rms_norm(h, norm, self._config.eps))
+
+    def tail(self) -> tuple[Op, ...]:
+        """What `finish` does, as data, to the value `LOGITS`."""
+        norm, head = self.end()
+        return (
+            Norm(norm, STREAM, "x", self._config.eps),
+            Multiply((head,), "x", (LOGITS,)),
+        )
 
     def end(self) -> tuple[Array, Linear]:
         """The final norm and the head."""

@@ -17,7 +17,7 @@ QUERY_BLOCK = 128
 MAX_SCORES = 1 << 24
 
 
-def attention(q: Array, k: Array, v: Array) -> Array:
+def attention(q: Array, k: Array, v: Array, window: int = 0) -> Array:
     """Softmax attention of the last T tokens over all S tokens, each seeing itself and before.
 
     Parameters
@@ -25,6 +25,8 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     q : (B, T, heads, D) float32
     k, v : (B, kv_heads, S, D) float32, S >= T
         Any strides whose last axis is contiguous; ``heads`` is a multiple of ``kv_heads``.
+    window : int
+        The most tokens that one sees, itself included; 0 is all.
 
     Returns
     -------
@@ -35,6 +37,7 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     grouped = (batch, tokens, kv_heads, heads // kv_heads, dim)
     q = (q * np.float32(dim**-0.5)).reshape(grouped)
     if tokens == 1:
+        k, v = k[:, :, -window:], v[:, :, -window:]
         return _attend_last(q, k, v).reshape(batch, 1, heads * dim)
     out = np.empty(grouped, np.float32)
     before = k.shape[2] - tokens
@@ -43,9 +46,11 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     def tile(item: tuple[int, int, int]) -> None:
         b, start, h = item
         end = min(start + size, tokens)
-        seen = before + end
+        lowest = before + start + 1 - window if window else 0
+        seen = slice(max(0, lowest), before + end)
         block = q[b, start:end, h : h + 1].transpose(1, 2, 0, 3)
-        mixed = _attend_block(block, k[b, h : h + 1, None, :seen], v[b, h : h + 1, None, :seen])
+        mask = _mask(end - start, seen.stop - seen.start, min(0, lowest) if window else None)
+        mixed = _attend_block(block, k[b, h : h + 1, None, seen], v[b, h : h + 1, None, seen], mask)
         out[b, start:end, h : h + 1] = mixed.transpose(2, 0, 1, 3)
 
     starts = range(0, tokens, size)
@@ -74,17 +79,24 @@ def _attend_last(q: Array, k: Array, v: Array) -> Array:
     return mixed
 
 
-def _attend_block(q: Array, k: Array, v: Array) -> Array:
-    """Attend with queries (kv, group, t, D) that are the last t of the keys (kv, 1, S, D)."""
-    t = q.shape[2]
+def _attend_block(q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """Attend with queries (kv, group, t, D) to keys (kv, 1, S, D); the mask is of the last ones."""
     scores: Array = q @ k.transpose(0, 1, 3, 2)
-    scores[..., -t:] += _future(t)
+    scores[..., -mask.shape[1] :] += mask
     total = _softmax_terms(scores)
     mixed: Array = scores @ v
     mixed /= total
     return mixed
 
 
-def _future(t: int) -> Array:
-    """-inf above the diagonal, (t, t) float32."""
-    return np.triu(np.full((t, t), -np.inf, np.float32), 1)
+def _mask(t: int, keys: int, lowest: int | None) -> Array:
+    """-inf where t queries, the last of so many keys, do not look: float32 (t, t or keys).
+
+    ``lowest``: the first key that the first query sees, the next one sees the next; None is all.
+    """
+    future = np.triu(np.full((t, t), -np.inf, np.float32), 1)
+    if lowest is None:
+        return future
+    mask = np.tril(np.full((t, keys), -np.inf, np.float32), lowest - 1)
+    mask[:, -t:] += future
+    return mask

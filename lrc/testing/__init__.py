@@ -1,4 +1,5 @@
 """Help for tests of matrix decompositions: strategies, laws and the tolerance policy.
 
-``strategies`` needs Hypothesis; ``laws``, ``models`` and ``tolerance`` need NumPy and SciPy only.
+``strategies`` needs Hypothesis; ``laws``, ``models``, ``ops`` and ``tolerance`` need NumPy and
+SciPy only.
 """

@@ -16,6 +16,8 @@ from lrc.models.base import Model, Stack
 from lrc.models.source import Ids
 from lrc.models.sweep import sweep
 from lrc.models.tensors import EMBEDDING, HEAD, Matrix, Plain, Table, linear_of
+from lrc.nn.ops import LOGITS, STREAM
+from lrc.testing.ops import run_ops
 from lrc.testing.tolerance import assert_within, relative_difference
 
 #: Relative difference of logits that are the same sums in another order, of a tiny model.
@@ -75,6 +77,22 @@ def check_sites(stack: Stack, ids: Ids) -> None:
         np.testing.assert_array_equal(h, kept)
         h = whole
     assert h.shape == (*ids.shape, stack.start(ids).shape[-1])
+
+
+def check_ops(stack: Stack, ids: Ids) -> None:
+    """What blocks and the stack declare to the compiled loops is what they compute, in NumPy.
+
+    For token ids (1, T), of stacks whose operations are all of `lrc.nn.ops`.
+    """
+    positions, h = np.arange(ids.shape[1]), stack.start(ids)
+    for index in range(len(stack)):
+        block = stack.load_block(index)
+        whole = block(h, positions)
+        declared = run_ops(block.ops(), h[0])[STREAM]
+        assert_within(relative_difference(declared, whole[0]), REORDERED, f"block {index}")
+        h = whole
+    logits = run_ops(stack.tail(), h[0])[LOGITS]
+    assert_within(relative_difference(logits, stack.finish(h)[0]), REORDERED, "logits")
 
 
 def check_cached(model: Model, ids: Ids, cuts: Sequence[int]) -> None:

@@ -106,14 +106,15 @@ def attention_case(heads, queries, before, dim, seed):
     return 3 * q, k, v
 
 
-def attend(q, k, v):
+def attend(q, k, v, window=0):
     queries, heads, dim = q.shape
     out = np.empty_like(q)
     work = np.empty((len(k) + dim + 1) * LANES, np.float32)
     for h in range(heads):
         attend_lanes(
             q[:, h].ctypes.data, q.strides[0], queries, k.ctypes.data, v.ctypes.data,
-            len(k) - queries, dim, work.ctypes.data, out[:, h].ctypes.data,
+            len(k) - queries, dim, np.float32(dim**-0.5), window, work.ctypes.data,
+            out[:, h].ctypes.data, out.strides[0],
         )  # fmt: skip
     return out
 
@@ -122,12 +123,13 @@ def attend(q, k, v):
     queries=st.integers(1, LANES),
     before=st.integers(0, 70),
     dim=st.sampled_from([4, 12, 16, 64, 100]),
+    window=st.sampled_from([0, 0, 1, 2, 17, 32, 33, 64, 120]),
     seed=st.integers(3, 2**32),
 )
-def test_attention(queries, before, dim, seed):
+def test_attention(queries, before, dim, window, seed):
     q, k, v = attention_case(3, queries, before, dim, seed)
-    expected = attention(q[None], k[None, None], v[None, None])[0]
-    found = attend(q, k, v).reshape(queries, -1)
+    expected = attention(q[None], k[None, None], v[None, None], window)[0]
+    found = attend(q, k, v, window).reshape(queries, -1)
     bound = factor_bound(dim + before + queries, np.float32)
     assert_within(relative_difference(found, expected), bound)
 
@@ -139,8 +141,8 @@ def all_products():
         for bits, state_bits in CODES:
             words, rows, x = trellis_case(m, n, tokens, bits, m + n)
             found.append(matmul_trellis(words, bits, state_bits, rows, x).reshape(-1))
-    for queries, before, dim in ((1, 0, 4), (32, 5, 64), (17, 40, 12)):
-        found.append(attend(*attention_case(2, queries, before, dim, 8)).reshape(-1))
+    for queries, before, dim, window in ((1, 0, 4, 0), (32, 5, 64, 9), (17, 40, 12, 0)):
+        found.append(attend(*attention_case(2, queries, before, dim, 8), window).reshape(-1))
     return np.concatenate(found)
 
 

@@ -59,6 +59,12 @@ def test_block_by_block_is_the_forward_pass(case: Case) -> None:
 
 
 @cases
+def test_what_is_declared_is_what_is_computed(case: Case) -> None:
+    for stack in case.model(SEED).stacks:
+        laws.check_ops(stack, ids_of(case, 1, 16))
+
+
+@cases
 def test_tables_can_be_replaced(case: Case) -> None:
     for stack in case.model(SEED).stacks:
         laws.check_tables(stack, ids_of(case, 1, 6))

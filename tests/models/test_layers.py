@@ -51,15 +51,17 @@ def test_silu_is_finite_at_the_ends_of_float32():
     assert silu(ends, out=ends) is ends
 
 
-def plain_attention(q, k, v):
+def plain_attention(q, k, v, window=0):
     """Softmax attention from its definition, one head and one query at a time, float64."""
     batch, tokens, heads, dim = q.shape
     group, before = heads // k.shape[1], k.shape[2] - tokens
     out = np.zeros((batch, tokens, heads, dim))
     for b, t, h in np.ndindex(batch, tokens, heads):
-        keys = k[b, h // group, : before + t + 1].astype(np.float64)
+        end = before + t + 1
+        seen = slice(max(0, end - window) if window else 0, end)
+        keys = k[b, h // group, seen].astype(np.float64)
         weights = np.exp(keys @ q[b, t, h] / np.sqrt(dim))
-        out[b, t, h] = weights / weights.sum() @ v[b, h // group, : before + t + 1]
+        out[b, t, h] = weights / weights.sum() @ v[b, h // group, seen]
     return out.reshape(batch, tokens, heads * dim)
 
 
@@ -71,25 +73,27 @@ def plain_attention(q, k, v):
     st.sampled_from([2, 6, 8]),
     st.integers(1, 9),
     st.integers(0, 9),
+    st.integers(0, 12),
 )
-def test_attention_is_its_definition(seed, batch, kv_heads, group, dim, tokens, before):
+def test_attention_is_its_definition(seed, batch, kv_heads, group, dim, tokens, before, window):
     q = normal(seed, batch, tokens, kv_heads * group, dim)
     k = normal(seed + 1, batch, kv_heads, before + tokens, dim)
     v = normal(seed + 2, batch, before + tokens, kv_heads, dim).transpose(0, 2, 1, 3)
     kept = q.copy()
-    got = attention(q, k, v)
-    expected = plain_attention(q, k, v)
+    got = attention(q, k, v, window)
+    expected = plain_attention(q, k, v, window)
     assert got.dtype == np.float32
     assert_within(relative_difference(got, expected), 4 * sum_bound(dim, np.float32))
     np.testing.assert_array_equal(q, kept)
 
 
+@pytest.mark.parametrize("window", [0, 1, QUERY_BLOCK, QUERY_BLOCK + 7])
 @pytest.mark.parametrize("tokens", [QUERY_BLOCK - 1, QUERY_BLOCK, QUERY_BLOCK + 1, 300])
-def test_attention_over_several_query_blocks(tokens):
+def test_attention_over_several_query_blocks(tokens, window):
     q, k = normal(5, 1, tokens, 2, 4), normal(6, 1, 1, tokens + 3, 4)
     v = normal(7, 1, 1, tokens + 3, 4)
-    expected = plain_attention(q, k, v)
-    assert_within(relative_difference(attention(q, k, v), expected), 4 * sum_bound(4, np.float32))
+    expected, found = plain_attention(q, k, v, window), attention(q, k, v, window)
+    assert_within(relative_difference(found, expected), 4 * sum_bound(4, np.float32))
 
 
 def test_attention_over_more_keys_than_scores_fit(monkeypatch):

@@ -13,8 +13,6 @@ from lrc.models import declared
 
 ROOT = Path(lrc.__file__).parent
 HOMES = ("models", "convert")
-#: Not yet moved: the engine's program names the layers that it puts into its tables.
-PENDING = {"nn/engine/decode_program.py"}
 #: Parts of names that are words of the language too.
 COMMON = {"model", "layers", "weight", "bias", "norm", "mlp"}
 
@@ -35,16 +33,9 @@ def test_the_names_are_those_of_the_checkpoints() -> None:
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_tensor_is_named_elsewhere(path: Path) -> None:
     place = path.relative_to(ROOT).as_posix()
-    if place.split("/")[0] in HOMES or place in PENDING:
+    if place.split("/")[0] in HOMES:
         return
     pattern = re.compile(rf"(?<![A-Za-z])({'|'.join(map(re.escape, sorted(names())))})(?![a-z])")
     text = path.read_text(encoding="utf-8")
     found = sorted({match[0] for match in pattern.finditer(text)})
     assert not found, f"{place} names {', '.join(found)}: ask Model.tensors instead"
-
-
-def test_what_is_pending_is_still_there() -> None:
-    """The list above shrinks with the work."""
-    for place in PENDING:
-        text = (ROOT / place).read_text(encoding="utf-8")
-        assert any(name in text for name in names()), f"{place} is clean: take it off the list"

@@ -1,10 +1,10 @@
 """The decode engine computes what the blocks compute, for every kind of packed matrix."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from engine_checks import assert_close, on_15_bits
 from packed_cases import codes_of, random_matrix
 from packed_models import TABLES, PackedSource
 from packed_models import packed_model as packed
@@ -17,8 +17,6 @@ from lrc.models import load_model
 from lrc.nn.engine.team import Team
 from lrc.run.generate import STEPPED, Decoder, generate
 from lrc.run.sampler import Sampler
-from lrc_kernels.cpu.dot.product import ORDERS
-from lrc_kernels.cpu.transform.activations import SEVEN
 
 IDS = np.random.default_rng(31).integers(0, 48, (1, 20))
 
@@ -53,18 +51,8 @@ def steps(model, threads, *, fine=True):
     """Logits of every position; ``fine``: all on 15 bits, trellises too."""
     decoder = Decoder(model, IDS.shape[1], threads)
     if fine:
-        program = copy.copy(decoder._engine._program)
-        program.mats = program.mats.copy()
-        program.mats[:, ORDERS] &= ~SEVEN
-        decoder._engine._program = program
+        on_15_bits(decoder._engine)
     return np.stack([decoder.advance(IDS[0, i : i + 1]).copy() for i in range(IDS.shape[1])])
-
-
-def assert_close(found, expected, worst=2.0**-5):
-    """15 bits; a few positions of a random model magnify what rounding its activations costs."""
-    errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    assert np.median(errors) < 2.0**-10
-    assert errors.max() < worst
 
 
 @pytest.mark.parametrize(("changes", "options"), CASES, ids=str)
@@ -156,7 +144,7 @@ def test_unknown_activations_are_refused():
 def test_codes_are_not_copied():
     model = packed()
     engine = model.engines().decode(Team(1))
-    kept = [a for a in engine._program.layout._kept if a.dtype == np.uint16]
+    kept = [a for a in engine._program.source.layout._kept if a.dtype == np.uint16]
     planes = [codes_of(f.matrix).planes[0] for b in model.blocks for f in b.linears.values()]
     assert all(any(np.shares_memory(p, k) for k in kept) for p in planes)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from engine_checks import assert_close
 from packed_models import packed_model
 
 from lrc.base.progress import SILENT
@@ -46,13 +47,6 @@ def run(model, threads, ends=(43,)):
         start = end
     assert cache.length == len(IDS)
     return found[-1], np.stack([*cache.keys, *cache.values])
-
-
-def assert_close(found, expected):
-    """Activations have 15 bits; a few positions of a random model magnify what that costs."""
-    errors = np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
-    assert errors.max() < 2.0**-5
-    assert errors.size == 1 or np.median(errors) < 2.0**-10
 
 
 @pytest.mark.parametrize(("changes", "options"), CASES, ids=str)

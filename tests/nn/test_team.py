@@ -58,7 +58,7 @@ def test_an_interrupted_caller_leaves_at_once_and_may_go_on():
     assert sorted(done) == [0, 1, 2]
 
 
-def test_helpers_end_with_their_crew():
+def test_helpers_end_with_their_team():
     before = set(threading.enumerate())
     team = Team(3)
     helpers = set(threading.enumerate()) - before

@@ -82,9 +82,9 @@ def test_inspect_says_what_it_is_and_that_it_is_slow(
     assert main(["inspect", str(folder)]) == 0
     told = capsys.readouterr().out
     assert "e8p 2 + rank 2 + 50 alone" in told
-    assert "1 matrix has parts that the compiled engine does not read" in told
+    assert "runs on: NumPy blocks (matrices of e8p 2 + rank 2 + 50 alone)" in told
     assert main(["inspect", str(GOLDEN)]) == 0
-    assert "compiled engine" not in capsys.readouterr().out
+    assert "runs on: compiled engine" in capsys.readouterr().out
 
 
 def test_a_library_without_it_refuses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,8 +184,12 @@ def test_running_a_compressed_model_imports_no_solver(packed: Path, text: Path) 
 
 
 def test_inspect_lists_every_matrix(lrc: Lrc, model: Path, packed: Path) -> None:
-    for path in (model, packed):
+    for path, runs_on in (
+        (model, "NumPy blocks (weights that are not packed)"),
+        (packed, "compiled engine"),
+    ):
         outcome = lrc("inspect", path).check()
+        assert f"runs on: {runs_on}" in outcome.out
         assert "layers.1.mlp.down_proj" in outcome.out
         assert "48x88" in outcome.out
         record = lrc("inspect", path, "--json").check().json

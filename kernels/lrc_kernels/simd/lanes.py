@@ -76,9 +76,17 @@ def _make_product(rows: int) -> Any:
 product_rows, product_row = _make_product(ROWS), _make_product(1)
 
 
-@operation(F32X16, F32X16, types.intp, types.float32)
-def keep_from(builder: Any, value: Any, first: Any, other: Any) -> Any:
-    """Lanes from number ``first`` on, and ``other`` before them."""
-    lanes = constant(I32X16, list(range(16)))
-    kept = builder.icmp_signed(">=", lanes, splat(builder, I32X16, builder.trunc(first, _I32)))
-    return builder.select(kept, value, splat(builder, F32X16, other))
+def _make_keep(relation: str) -> Any:
+    @operation(F32X16, F32X16, types.intp, types.float32)
+    def keep(builder: Any, value: Any, lane: Any, other: Any) -> Any:
+        lanes = constant(I32X16, list(range(16)))
+        number = splat(builder, I32X16, builder.trunc(lane, _I32))
+        kept = builder.icmp_signed(relation, lanes, number)
+        return builder.select(kept, value, splat(builder, F32X16, other))
+
+    return keep
+
+
+#: ``keep(value, lane, other)``: the lanes from number ``lane`` on, or those before it, of f32 x 16;
+#: ``other`` in the rest.
+keep_from, keep_before = _make_keep(">="), _make_keep("<")

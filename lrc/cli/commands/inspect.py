@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lrc.cli.commands.base import Console, SubParsers, add_json, add_model, add_verb
-from lrc.cli.tables import allocation_line, human_size, matrix_table, number, slow_line
+from lrc.cli.tables import allocation_line, human_size, matrix_table, number
 
 
 def add(subparsers: SubParsers) -> None:
@@ -20,10 +20,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Show a line a matrix, then the totals."""
     from lrc.measure.storage import dense_matrices, storage
     from lrc.parts.packed import PackedCheckpoint, open_model_files
+    from lrc.run.runs_on import runs_on
 
     source = open_model_files(args.model)
     totals = storage(source)
-    record: dict[str, Any] = {"kind": source.kind, **totals}
+    record: dict[str, Any] = {"kind": source.kind, "runs_on": runs_on(source), **totals}
     if isinstance(source, PackedCheckpoint):
         record = {**source.report, **record}
     else:
@@ -38,7 +39,6 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(totals['bits_per_weight_linear'])} bits per weight in the linear layers, "
         f"{number(totals['bits_per_weight_file'])} in the whole file"
     )
-    if told := slow_line(record["matrices"]):
-        console.line(told)
+    console.line(f"runs on: {record['runs_on']}")
     if record.get("allocation"):
         console.line(allocation_line(record["allocation"]))

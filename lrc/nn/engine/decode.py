@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from lrc.base.progress import Progress
 from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
-from lrc.nn.engine.decode_program import Config, DecodeProgram
+from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.team import Team
 from lrc.nn.engine.threads import Pace
-from lrc.nn.rope import rope_tables
 from lrc_kernels.cpu.dot.product import RANK
 from lrc_kernels.cpu.engine import token
 from lrc_kernels.cpu.transform import activations
@@ -64,15 +63,15 @@ class DecodeEngine:
         program, scratch = self._program, self._attached(cache)
         scratch.start[...] = start
         position = cache.length
-        cos, sin = rope_tables(program.config.rope, np.array([position]))
+        angles = program.source.angles(np.array([position]))
+        stop = len(program.ops) if head else program.body
         run: Callable[..., bool] = token.run_token
 
         def share(place: NDArray[np.int64], thread: int, threads: int) -> bool:
             return run(
-                program.mats, program.nums, program.norms, scratch.sizes,
-                np.float32(program.config.eps), scratch.rooms, scratch.shared, scratch.caches,
-                cos.ctypes.data, sin.ctypes.data, position, program.tables, place.ctypes.data,
-                thread, threads, head,
+                program.mats, program.nums, program.ops, program.numbers, scratch.sizes,
+                scratch.rooms, scratch.caches, angles.addresses, position, program.tables,
+                place.ctypes.data, thread, threads, stop,
             )  # fmt: skip
 
         if token.is_ready():
@@ -94,9 +93,6 @@ class DecodeEngine:
                 "make it longer or the text shorter"
             )
         if self._scratch is None or self._scratch.cache is not cache:
-            batch = cache.keys[0].shape[0]
-            if batch != 1:
-                raise SpecError(f"the cache is for {batch} sequences; decoding has 1")
             self._scratch = _Scratch(self._program, cache, self._team.threads)
         return self._scratch
 
@@ -105,48 +101,39 @@ class _Scratch:
     """What threads write while a token passes: a cache, buffers they share, each one's own."""
 
     def __init__(self, program: DecodeProgram, cache: KVCache, threads: int) -> None:
-        c = program.config
         self.cache = cache
-        self.start, self.logits = np.zeros(c.hidden, np.float32), np.zeros(c.vocab, np.float32)
+        self.caches = program.source.cache_addresses(cache)
         self._kept: list[NDArray[Any]] = []
-        pairs = zip(cache.keys, cache.values, strict=True)
-        self.caches = np.array([(k.ctypes.data, v.ctypes.data) for k, v in pairs], np.int64)
-        widest = activations.padded(max(c.heads * c.head_dim, c.hidden, c.intermediate))
-        sizes = {
-            token.HIDDEN: c.hidden, token.WIDE: c.intermediate, token.HEADS: c.heads,
-            token.KV_HEADS: c.kv_heads, token.HEAD_DIM: c.head_dim, token.LAYERS: c.layers,
-            token.WIDTH: widest, token.CAPACITY: cache.max_length,
-        }  # fmt: skip
-        self.sizes = np.array([sizes[i] for i in range(token.SIZES)], np.int64)
-        self.shared = self._make_shared(c)
-        lengths: dict[int, int] = dict.fromkeys(range(token.ROOMS), widest)
-        lengths[token.ACT] = activations.size(widest) // 4
-        lengths[token.T] = int(program.mats[:, RANK].max()) + 16
-        lengths[token.SCORES] = cache.max_length + 16
-        self.rooms = np.zeros((threads, token.ROOMS), np.int64)
-        for thread in range(threads):
-            for place, length in lengths.items():
-                self.rooms[thread, place] = self._new(length)
-
-    def _make_shared(self, c: Config) -> NDArray[np.int64]:
-        queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        widest = activations.padded(program.widest)
+        self.sizes = np.zeros(token.SIZES, np.int64)
+        self.sizes[[token.ROOM, token.CAPACITY]] = widest, cache.max_length
         lengths = {
-            token.YQ: queries, token.YK: keys, token.YV: keys, token.MIXED: queries,
-            token.YO: c.hidden, token.YG: c.intermediate, token.YU: c.intermediate,
-            token.YD: c.hidden,
+            token.Z: widest, token.WORK: widest, token.ACT: activations.size(widest) // 4,
+            token.T: int(program.mats[:, RANK].max()) + 16, token.SCORES: cache.max_length + 16,
         }  # fmt: skip
-        shared = np.zeros(token.SHARED_ROOMS, np.int64)
+        self.rooms = np.zeros((threads, token.ROOMS + len(program.buffers)), np.int64)
         for place, length in lengths.items():
-            shared[place] = self._new(length)
-        shared[token.START] = self.start.ctypes.data
-        shared[token.LOGITS] = self.logits.ctypes.data
-        return shared
+            self._make(place, length, shared=False)
+        first: dict[int, F32] = {}
+        for place, buffer in enumerate(program.buffers, token.ROOMS):
+            length = activations.padded(buffer.width)
+            first[place] = self._make(place, length, shared=buffer.shared)
+        self.start = first[program.start][: program.source.hidden]
+        self.logits = first[program.logits][: program.vocab]
 
-    def _new(self, length: int) -> int:
-        """Address of zeros f32 (length,) that share no cache line with anything else."""
+    def _make(self, place: int, length: int, *, shared: bool) -> F32:
+        """Make buffer number ``place``, one or one a thread; return that of thread 0."""
+        threads = len(self.rooms)
+        made = [self._new(length) for _ in range(1 if shared else threads)]
+        self.rooms[:, place] = [array.ctypes.data for array in made]
+        return made[0]
+
+    def _new(self, length: int) -> F32:
+        """Zeros f32 (length,) that share no cache line with anything else."""
         raw = np.zeros(4 * length + 192, np.uint8)
         self._kept.append(raw)
-        return int(raw.ctypes.data + -raw.ctypes.data % 64)
+        first = -raw.ctypes.data % 64
+        return raw[first : first + 4 * length].view(np.float32)
 
 
 _announced = False

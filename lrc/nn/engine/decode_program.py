@@ -1,132 +1,182 @@
-"""A Llama model as the decode kernels read it: made once, read by any number of engines."""
+"""A model as the decode kernels read it: made once, read by any number of engines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lrc.nn.engine.layout import Layout, has_layout
-from lrc.nn.linear import Linear
-from lrc.nn.packed import PackedLinear
-from lrc.nn.rope import Rope
-from lrc_kernels.cpu.dot.product import shared_tables
-
-F32 = NDArray[np.float32]
-KEYS = (
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-)
-#: Matrices of a block that share an input: the first of them, and the one after the last.
-SITES = ((0, 3), (3, 4), (4, 6), (6, 7))
-NORMS = ("input_layernorm", "post_attention_layernorm")
+from lrc.nn.engine.program import Program, operands
+from lrc.nn.ops import LOGITS, STREAM, Attend, Multiply, Norm
+from lrc_kernels.cpu.dot import product
+from lrc_kernels.cpu.engine import table, token
 
 
-class Config(Protocol):
-    """The constants of a Llama model that decoding needs."""
+@dataclass(frozen=True)
+class Buffer:
+    """Room for f32 (width,): one for all threads (``shared``), or one for each."""
 
-    @property
-    def hidden(self) -> int:
-        """Width of the residual stream."""
-        ...
-
-    @property
-    def intermediate(self) -> int:
-        """Width between gate and down."""
-        ...
-
-    @property
-    def layers(self) -> int:
-        """Number of blocks."""
-        ...
-
-    @property
-    def heads(self) -> int:
-        """Query heads."""
-        ...
-
-    @property
-    def kv_heads(self) -> int:
-        """Key and value heads."""
-        ...
-
-    @property
-    def head_dim(self) -> int:
-        """Width of a head."""
-        ...
-
-    @property
-    def vocab(self) -> int:
-        """Number of tokens."""
-        ...
-
-    @property
-    def eps(self) -> float:
-        """Added to mean squares."""
-        ...
-
-    @property
-    def rope(self) -> Rope:
-        """Rotary frequencies."""
-        ...
+    width: int
+    shared: bool
 
 
-class Block(Protocol):
-    """One decoder block."""
+class Rows:
+    """A table in the making: threads meet where one needs what another wrote.
 
-    @property
-    def linears(self) -> Mapping[str, Linear]:
-        """Linears by checkpoint key."""
-        ...
+    They also meet before one writes what another may still be reading.
+    """
 
-    @property
-    def norms(self) -> Mapping[str, F32]:
-        """Norm weights by checkpoint key."""
-        ...
+    def __init__(self) -> None:
+        self.buffers: list[Buffer] = []
+        self.rows: list[list[int]] = []
+        self.numbers: list[float] = []
+        self._read: set[int] = set()
+        self._written: set[int] = set()
+
+    def buffer(self, width: int, *, shared: bool = False) -> int:
+        """Number of a new buffer."""
+        self.buffers.append(Buffer(width, shared))
+        return token.ROOMS + len(self.buffers) - 1
+
+    def is_shared(self, number: int) -> bool:
+        """Whether all threads have the same buffer ``number``."""
+        return self.buffers[number - token.ROOMS].shared
+
+    def add(
+        self, row: list[int], reads: Collection[int], writes: Collection[int], number: float = 0.0
+    ) -> None:
+        """Add a row that reads and writes these buffers, each thread its part of shared ones."""
+        reads = {b for b in reads if self.is_shared(b)}
+        writes = {b for b in writes if self.is_shared(b)}
+        if self._written & (reads | writes) or self._read & writes:
+            self._append(table.row(table.MEET), 0.0)
+            self._read, self._written = set(), set()
+        self._append(row, number)
+        self._read |= reads
+        self._written |= writes
+
+    def _append(self, row: list[int], number: float) -> None:
+        self.rows.append(row)
+        self.numbers.append(number)
 
 
 class DecodeProgram:
-    """Every matrix and norm of a model as rows of numbers and addresses; never written to.
+    """The table of one token, its buffers, and the matrices it reads; never written to.
+
+    Threads share what products and attention write, and have all else to themselves.
 
     Parameters
     ----------
-    config : Config
-    blocks : sequence of Block
-        On packed or dense linears; their arrays are used where they are.
-    final_norm : (hidden,) float32
-    head : Linear
-        (vocab, hidden).
+    source : Program
+
+    Attributes
+    ----------
+    ops, numbers
+        Rows of `lrc_kernels.cpu.engine.table`.
+    body
+        How many of them come before those that lead from the residual stream to logits.
+    buffers
+        Those that the table names, from number `token.ROOMS` on.
+    start, logits
+        Numbers of the embedding's and the logits' buffers.
+    vocab
+        How many logits there are.
+    widest
+        Numbers in the longest vector that is rotated, or is one head's.
     """
 
-    def __init__(
-        self, config: Config, blocks: Sequence[Block], final_norm: F32, head: Linear
-    ) -> None:
-        self.config, self.layout = config, Layout()
-        for block in blocks:
-            linears = [block.linears[key] for key in KEYS]
-            for start, stop in SITES:
-                self.layout.add_site(linears[start:stop])
-        self.layout.add_site([head])
-        self.mats, self.nums = self.layout.tables()
-        norms = [block.norms[name] for block in blocks for name in NORMS]
-        self.norms = np.array(
-            [self.layout.address(w.astype(np.float32)) for w in (*norms, final_norm)], np.int64
-        )
-        self.tables = self.layout.address(shared_tables())
+    def __init__(self, source: Program) -> None:
+        self.source = source
+        self.mats, self.nums = source.mats, source.nums
+        self.tables = source.layout.address(product.shared_tables())
+        self._rows, self._products = Rows(), 0
+        self._own: dict[str, int] = {}
+        #: Where values are now.
+        self._places: dict[str, int] = {}
+        # Products take turns, so that threads may go on while others still read the last one.
+        self._outs = [self._out_buffers() for _ in range(2)]
+        self.start = self._places[STREAM] = self._rows.buffer(source.hidden, shared=True)
+        self._mine(STREAM, source.hidden)
+        self.body = 0
+        for index in range(len(source.ops)):
+            if index == source.body:
+                self.body = len(self._rows.rows)
+            self._lower(index)
+        self.buffers = tuple(self._rows.buffers)
+        self.ops = np.array(self._rows.rows, np.int64)
+        self.numbers = np.array(self._rows.numbers, np.float32)
+        finished = self.ops[self.ops[:, table.CODE] == table.FINISH, table.MATRIX]
+        inputs, outputs = self.mats[:, product.COLUMNS], self.mats[finished, product.ROWS]
+        self.widest = int(max(inputs.max(), outputs.max(initial=0), source.head_dim))
+        self.logits, self.vocab = self._places[LOGITS], source.width(-1, LOGITS)
 
+    def _lower(self, index: int) -> None:
+        """Add the rows of operation ``index``."""
+        op = self.source.ops[index]
+        if isinstance(op, Multiply):
+            self._multiply(index, op)
+        elif isinstance(op, Attend):
+            self._attend(op)
+        else:
+            name, changed = operands(op)
+            source = self._places[name]
+            target = self._mine(
+                changed,
+                self.source.width(index, changed),
+                fresh=isinstance(op, Norm) and name != changed,
+            )
+            source = target if name == changed else source
+            row, number = self.source.row(index, source, target)
+            self._rows.add(row, (source, target), (target,), number)
 
-def decode_program_for(
-    config: Config, blocks: Sequence[Block], final_norm: F32, head: Linear
-) -> DecodeProgram | None:
-    """A program where the blocks are packed; None where the plain path is the better one."""
-    linears = [f for block in blocks for f in block.linears.values()]
-    packed = all(isinstance(f, PackedLinear) for f in linears)
-    known = all(has_layout(f) for f in (*linears, head))
-    return DecodeProgram(config, blocks, final_norm, head) if packed and known else None
+    def _multiply(self, index: int, op: Multiply) -> None:
+        """Rows of products, and of rotating each back into a thread's own memory."""
+        first, outs = self.source.first_matrix(index), self._outs[self._products % 2]
+        self._products += 1
+        source, used = self._places[op.source], outs[: len(op.linears)]
+        row = table.row(table.MULTIPLY, source=source, target=outs[0], matrix=first,
+                        count=len(op.linears))  # fmt: skip
+        self._rows.add(row, (source,), used)
+        for k, out, name in zip(range(first, self.mats.shape[0]), used, op.targets, strict=False):
+            last = index == len(self.source.ops) - 1
+            if last and self.mats[k, product.SIGNS_OUT] == self.mats[k, product.BIAS] == 0:
+                self._places[name] = out
+                continue
+            target = self._mine(name, self.source.width(index, name), fresh=True)
+            row = table.row(table.FINISH, source=out, target=target, matrix=k)
+            self._rows.add(row, (out,), (target,))
+
+    def _attend(self, op: Attend) -> None:
+        width, keys = op.heads * op.head_dim, op.kv_heads * op.head_dim
+        queries = self._mine(op.queries, width)
+        k, v = self._mine(op.keys, keys), self._mine(op.values, keys)
+        name = f"{op.target}, shared"
+        if name not in self._own:
+            self._own[name] = self._rows.buffer(self.source.widths[op.target], shared=True)
+        target = self._places[op.target] = self._own[name]
+        row = table.row(table.ATTEND, source=queries, keys=k, values=v, target=target,
+                        count=op.heads, kv_heads=op.kv_heads, width=op.head_dim, window=op.window,
+                        address=op.layer)  # fmt: skip
+        self._rows.add(row, (queries, k, v), (target,), op.factor)
+
+    def _mine(self, name: str, width: int, *, fresh: bool = False) -> int:
+        """Each thread's own buffer of a value, which is copied there unless it is ``fresh``."""
+        if name not in self._own:
+            self._own[name] = self._rows.buffer(self.source.widths[name])
+        own = self._own[name]
+        if not fresh and self._places[name] != own:
+            source = self._places[name]
+            row = table.row(table.COPY, source=source, target=own, width=width)
+            self._rows.add(row, (source,), (own,))
+        self._places[name] = own
+        return own
+
+    def _out_buffers(self) -> list[int]:
+        """Buffers of products that share an input, one after the other."""
+        sites = [op.linears for op in self.source.ops if isinstance(op, Multiply)]
+        widths = [
+            max(site[i].shape[0] for site in sites if len(site) > i)
+            for i in range(self.source.together)
+        ]
+        return [self._rows.buffer(width, shared=True) for width in widths]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lrc.nn.engine.decode import DecodeEngine
-from lrc.nn.engine.decode_program import Block, Config, decode_program_for
+from lrc.nn.engine.decode_program import DecodeProgram
+from lrc.nn.engine.program import Program, outside
 from lrc.nn.engine.prompt import PromptEngine
 from lrc.nn.engine.prompt_program import prompt_program_for
 from lrc.nn.engine.team import Team
-from lrc.nn.linear import Linear
+from lrc.nn.ops import Op
 
 
 class Engines:
@@ -20,22 +18,27 @@ class Engines:
 
     Parameters
     ----------
-    config : Config
-    blocks : sequence of Block
-    final_norm : (hidden,) float32
-    head : Linear
-        (vocab, hidden).
+    hidden : int
+        Width of the residual stream.
+    body : sequence of Op
+        Of all blocks, the first one's first.
+    tail : sequence of Op
+        From the residual stream to `LOGITS`.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        blocks: Sequence[Block],
-        final_norm: NDArray[np.float32],
-        head: Linear,
-    ) -> None:
-        self._decode = decode_program_for(config, blocks, final_norm, head)
-        self._prompt = None if self._decode is None else prompt_program_for(config, blocks)
+    def __init__(self, hidden: int, body: Sequence[Op], tail: Sequence[Op]) -> None:
+        self._outside = outside(body, tail)
+        self._decode = self._prompt = None
+        if not self._outside:
+            program = Program(hidden, body, tail)
+            self._decode, self._prompt = DecodeProgram(program), prompt_program_for(program)
+
+    @property
+    def runs_on(self) -> str:
+        """What computes this model, in words."""
+        if self._decode is None:
+            return f"NumPy blocks ({self._outside})"
+        return "compiled engine" + ("" if self._prompt else ", prompts in NumPy blocks")
 
     def decode(self, team: Team) -> DecodeEngine | None:
         """An engine that decodes single tokens fast; None where this model has none."""

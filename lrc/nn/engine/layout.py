@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lrc.codebooks.base import EngineRow
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
-from lrc.parts import are_compiled
+from lrc.parts import are_compiled, describe
 from lrc.parts.matrix import PackedMatrix
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.transform import activations
@@ -115,11 +115,12 @@ class Layout:
         return self._known[key]
 
 
-def has_layout(linear: Linear) -> bool:
-    """Whether the decode kernels read such a layer."""
+def without_layout(linear: Linear) -> str:
+    """Why the decode kernels do not read such a layer; an empty text where they do."""
     if isinstance(linear, PackedLinear):
-        return are_compiled([part.record() for part in linear.matrix.parts])
-    return isinstance(linear, DenseLinear)
+        records = [part.record() for part in linear.matrix.parts]
+        return "" if are_compiled(records) else f"matrices of {describe(records)}"
+    return "" if isinstance(linear, DenseLinear) else "weights as they are stored"
 
 
 def _both_orders(first: list[int], second: list[int]) -> int:

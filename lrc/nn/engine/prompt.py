@@ -14,7 +14,6 @@ from lrc.nn.cache import KVCache
 from lrc.nn.engine.prompt_buffers import PromptBuffers
 from lrc.nn.engine.prompt_program import PromptProgram
 from lrc.nn.engine.team import Team
-from lrc.nn.rope import rope_tables
 from lrc_kernels.cpu.engine import prompt
 
 F32 = NDArray[np.float32]
@@ -22,8 +21,8 @@ F32 = NDArray[np.float32]
 #: Most tokens that go through the layers together: more need more memory, fewer decode the
 #: weights more often.
 CHUNK = 512
-#: Tokens times layers of one compiled call, in which no interrupt is heard.
-CALL = 512
+#: Tokens times stages of one compiled call, in which no interrupt is heard: some 10 are a layer.
+CALL = 5120
 
 
 class PromptEngine:
@@ -68,8 +67,6 @@ class PromptEngine:
                 f"the cache holds {cache.max_length} tokens and {before + tokens} are "
                 "needed; make it longer or the text shorter"
             )
-        if cache.keys[0].shape[0] != 1:
-            raise SpecError(f"the cache is for {cache.keys[0].shape[0]} sequences; a prompt has 1")
         if not prompt.is_compiled():
             progress.note("compiling the kernels for prompts; it takes up to a few minutes")
         calls = -(-tokens // CHUNK)
@@ -83,7 +80,7 @@ class PromptEngine:
     def _run(self, start: F32, position: int, room: PromptBuffers) -> None:
         """Take tokens through all layers; ``position``: of the first of them."""
         program, tokens = self._program, len(start)
-        cos, sin = rope_tables(program.config.rope, np.arange(position, position + tokens))
+        angles = program.source.angles(np.arange(position, position + tokens))
         sizes = room.begin(start, position)
         run: Callable[..., bool] = prompt.run_prompt
 
@@ -91,14 +88,14 @@ class PromptEngine:
             first: int, stop: int, place: NDArray[np.int64], thread: int, threads: int
         ) -> bool:
             return run(
-                program.mats, program.nums, program.extra, program.norms, sizes,
-                np.float32(program.config.eps), room.rooms, room.shared, room.caches,
-                cos.ctypes.data, sin.ctypes.data, first, stop, place.ctypes.data, thread, threads,
+                program.mats, program.nums, program.extra, program.ops, program.numbers,
+                program.stages, sizes, room.rooms, room.strides, room.shared, room.caches,
+                angles.addresses, first, stop, place.ctypes.data, thread, threads,
             )  # fmt: skip
 
-        end, step = program.config.layers + 1, -(-CALL // tokens)
+        end, step = len(program.stages), -(-CALL // tokens)
         for first in range(0, end, step):
             stop = min(first + step, end)
             # An interrupt of the compiler ends it, where it runs in this thread alone.
             threads = self._team.threads if prompt.is_ready() else 1
-            self._team.call(partial(share, first, stop), threads, prompt.PHASES * (stop - first))
+            self._team.call(partial(share, first, stop), threads, stop - first)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.nn.cache import KVCache
-from lrc.nn.engine.decode_program import Config
 from lrc.nn.engine.prompt_program import PromptProgram
-from lrc_kernels.cpu.dot import panels
+from lrc.nn.ops import STREAM
+from lrc_kernels.cpu.dot import panels, product
 from lrc_kernels.cpu.engine import prompt, prompt_parts
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.simd.lanes import LANES
@@ -31,57 +31,66 @@ class PromptBuffers:
     tokens : int
         Tokens of the whole prompt, behind those in the cache.
     threads : int
+
+    Attributes
+    ----------
+    rooms, strides, shared, caches
+        As `lrc_kernels.cpu.engine.prompt` wants them.
     """
 
     def __init__(
         self, program: PromptProgram, cache: KVCache, most: int, tokens: int, threads: int
     ) -> None:
-        self._config, self._highest = program.config, program.highest
-        self._cache = cache
+        self._program, self._cache = program, cache
+        self.caches = program.source.cache_addresses(cache)
         self._padded = panels.padded_tokens(most)
         self._kept: list[NDArray[Any]] = []
-        self._hidden = np.empty((most, self._config.hidden), np.float32)
-        self.shared = self._make_shared(self._config, most)
-        pairs = zip(cache.keys, cache.values, strict=True)
-        self.caches = np.array([(k.ctypes.data, v.ctypes.data) for k, v in pairs], np.int64)
-        widest = -(-max(_inputs(self._config)) // COLUMNS) * COLUMNS
+        self._rows: dict[str, F32] = {}
+        self.shared = self._make_shared(most)
+        self.rooms = np.zeros((threads, prompt.ROOMS + len(program.values)), np.int64)
+        self.strides = np.zeros(self.rooms.shape[1], np.int64)
+        mats = program.mats[:, [product.ROWS, product.COLUMNS]]
         lengths = {
-            prompt.X: widest, prompt.Z: widest, prompt.WORK: widest, prompt.GATE: widest,
-            prompt.UP: widest, prompt.PANEL: panels.PANEL_BYTES // 4,
+            prompt.Z: _whole(int(mats.max())), prompt.WORK: _whole(int(mats.max())),
+            prompt.PANEL: panels.PANEL_BYTES // 4,
             prompt.TOTALS: panels.TOTAL_BYTES // 4 * self._padded,
-            prompt.SCORES: LANES * (cache.length + tokens + self._config.head_dim + 1),
+            prompt.SCORES: LANES * (cache.length + tokens + program.source.head_dim + 1),
         }  # fmt: skip
-        self.rooms = np.zeros((threads, prompt.ROOMS), np.int64)
-        for thread in range(threads):
-            for place, length in lengths.items():
-                self.rooms[thread, place] = self._new(length)
+        for place, length in lengths.items():
+            self.rooms[:, place] = [self._new(length) for _ in range(threads)]
+        for place, name in enumerate(program.values, prompt.ROOMS):
+            width = program.source.widths[name]
+            if name in program.kept:
+                # Vectors of 16 are written to the end of the last one.
+                self.strides[place] = 4 * (-(-width // 16) * 16)
+                rows = np.empty((most, int(self.strides[place]) // 4), np.float32)
+                self.rooms[:, place] = rows.ctypes.data
+                self._rows[name] = rows
+            else:
+                self.rooms[:, place] = [self._new(_whole(width)) for _ in range(threads)]
+        self._hidden = self._rows[STREAM][:, : program.source.hidden]
 
-    def _make_shared(self, c: Config, tokens: int) -> NDArray[np.int64]:
-        shared = np.zeros(prompt.SHARED_ROOMS, np.int64)
-        queries, inputs = c.heads * c.head_dim, _inputs(c)
-        # Sites of several matrices are those after a norm.
-        for i, n in enumerate((max(inputs), c.hidden, c.hidden)):
-            blocks = -(-n // COLUMNS)
-            size = blocks * COLUMNS * self._padded
-            shared[prompt_parts.WORDS + i] = self._new(size // 2)
-            shared[prompt_parts.SCALES + i] = self._new(size // GROUP)
-            shared[prompt_parts.PARTS + i] = self._new(self._highest * tokens)
-        for i, m in enumerate((max(inputs), max(c.intermediate, queries), queries)):
-            shared[prompt_parts.PRODUCTS + i] = self._new(m * tokens)
-        shared[prompt.QUERIES] = self._new(queries * tokens)
-        shared[prompt.MIXED] = self._new(queries * tokens)
-        shared[prompt.H] = self._hidden.ctypes.data
+    def _make_shared(self, tokens: int) -> NDArray[np.int64]:
+        """Quantized inputs, and products, of as many matrices as share an input."""
+        program = self._program
+        shared = np.zeros((prompt_parts.SHARED_ROWS, program.source.together), np.int64)
+        for i in range(shared.shape[1]):
+            shapes = [site[i].shape for site in program.sites if len(site) > i]
+            inputs, rows = max((n for _, n in shapes), default=0), max(m for m, _ in shapes)
+            size = -(-inputs // COLUMNS) * COLUMNS * self._padded
+            shared[prompt_parts.WORDS, i] = self._new(size // 2)
+            shared[prompt_parts.SCALES, i] = self._new(size // GROUP)
+            shared[prompt_parts.PARTS, i] = self._new(program.highest * tokens)
+            shared[prompt_parts.PRODUCTS, i] = self._new(rows * tokens)
         return shared
 
     def begin(self, start: F32, position: int) -> NDArray[np.int64]:
         """Put tokens in place, the first of them at ``position``; return a call's sizes."""
         self._hidden[: len(start)] = start
-        c, p = self._config, prompt
+        p = prompt
         sizes = {
-            p.HIDDEN: c.hidden, p.WIDE: c.intermediate, p.HEADS: c.heads,
-            p.KV_HEADS: c.kv_heads, p.HEAD_DIM: c.head_dim, p.LAYERS: c.layers,
             p.CAPACITY: self._cache.max_length, p.TOKENS: len(start), p.POSITION: position,
-            p.ROOM: self._padded, p.HIGHEST: self._highest,
+            p.ROOM: self._padded, p.HIGHEST: self._program.highest,
         }  # fmt: skip
         return np.array([sizes[i] for i in range(p.SIZES)], np.int64)
 
@@ -97,6 +106,6 @@ class PromptBuffers:
         return int(raw.ctypes.data + -raw.ctypes.data % 64)
 
 
-def _inputs(c: Config) -> tuple[int, int, int]:
-    """Widths of what matrices read; their outputs are no wider."""
-    return c.hidden, c.heads * c.head_dim, c.intermediate
+def _whole(width: int) -> int:
+    """Room for ``width`` numbers, in whole vectors and whole groups of activations."""
+    return -(-width // COLUMNS) * COLUMNS

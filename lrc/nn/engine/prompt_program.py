@@ -1,72 +1,105 @@
-"""A Llama model as the prompt kernels read it: made once, read by any number of engines."""
+"""A model as the prompt kernels read it: made once, read by any number of engines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from lrc.codebooks.base import EngineRow
-from lrc.nn.engine.decode_program import KEYS, NORMS, SITES, Block, Config
-from lrc.nn.engine.layout import Layout
+from lrc.nn.engine.program import Program, operands
+from lrc.nn.engine.stages import Row, Stages, row
 from lrc.nn.linear import Linear
+from lrc.nn.ops import STREAM, Attend, Multiply, Norm
 from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu.dot import product
-from lrc_kernels.cpu.engine import prompt, prompt_parts
+from lrc_kernels.cpu.engine import prompt, prompt_parts, table
 from lrc_kernels.simd.paths import path
 
 
 class PromptProgram:
-    """Every matrix and norm of a model as rows of numbers and addresses; never written to.
+    """The stages of a prompt, their buffers, and the matrices they read; never written to.
 
     Parameters
     ----------
-    config : Config
-    blocks : sequence of Block
+    source : Program
         On packed linears whose codes the prompt kernels know.
+
+    Attributes
+    ----------
+    ops, numbers, stages
+        Of `lrc_kernels.cpu.engine.prompt`.
+    values
+        Names of the buffers that the table names, from number `prompt.ROOMS` on.
+    kept
+        Those of which every token has its own.
     """
 
-    def __init__(self, config: Config, blocks: Sequence[Block]) -> None:
-        self.config, self._layout = config, Layout()
-        extra: list[list[int]] = []
-        for block in blocks:
-            linears = [block.linears[key] for key in KEYS]
-            for start, stop in SITES:
-                self._layout.add_site(linears[start:stop])
-            extra += [self._extra(linear) for linear in linears]
-        self.mats, self.nums = self._layout.tables()
-        self.extra = np.array(extra, np.int64).reshape(-1, prompt_parts.EXTRAS)
+    def __init__(self, source: Program) -> None:
+        self.source = source
+        body = source.ops[: source.body]
+        self.sites = [op.linears for op in body if isinstance(op, Multiply)]
+        self._extra = [self._extra_row(linear) for site in self.sites for linear in site]
+        count = len(self._extra)
+        self.mats, self.nums = source.mats[:count], source.nums[:count]
         self._set_slots()
+        self.extra = np.array(self._extra, np.int64).reshape(-1, prompt_parts.EXTRAS)
         self.highest = int(self.mats[:, product.RANK].max(initial=0))
-        norms = [block.norms[name] for block in blocks for name in NORMS]
-        self.norms = np.array([self._layout.address(w.astype(np.float32)) for w in norms])
+        stages = Stages(STREAM)
+        for index in range(source.body):
+            self._lower(index, stages)
+        self.values, self.kept = stages.values(), stages.kept
+        places = {name: prompt.ROOMS + i for i, name in enumerate(self.values)}
+        self.ops, self.numbers, self.stages = stages.tables(places)
 
-    def _extra(self, linear: Linear) -> list[int]:
+    def _lower(self, index: int, stages: Stages) -> None:
+        """Add the rows of operation ``index``."""
+        op = self.source.ops[index]
+        if isinstance(op, Multiply):
+            first, count = self.source.first_matrix(index), len(op.linears)
+            stages.token(row(table.ENTER, op.source, matrix=first, count=count))
+            stages.alone(row(table.MULTIPLY, matrix=first, count=count))
+            for i, name in enumerate(op.targets):
+                stages.token(row(table.LEAVE, target=name, matrix=first, count=i))
+        elif isinstance(op, Attend):
+            for i, name in enumerate((op.keys, op.values)):
+                stages.token(row(table.KEEP, name, kv_heads=op.kv_heads, width=op.head_dim,
+                                 window=i, address=op.layer))  # fmt: skip
+            stages.alone(row(table.ATTEND, op.queries, op.target, op.factor, count=op.heads,
+                             kv_heads=op.kv_heads, width=op.head_dim, window=op.window,
+                             address=op.layer))  # fmt: skip
+        else:
+            changes = not isinstance(op, Norm)
+            stages.token(Row(*operands(op), changes, partial(self.source.row, index)))
+
+    def _extra_row(self, linear: Linear) -> list[int]:
         """The row of `prompt_parts.EXTRAS` of one matrix, but for its slot."""
         parts = _rows(linear)
         if parts is None:
             raise TypeError(f"a {type(linear).__name__} has no codes for the prompt kernels")
-        row = [0] * prompt_parts.EXTRAS
+        found = [0] * prompt_parts.EXTRAS
         for part in parts:
             for place, value in part.integers.items():
-                row[place] = value if isinstance(value, int) else self._layout.field(value)
-        return row
+                found[place] = value if isinstance(value, int) else self.source.layout.field(value)
+        return found
 
     def _set_slots(self) -> None:
         """Matrices that share an input share the slot of the first of them."""
-        for k, mat in enumerate(self.mats):
-            place = k % prompt.PER_LAYER
-            first = next(start for start, stop in SITES if start <= place < stop)
-            slot = place - first
-            if mat[product.SHARED]:
-                slot = int(self.extra[k - 1, prompt_parts.SLOT])
-            self.extra[k, prompt_parts.SLOT] = slot
+        k = 0
+        for site in self.sites:
+            for i in range(len(site)):
+                shared = bool(self.mats[k, product.SHARED])
+                slot = self._extra[k - 1][prompt_parts.SLOT] if shared else i
+                self._extra[k][prompt_parts.SLOT] = slot
+                k += 1
 
 
-def prompt_program_for(config: Config, blocks: Sequence[Block]) -> PromptProgram | None:
+def prompt_program_for(source: Program) -> PromptProgram | None:
     """A program where the kernels know all codes; None where BLAS is the better way."""
-    known = all(_rows(f) is not None for block in blocks for f in block.linears.values())
-    return PromptProgram(config, blocks) if known and path() != "generic" else None
+    body = source.ops[: source.body]
+    linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
+    known = all(_rows(f) is not None for f in linears)
+    return PromptProgram(source) if known and path() != "generic" else None
 
 
 def _rows(linear: Linear) -> list[EngineRow] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lrc_kernels.simd.lanes import (
     LANES,
     ROW_BYTES,
     ROWS,
+    keep_before,
     keep_from,
     product_row,
     product_rows,
@@ -36,20 +37,32 @@ def _multiply(a: int, down: int, across: int, rows: int, b: int, count: int, out
 
 
 @njit(inline=True)
-def _soften(scores: int, seen: int, count: int, lane: int, totals: int) -> None:
+def _seen(x: Any, j: int, seen: int, window: int, unseen: int, lane: int, other: np.float32) -> Any:
+    """16 queries' numbers of key j, but ``other`` for those that do not see it."""
+    if j >= seen:
+        x = keep_from(x, j + 1 - seen - lane, other)
+    if j < unseen:
+        x = keep_before(x, j + 1 + window - seen - lane, other)
+    return x
+
+
+@njit(inline=True)
+def _soften(scores: int, seen: int, window: int, count: int, lane: int, totals: int) -> None:
     """Exponentials of 16 queries' scores over their largest, and one over their sums.
 
-    Query ``l`` sees the first ``seen + l`` of the ``count`` keys.
+    Query ``l`` sees the first ``seen + l`` of the ``count`` keys, or the last ``window`` of these.
     """
-    top = splat_f32x16(_LOW)
+    # Keys before this one are out of the window of one query or another.
+    unseen = seen + LANES - 1 - window if window > 0 else 0
+    low = np.float32(_LOW)
+    top = splat_f32x16(low)
     for j in range(count):
         s = load_f32x16(scores + ROW_BYTES * j)
-        top = largest(top, s if j < seen else keep_from(s, j + 1 - seen - lane, _LOW))
+        top = largest(top, _seen(s, j, seen, window, unseen, lane, low))
     total = splat_f32x16(np.float32(0))
     for j in range(count):
         e = exp_f32(load_f32x16(scores + ROW_BYTES * j) - top)
-        if j >= seen:
-            e = keep_from(e, j + 1 - seen - lane, np.float32(0))
+        e = _seen(e, j, seen, window, unseen, lane, np.float32(0))
         store_f32x16(scores + ROW_BYTES * j, e)
         total = total + e
     store_f32x16(totals, splat_f32x16(np.float32(1)) / total)
@@ -57,16 +70,18 @@ def _soften(scores: int, seen: int, count: int, lane: int, totals: int) -> None:
 
 @njit()
 def attend_lanes(
-    q: int, stride: int, queries: int, keys: int, values: int, before: int, dim: int, work: int,
-    out: int,
+    q: int, stride: int, queries: int, keys: int, values: int, before: int, dim: int,
+    scale: np.float32, window: int, work: int, out: int, out_stride: int,
 ) -> None:  # fmt: skip
     """Attention of ``queries`` (at most 32) tokens that follow ``before`` others.
 
-    ``q`` and ``out`` f32 (queries, dim), rows ``stride`` bytes apart; ``keys`` and ``values``
-    f32 (before + queries, dim). ``work``: room for ``before + queries + dim + 1`` rows of lanes.
+    ``q`` and ``out`` f32 (queries, dim), rows so many bytes apart; ``keys`` and ``values`` f32
+    (before + queries, dim). ``window``: how many of these a token sees, itself included; 0 is all.
+    ``work``: room for ``before + queries + dim + 1`` rows of lanes.
     """
-    scale = np.float32(1 / math.sqrt(dim))
-    count = before + queries
+    first = max(0, before + 1 - window) if window > 0 else 0
+    seen, count = before + 1 - first, before + queries - first
+    k, v = keys + 4 * dim * first, values + 4 * dim * first
     turned, totals = work, work + ROW_BYTES * dim
     scores = totals + ROW_BYTES
     for d in range(dim):
@@ -75,12 +90,12 @@ def attend_lanes(
             store_f32(row + 4 * lane, scale * load_f32(q + stride * lane + 4 * d))
         for lane in range(queries, LANES):
             store_f32(row + 4 * lane, np.float32(0))
-    _multiply(keys, 4 * dim, 4, count, turned, dim, scores)
+    _multiply(k, 4 * dim, 4, count, turned, dim, scores)
     for lane in range(0, LANES, 16):
-        _soften(scores + 4 * lane, before + 1, count, lane, totals + 4 * lane)
-    _multiply(values, 4, 4 * dim, dim, scores, count, turned)
+        _soften(scores + 4 * lane, seen, window, count, lane, totals + 4 * lane)
+    _multiply(v, 4, 4 * dim, dim, scores, count, turned)
     for d in range(dim):
         row = turned + ROW_BYTES * d
         for lane in range(queries):
             value = load_f32(row + 4 * lane) * load_f32(totals + 4 * lane)
-            store_f32(out + stride * lane + 4 * d, value)
+            store_f32(out + out_stride * lane + 4 * d, value)

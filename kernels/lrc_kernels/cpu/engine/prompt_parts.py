@@ -48,9 +48,10 @@ F32 = NDArray[np.float32]
 #: R f32 (rank, n), which of the site's activations are its own.
 UNITS, LEFT, RIGHT, SLOT = 0, 1, 2, 3
 EXTRAS = 4
-#: Addresses that threads share: activations of three slots and their scales, R x of three
-#: matrices, products of three matrices.
-WORDS, SCALES, PARTS, PRODUCTS = 0, 3, 6, 9
+#: Addresses that threads share, a row of each: activations of a site's slots and their scales,
+#: R x of its matrices, their products.
+WORDS, SCALES, PARTS, PRODUCTS = 0, 1, 2, 3
+SHARED_ROWS = 4
 
 
 @njit(inner=True)
@@ -98,9 +99,9 @@ def enter(
                     store_f32(z + 4 * j, load_f32(x + 4 * j))
             for j in range(n, (n + 63) // 64 * 64):
                 store_f32(z + 4 * j, np.float32(0))
-            split_words(z, n, t, room, shared[WORDS + slot], shared[SCALES + slot])
+            split_words(z, n, t, room, shared[WORDS, slot], shared[SCALES, slot])
         if mats[k, RANK] > 0:
-            parts = shared[PARTS + i] + 4 * highest * t
+            parts = shared[PARTS, i] + 4 * highest * t
             _components(z, n, extra[k, RIGHT], mats[k, RANK], parts)
 
 
@@ -112,9 +113,9 @@ def leave(
     """Output of token t of a site's matrix i: its product, plus L R x, rotated back."""
     k = first + i
     m = mats[k, ROWS]
-    y = shared[PRODUCTS + i] + 4 * m * t
+    y = shared[PRODUCTS, i] + 4 * m * t
     if mats[k, RANK] > 0:
-        parts = shared[PARTS + i] + 4 * highest * t
+        parts = shared[PARTS, i] + 4 * highest * t
         _add_components(y, m, extra[k, LEFT], mats[k, RANK], parts)
     finish(mats, nums, k, y, out, work)
 
@@ -143,8 +144,8 @@ def multiply_site(
         multiply_panel(
             mats[k, CODES], mats[k, BITS], mats[k, SECOND], np.int32(mats[k, TABLE]),
             mats[k, REPEAT], mats[k, ROWS], mats[k, COLUMNS], panel, tokens, room,
-            shared[WORDS + slot], shared[SCALES + slot], extra[k, UNITS], work, totals,
-            shared[PRODUCTS + i],
+            shared[WORDS, slot], shared[SCALES, slot], extra[k, UNITS], work, totals,
+            shared[PRODUCTS, i],
         )  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, panels)

@@ -1,0 +1,204 @@
+"""A model's operations, checked, with every matrix laid out: what decoding and prompts share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.errors import SpecError
+from lrc.nn.cache import KVCache
+from lrc.nn.engine.layout import Layout, without_layout
+from lrc.nn.ops import STREAM, Add, Attend, Gate, Multiply, Norm, Op, Rotate
+from lrc.nn.packed import PackedLinear
+from lrc.nn.rope import Rope, rope_tables
+from lrc_kernels.cpu.engine import table
+
+#: Kinds of gate that are compiled.
+GATES = ("silu",)
+
+
+def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
+    """Why the compiled loops do not run a model; an empty text where they do.
+
+    Parameters
+    ----------
+    body : sequence of Op
+        Of all blocks, whose matrices are to be packed.
+    tail : sequence of Op
+        From the residual stream to logits, whose matrices may be dense.
+    """
+    for op in (*body, *tail):
+        if type(op) not in (Norm, Multiply, Rotate, Attend, Gate, Add):
+            return op.name
+        if isinstance(op, Gate) and op.kind not in GATES:
+            return f"gate {op.kind}"
+    linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
+    if not all(isinstance(f, PackedLinear) for f in linears):
+        return "weights that are not packed"
+    linears += [f for op in tail if isinstance(op, Multiply) for f in op.linears]
+    return next((reason for f in linears if (reason := without_layout(f))), "")
+
+
+@dataclass(frozen=True, eq=False)
+class Angles:
+    """Cosines and sines f32 (T, head_dim / 2) of every rope, and their addresses (ropes, 2)."""
+
+    addresses: NDArray[np.int64]
+    tables: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+class Program:
+    """The operations of a model, the widths of their values, and where their matrices are.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of the residual stream.
+    body, tail : sequence of Op
+        See `outside`, which has nothing against them.
+
+    Attributes
+    ----------
+    ops
+        All of them.
+    body
+        How many of them are of blocks.
+    widths
+        Of every value, by its name; the widest, where a name is used again.
+    ropes
+        The rotary frequencies that are used.
+    layout
+        Of all matrices, in the order of the operations.
+
+    Raises
+    ------
+    ValueError
+        When widths do not fit: addresses alone would not tell.
+    """
+
+    def __init__(self, hidden: int, body: Sequence[Op], tail: Sequence[Op]) -> None:
+        self.ops, self.body = (*body, *tail), len(body)
+        self.layout = Layout()
+        self._sizes: list[dict[str, int]] = []
+        self._first: dict[int, int] = {}
+        now = {STREAM: hidden}
+        ropes: dict[Rope, None] = {}
+        matrices = 0
+        for i, op in enumerate(self.ops):
+            now = now | _results(op, now)
+            self._sizes.append(now)
+            if isinstance(op, Multiply):
+                self._first[i] = matrices
+                matrices += len(op.linears)
+                self.layout.add_site(op.linears)
+            elif isinstance(op, Rotate):
+                ropes[op.rope] = None
+        self.ropes = tuple(ropes)
+        self.mats, self.nums = self.layout.tables()
+        self.hidden = hidden
+        self.widths: dict[str, int] = {}
+        for sizes in self._sizes:
+            for name, width in sizes.items():
+                self.widths[name] = max(width, self.widths.get(name, 0))
+
+    def width(self, index: int, name: str) -> int:
+        """Width of a value after operation ``index``."""
+        return self._sizes[index][name]
+
+    def first_matrix(self, index: int) -> int:
+        """Row of the first matrix of operation ``index``; the others follow it."""
+        return self._first[index]
+
+    @property
+    def head_dim(self) -> int:
+        """Of the widest heads; 0 without attention."""
+        return max((op.head_dim for op in self.ops if isinstance(op, Attend)), default=0)
+
+    @property
+    def together(self) -> int:
+        """The most matrices that share an input."""
+        return max(len(op.linears) for op in self.ops if isinstance(op, Multiply))
+
+    def row(self, index: int, source: int, target: int) -> tuple[list[int], float]:
+        """Row of `table.compute`, and its float, for an operation on numbered buffers."""
+        op = self.ops[index]
+        width = self.width(index, operands(op)[0])
+        if isinstance(op, Norm):
+            n, weight = len(op.weight), self.layout.address(op.weight.astype(np.float32))
+            return table.row(table.NORM, source=source, target=target, count=width // n, width=n,
+                             address=weight), op.eps  # fmt: skip
+        if isinstance(op, Rotate):
+            dim, rope = op.rope.head_dim, self.ropes.index(op.rope)
+            return table.row(table.ROTATE, source=source, target=target, count=width // dim,
+                             width=dim, address=rope), 0.0  # fmt: skip
+        code = table.GATE if isinstance(op, Gate) else table.ADD
+        return table.row(code, source=source, target=target, width=width), 0.0
+
+    def angles(self, positions: NDArray[np.integer]) -> Angles:
+        """Cosines and sines of every rope at these positions."""
+        tables = [rope_tables(rope, positions) for rope in self.ropes]
+        addresses = [(cos.ctypes.data, sin.ctypes.data) for cos, sin in tables]
+        return Angles(np.array(addresses or [(0, 0)], np.int64), tables)
+
+    def cache_addresses(self, cache: KVCache) -> NDArray[np.int64]:
+        """Addresses of every layer's keys and values, (layers, 2).
+
+        Raises
+        ------
+        SpecError
+            When the cache is of another model, or holds several sequences.
+        """
+        sequences = cache.keys[0].shape[0]
+        if sequences != 1:
+            raise SpecError(f"the cache is for {sequences} sequences; the engines take 1")
+        for op in self.ops:
+            if isinstance(op, Attend):
+                expected = (1, op.kv_heads, cache.max_length, op.head_dim)
+                if op.layer >= len(cache.keys) or cache.keys[op.layer].shape != expected:
+                    raise SpecError(
+                        f"the cache has no layer {op.layer} of shape {expected}; "
+                        "make one with this model's new_cache"
+                    )
+        pairs = zip(cache.keys, cache.values, strict=True)
+        return np.array([(k.ctypes.data, v.ctypes.data) for k, v in pairs], np.int64).reshape(-1, 2)
+
+
+def operands(op: Op) -> tuple[str, str]:
+    """What `table.compute` reads, and what it writes or changes, in an operation on one token."""
+    if isinstance(op, Norm | Add):
+        return op.source, op.target
+    if isinstance(op, Gate):
+        return op.up, op.gate
+    if isinstance(op, Rotate):
+        return op.value, op.value
+    raise TypeError(f"{op.name} is no operation on one token alone")
+
+
+def _results(op: Op, now: dict[str, int]) -> dict[str, int]:
+    """Widths of what an operation writes, where those of what it reads are ``now``."""
+    if isinstance(op, Norm):
+        _need(now[op.source] % len(op.weight) == 0, op, now)
+        return {op.target: now[op.source]}
+    if isinstance(op, Multiply):
+        _need(all(f.shape[1] == now[op.source] for f in op.linears), op, now)
+        return {to: f.shape[0] for to, f in zip(op.targets, op.linears, strict=True)}
+    if isinstance(op, Rotate):
+        _need(now[op.value] % op.rope.head_dim == 0, op, now)
+    elif isinstance(op, Attend):
+        own = op.kv_heads * op.head_dim
+        _need(now[op.queries] == op.heads * op.head_dim and op.heads % op.kv_heads == 0, op, now)
+        _need(now[op.keys] == now[op.values] == own, op, now)
+        return {op.target: now[op.queries]}
+    elif isinstance(op, Gate):
+        _need(now[op.gate] == now[op.up], op, now)
+    elif isinstance(op, Add):
+        _need(now[op.source] == now[op.target], op, now)
+    return {}
+
+
+def _need(fits: bool, op: Op, now: dict[str, int]) -> None:
+    if not fits:
+        raise ValueError(f"{op.name}: {op} does not fit values of widths {now}")

@@ -1,0 +1,97 @@
+"""A table for prompts in the making: rows, and the stages that all tokens go through together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc_kernels.cpu.engine import table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row while buffers have no numbers, which ``make`` takes: the source's and the target's.
+
+    ``source`` and ``target`` are names of values, "" for none; ``changes``: what is at the target
+    is read, too.
+    """
+
+    source: str
+    target: str
+    changes: bool
+    make: Callable[[int, int], tuple[list[int], float]]
+
+
+def row(code: int, source: str = "", target: str = "", number: float = 0.0, **columns: int) -> Row:
+    """A row of `lrc_kernels.cpu.engine.table` that does not read its target."""
+
+    def make(source: int, target: int) -> tuple[list[int], float]:
+        return table.row(code, source=source, target=target, **columns), number
+
+    return Row(source, target, False, make)
+
+
+class Stages:
+    """Rows in stages.
+
+    Parameters
+    ----------
+    stream : str
+        The value that there is before the first stage, and that counts after the last.
+
+    Attributes
+    ----------
+    kept
+        Values that outlive the stage in which they are made, so that every token needs its own.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self.kept = {stream}
+        self._stages: list[list[Row]] = []
+        self._made = {stream: -1}
+        self._open = False
+
+    def alone(self, row: Row) -> None:
+        """Add a stage of one row, which is of all tokens."""
+        self._add(row, fresh=True)
+        self._open = False
+
+    def token(self, row: Row) -> None:
+        """Add a row of one token, to the stage before it if that has such rows."""
+        self._add(row, fresh=not self._open)
+        self._open = True
+
+    def values(self) -> tuple[str, ...]:
+        """Names of all values, in the order they are made."""
+        return tuple(self._made)
+
+    def tables(
+        self, places: Mapping[str, int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Rows, their floats, and where each stage begins and ends.
+
+        ``places``: the number of each value's buffer.
+        """
+        made = [
+            row.make(places.get(row.source, 0), places.get(row.target, 0))
+            for stage in self._stages
+            for row in stage
+        ]
+        ends = np.cumsum([len(stage) for stage in self._stages])
+        rows = np.array([integers for integers, _ in made], np.int64)
+        numbers = np.array([number for _, number in made], np.float32)
+        starts = ends - [len(stage) for stage in self._stages]
+        return rows, numbers, np.stack([starts, ends], axis=1).astype(np.int64)
+
+    def _add(self, row: Row, *, fresh: bool) -> None:
+        if fresh:
+            self._stages.append([])
+        self._stages[-1].append(row)
+        now = len(self._stages) - 1
+        reads = {row.source, row.target if row.changes else ""} - {""}
+        self.kept |= {name for name in reads if self._made[name] != now}
+        if row.target:
+            self._made[row.target] = now

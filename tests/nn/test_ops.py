@@ -1,0 +1,272 @@
+"""Blocks that declare what no Llama does: the compiled loops do what the operations say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from engine_checks import assert_close, on_15_bits
+from packed_cases import random_matrix
+from packed_models import packed_model
+
+from lrc.errors import SpecError
+from lrc.nn.cache import KVCache
+from lrc.nn.engine import prompt_program
+from lrc.nn.engine.decode_program import DecodeProgram
+from lrc.nn.engine.engines import Engines
+from lrc.nn.engine.program import Program
+from lrc.nn.engine.team import Team
+from lrc.nn.linear import DenseLinear
+from lrc.nn.ops import LOGITS, STREAM, Add, Attend, Gate, Multiply, Norm, Op, Rotate
+from lrc.nn.packed import PackedLinear
+from lrc.nn.rope import Rope
+from lrc.testing.ops import run_ops
+from lrc_kernels.cpu.engine import table, token
+from lrc_kernels.simd import paths as simd_paths
+
+HIDDEN, HEADS, KV_HEADS, DIM, WIDE, VOCAB, TOKENS = 32, 4, 2, 16, 48, 40, 45
+QUERIES, KEYS = HEADS * DIM, KV_HEADS * DIM
+GLOBAL, LOCAL = Rope(DIM, 10000.0), Rope(DIM, 100.0)
+
+
+@pytest.fixture(autouse=True)
+def _prompt_engine_on_every_path(monkeypatch):
+    monkeypatch.setattr(prompt_program, "path", lambda: simd_paths.PATHS[0])
+
+
+def linear(m, n, seed, *, bias=False, rotation="hadamard", codebook=("trellis12", 2)):
+    matrix = random_matrix((m, n), codebook, seed=seed, rotation=rotation)
+    b = np.random.default_rng(seed).normal(0, 0.3, m).astype(np.float32) if bias else None
+    return PackedLinear(matrix, b)
+
+
+def norm(source, target, width=HIDDEN, seed=3):
+    weight = np.random.default_rng(seed).uniform(0.5, 1.5, width).astype(np.float32)
+    return Norm(weight, source, target, 1e-5)
+
+
+def attention(layer, source, target, *, rope=GLOBAL, heads_normed=False, bias=True, **how):
+    """Queries, keys and values of ``source``, and what attention makes of them."""
+    made = zip((QUERIES, KEYS, KEYS), (1, 2, 3), strict=True)
+    linears = tuple(linear(m, HIDDEN, 10 * layer + i, bias=bias) for m, i in made)
+    normed = (norm("q", "q", DIM, 4), norm("k", "k", DIM, 5)) if heads_normed else ()
+    return (
+        Multiply(linears, source, ("q", "k", "v")),
+        *normed,
+        Rotate("q", rope),
+        Rotate("k", rope),
+        Attend("q", "k", "v", "mixed", layer, HEADS, KV_HEADS, DIM, **how),
+        Multiply((linear(HIDDEN, QUERIES, 10 * layer + 4),), "mixed", (target,)),
+    )
+
+
+def gated(layer, source, target, **how):
+    wide = tuple(linear(WIDE, HIDDEN, 10 * layer + i, **how) for i in (5, 6))
+    return (
+        Multiply(wide, source, ("gate", "up")),
+        Gate("gate", "up"),
+        Multiply((linear(HIDDEN, WIDE, 10 * layer + 7, **how),), "gate", (target,)),
+    )
+
+
+def windows():
+    """Windows in turn, each with a rope and a scale of its own; heads are normed."""
+    return [
+        op
+        for layer, (window, rope) in enumerate([(7, LOCAL), (0, GLOBAL), (33, LOCAL)])
+        for op in (
+            norm(STREAM, "x"),
+            *attention(layer, "x", "y", rope=rope, window=window, scale=0.4, heads_normed=True),
+            Add("y"),
+        )
+    ]
+
+
+def parallel():
+    """Attention and gate read the same norm, whose value outlives attention."""
+    return [
+        op
+        for layer in range(2)
+        for op in (
+            norm(STREAM, "x"),
+            *attention(layer, "x", "a", bias=False),
+            *gated(layer, "x", "b"),
+            Add("b", "a"),
+            Add("a"),
+        )
+    ]
+
+
+def normed_after():
+    """Norms of what blocks add, in place or not, and none before; matrices of no rotation."""
+    return [
+        op
+        for layer in range(2)
+        for op in (
+            *attention(layer, STREAM, "y"),
+            norm("y", "y"),
+            Add("y"),
+            *gated(layer, STREAM, "y", rotation="none"),
+            norm("y", "z"),
+            Add("z"),
+        )
+    ]
+
+
+def bare():
+    """Products alone: nothing lies between one that reads and the next one that writes."""
+    return [
+        op
+        for layer in range(3)
+        for op in (
+            Multiply((linear(HIDDEN, HIDDEN, layer),), STREAM, ("y",)),
+            Multiply((linear(HIDDEN, HIDDEN, layer + 5),), "y", ("y",)),
+            norm("y", "y"),
+            Add("y"),
+        )
+    ]
+
+
+def changed_in_place():
+    """What attention wrote for all threads is changed by each of them."""
+    made = attention(0, STREAM, "y")
+    return [*made[:-1], norm("mixed", "mixed", QUERIES), Gate("mixed", "q"), made[-1], Add("y")]
+
+
+def twice():
+    """Two attentions, the second over what others may still be reading of the first."""
+    *made, attend, out = attention(0, STREAM, "y")
+    again = dataclasses.replace(attend, layer=1, window=3)
+    normed = norm("mixed", "n", QUERIES)
+    return [*made, attend, normed, again, Gate("n", "mixed"), Add("n", "mixed"), out, Add("y")]
+
+
+CASES = [windows, parallel, normed_after, bare, changed_in_place, twice]
+
+
+def tail(bias=False):
+    rng = np.random.default_rng(8)
+    weight = rng.normal(0, 0.2, (VOCAB, HIDDEN)).astype(np.float32)
+    head = DenseLinear(weight, rng.normal(0, 1, VOCAB).astype(np.float32) if bias else None)
+    return (norm(STREAM, "x", seed=6), Multiply((head,), "x", (LOGITS,)))
+
+
+def start():
+    return np.random.default_rng(9).standard_normal((TOKENS, HIDDEN)).astype(np.float32)
+
+
+def cache(batch=1, dim=DIM):
+    return KVCache(3, batch, KV_HEADS, TOKENS, dim)
+
+
+def decoded(engines, threads):
+    engine, kept = engines.decode(Team(threads)), cache()
+    on_15_bits(engine)
+    return np.stack([engine.step(row, kept).copy() for row in start()])
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_tokens(case, bias):
+    ops = [*case(), *tail(bias)]
+    engines = Engines(HIDDEN, ops[:-2], ops[-2:])
+    assert engines.runs_on == "compiled engine"
+    one = decoded(engines, 1)
+    assert_close(one, run_ops(ops, start())[LOGITS], 2.0**-4)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(decoded(engines, threads), one)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_prompts(case):
+    ops = case()
+    engines = Engines(HIDDEN, ops, tail())
+    found = {}
+    for threads in (1, 2, 3):
+        kept = cache()
+        for part in (start()[:34], start()[34:]):
+            found[threads] = engines.prompt(Team(threads)).advance(part, kept).copy()
+    assert_close(found[1][None], run_ops(ops, start())[STREAM][-1:])
+    np.testing.assert_array_equal(found[2], found[1])
+    np.testing.assert_array_equal(found[3], found[1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_threads_meet_where_they_need_each_other(case):
+    """Between a thread's part of a shared buffer and what others do with it lies a meeting."""
+    program = DecodeProgram(Program(HIDDEN, case(), tail()))
+    shared = {i for i, b in enumerate(program.buffers, token.ROOMS) if b.shared}
+    written, read = set(), set()
+    for row in program.ops:
+        reads, writes = {row[table.SOURCE]} & shared, {row[table.TARGET]} & shared
+        if row[table.CODE] == table.MULTIPLY:
+            writes = {row[table.TARGET] + i for i in range(row[table.COUNT])}
+        if row[table.CODE] == table.MEET:
+            written, read = set(), set()
+            continue
+        assert not written & (reads | writes)
+        assert not read & writes
+        written |= writes
+        read |= reads
+
+
+def test_a_llama_block_meets_five_times():
+    model = packed_model()
+    rows = model.engines().decode(Team(1))._program.ops
+    blocks, (head,) = len(model.blocks), (1,)
+    assert np.count_nonzero(rows[:, table.CODE] == table.MEET) == 5 * blocks - 1 + head
+
+
+class Scan(Op):
+    name = "scan"
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (Scan(), "scan"),
+        (Gate("y", "y", "gelu"), "gate gelu"),
+        (Multiply((DenseLinear(np.eye(HIDDEN, dtype=np.float32)),), "y", ("y",)), "not packed"),
+    ],
+)
+def test_other_operations_are_left_to_numpy(extra, reason):
+    engines = Engines(HIDDEN, [*bare(), extra], tail())
+    assert engines.decode(Team(1)) is None
+    assert engines.prompt(Team(1)) is None
+    assert engines.runs_on.startswith("NumPy blocks (")
+    assert reason in engines.runs_on
+
+
+def test_prompts_of_other_codes_are_left_to_numpy():
+    ops = (Multiply((linear(HIDDEN, HIDDEN, 1, codebook=("e8p", 2)),), STREAM, ("y",)), Add("y"))
+    assert Engines(HIDDEN, ops, tail()).runs_on == "compiled engine, prompts in NumPy blocks"
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        norm(STREAM, "x", HIDDEN - 5),
+        Multiply((linear(HIDDEN, WIDE, 1),), STREAM, ("y",)),
+        Rotate(STREAM, Rope(HIDDEN - 2)),
+        Attend(STREAM, STREAM, STREAM, "y", 0, HEADS, KV_HEADS, HIDDEN // HEADS),
+        Gate("wide", STREAM),
+        Add("wide"),
+    ],
+)
+def test_widths_that_do_not_fit_are_errors(op):
+    wide = Multiply((linear(WIDE, HIDDEN, 2),), STREAM, ("wide",))
+    with pytest.raises(ValueError, match="does not fit"):
+        Program(HIDDEN, [wide, op], tail())
+
+
+@pytest.mark.parametrize("kept", [cache(2), cache(dim=DIM // 2)], ids=["two", "narrow"])
+def test_caches_of_others_are_refused(kept):
+    engines = Engines(HIDDEN, windows(), tail())
+    with pytest.raises(SpecError, match="cache"):
+        engines.decode(Team(1)).step(start()[0], kept)
+    with pytest.raises(SpecError, match="cache"):
+        engines.prompt(Team(1)).advance(start(), kept)
+
+
+def test_records_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Add("y").source = "z"
