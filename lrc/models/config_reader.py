@@ -101,8 +101,8 @@ def number(config: Mapping[str, Any], key: str, default: float | None = None) ->
     return float(value)
 
 
-def count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """Take a positive integer, or ``default`` where the key is absent or null.
+def count(config: Mapping[str, Any], key: str, default: int | None = None, least: int = 1) -> int:
+    """Take an integer of at least ``least``, or ``default`` where the key is absent or null.
 
     Raises
     ------
@@ -112,8 +112,8 @@ def count(config: Mapping[str, Any], key: str, default: int | None = None) -> in
     value = config.get(key)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise FormatError(f"config.json: {key}={value!r} must be an integer of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise FormatError(f"config.json: {key}={value!r} must be an integer of at least {least}")
     return value
 
 

@@ -69,12 +69,13 @@ class DecoderBlock:
     def ops(self) -> tuple[Op, ...]:
         """What `__call__` does, as data: compiled loops may run it in its place."""
         c, first, second = self.config, *(self.norms[key] for key in NORMS)
+        window = c.windows[self.index]
         return (
             Norm(first, STREAM, "x", c.eps),
             self._multiply(0, "x", "q", "k", "v"),
             Rotate("q", c.rope),
             Rotate("k", c.rope),
-            Attend("q", "k", "v", "mixed", self.index, c.heads, c.kv_heads, c.head_dim),
+            Attend("q", "k", "v", "mixed", self.index, c.heads, c.kv_heads, c.head_dim, window),
             self._multiply(1, "mixed", "y"),
             Add("y"),
             Norm(second, STREAM, "x", c.eps),
@@ -116,6 +117,7 @@ class DecoderBlock:
         cos, sin = rope_tables(config.rope, positions)
         q, k, v = (y.reshape(split) for y in self._apply(0, x))
         q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+        window = config.windows[self.index]
         if cache is None:
-            return attention(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3))
-        return attention(q, *cache.append(self.index, k, v))
+            return attention(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3), window)
+        return attention(q, *cache.append(self.index, k, v), window)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.models.config_reader import ConfigKeys, count, first_id, flag, number
 from lrc.models.decoder_keys import ROPE_KEYS
+from lrc.models.decoder_windows import NO_WINDOWS, Windows
 from lrc.nn.rope import ROPE_TYPES, Rope
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shapes and constants of a dense decoder, under short names; families add their own."""
+    """Shapes and constants of a dense decoder, under short names; families add their own.
+
+    ``windows``: tokens that one sees in each block, itself included; 0 is all.
+    """
 
     hidden: int
     intermediate: int
@@ -29,6 +33,7 @@ class DecoderConfig:
     rope: Rope
     tied: bool
     bos_id: int | None
+    windows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,9 @@ def decoder_fields(
     config: Mapping[str, Any],
     keys: ConfigKeys,
     defaults: Defaults = Defaults(),
-    layer_types: Collection[str] = ("full_attention",),
+    windows: Windows = NO_WINDOWS,
 ) -> dict[str, Any]:
     """Read the fields of `DecoderConfig`, and refuse every key that ``keys`` does not know.
-
-    ``layer_types`` are those that are computed.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def decoder_fields(
         When a field asks for something that is not computed here.
     """
     keys.check(config)
-    _refuse_layers(config, layer_types)
+    layers = count(config, "num_hidden_layers")
     hidden = count(config, "hidden_size")
     heads = count(config, "num_attention_heads")
     absent = defaults.kv_heads if "num_key_value_heads" not in config else None
@@ -80,7 +83,7 @@ def decoder_fields(
     return {
         "hidden": hidden,
         "intermediate": count(config, "intermediate_size"),
-        "layers": count(config, "num_hidden_layers"),
+        "layers": layers,
         "heads": heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
@@ -90,15 +93,8 @@ def decoder_fields(
         "rope": _rope(config, head_dim, keys.family, defaults.theta),
         "tied": flag(config, "tie_word_embeddings"),
         "bos_id": first_id(config.get("bos_token_id", defaults.bos_id)),
+        "windows": windows.of(config, layers),
     }
-
-
-def _refuse_layers(config: Mapping[str, Any], known: Collection[str]) -> None:
-    odd = sorted({str(kind) for kind in config.get("layer_types") or ()} - set(known))
-    if odd:
-        raise UnsupportedModelError(
-            f"config.json: layer_types has {', '.join(odd)}; only {', '.join(known)} is supported"
-        )
 
 
 def _rope(config: Mapping[str, Any], head_dim: int, family: str, default: float) -> Rope:

@@ -53,7 +53,7 @@ _OFF: dict[str, tuple[object, ...]] = {
 _HARMLESS = {
     "pretraining_tp": "splits products into parts whose sum is the same",
     "num_experts_per_tok": "is read only where there are experts",
-    "max_window_layers": "is read only with a sliding window",
+    "max_window_layers": "is read only where some blocks have a sliding window",
     "original_max_position_embeddings": "the rotary settings hold their own",
     "multiple_of": "the file gives the width that follows from it",
     "ffn_dim_multiplier": "the file gives the width that follows from it",
@@ -68,15 +68,16 @@ def decoder_keys(
 ) -> ConfigKeys:
     """All keys of a family, from those that it knows beside the common ones.
 
-    A key that it uses, or knows to be harmless, is off no longer.
+    A key that it uses is no longer harmless, and one that it uses or knows to be harmless is no
+    longer off.
     """
-    kept = COMMON_HARMLESS | _HARMLESS | dict(harmless or {})
+    kept = {k: v for k, v in (COMMON_HARMLESS | _HARMLESS).items() if k not in used}
     mine = {*used, *(harmless or {})}
     return ConfigKeys(
         family=family,
         used=frozenset((*_USED, *used)),
         off={k: v for k, v in (COMMON_OFF | _OFF | dict(off or {})).items() if k not in mine},
-        harmless=kept,
+        harmless=kept | dict(harmless or {}),
     )
 
 
