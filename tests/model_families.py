@@ -64,6 +64,15 @@ SILENT = dict.fromkeys(
     ("num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "rope_theta",
      "tie_word_embeddings", "bos_token_id", "hidden_act"), ABSENT,
 )  # fmt: skip
+MISTRAL = {
+    "window": {"sliding_window": 7, "num_key_value_heads": 2, "head_dim": 12},
+    "tied": {
+        "sliding_window": 16, "tie_word_embeddings": True, "num_hidden_layers": 3,
+        "rope_theta": 1e6,
+    },
+    "full": {"sliding_window": None, "num_key_value_heads": 1, "num_attention_heads": 2},
+    "silent": {"hidden_size": 64, "num_attention_heads": 16, **SILENT},
+}  # fmt: skip
 QWEN2 = {
     "grouped_tied": {
         "num_key_value_heads": 2, "tie_word_embeddings": True, "rope_theta": 1e6,
@@ -76,6 +85,7 @@ QWEN2 = {
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
+    "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
     "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
 }
 
