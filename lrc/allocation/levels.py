@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.allocation.options import Curves, Level
+from lrc.allocation.options import WIDTHS, Curves, Level
 from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.errors import FormatError
@@ -22,6 +22,7 @@ F32 = NDArray[np.float32]
 
 #: A block's files, the one that says it is complete first, so that it is the first to go.
 _ENDINGS = "json", "safetensors"
+_DIGITS = "[0-9]" * 5
 
 
 class LevelStore:
@@ -67,17 +68,30 @@ class LevelStore:
         write_safetensors(self._path(block, "safetensors"), tensors)
         atomic_write_json(self._path(block, "json"), record)
 
-    def curves(self, block: int) -> dict[str, Curves]:
-        """Squared relative errors of a block's matrices, by name."""
+    def curves(self, block: int, ranks: Mapping[str, Collection[int]]) -> dict[str, Curves]:
+        """Squared relative errors of a block's matrices, by name.
+
+        Raises
+        ------
+        FormatError
+            They are not those of the matrices that ``ranks`` names, with the ranks of each.
+        """
         records, _ = self._block(block)
         with self._reading(block):
-            return {
+            found: dict[str, Curves] = {
                 name: {
                     int(bits): {int(rank): float(left) for rank, left in curve.items()}
                     for bits, curve in record["curves"].items()
                 }
                 for name, record in records.items()
             }
+            fits = found.keys() == ranks.keys() and all(
+                curves.keys() == set(WIDTHS) and all(c.keys() == set(own) for c in curves.values())
+                for curves, own in ((found[name], own) for name, own in ranks.items())
+            )
+            if not fits:
+                raise FormatError("it lacks a matrix, width or rank, or has one too many")
+            return found
 
     def matrix(self, block: int, name: str, level: Level, W: F32, share: float) -> F32:
         """The matrix ``name`` at ``level`` as a better codebook would leave it, f32 (m, n).
@@ -101,13 +115,15 @@ class LevelStore:
 
     def count(self) -> int:
         """How many blocks were surveyed."""
-        return sum(self.has(int(path.stem[-5:])) for path in self.folder.glob("levels-?????.json"))
+        return sum(
+            self.has(int(path.stem[-5:])) for path in self.folder.glob(f"levels-{_DIGITS}.json")
+        )
 
     def remove(self) -> None:
         """Delete what was written; the maps are let go first, as some platforms require."""
         self._open.clear()
         for ending in _ENDINGS:
-            for path in self.folder.glob(f"levels-?????.{ending}*"):
+            for path in self.folder.glob(f"levels-{_DIGITS}.{ending}*"):
                 path.unlink()
         with contextlib.suppress(OSError):
             self.folder.rmdir()

@@ -145,7 +145,9 @@ class _Surveyor:
         self._take_options(block)
 
     def _take_options(self, block: int) -> None:
-        for name, curves in self.study.store.curves(block).items():
+        names = map(linear_of, self.study.model.tensors.linears(block).values())
+        ranks = {name: _ranks(self.study, name) for name in names}
+        for name, curves in self.study.store.curves(block, ranks).items():
             if name not in self.study.spec.matrices:
                 self.options[name] = _options(self.study, name, curves)
 
@@ -167,7 +169,7 @@ def _matrix_levels(
     H: NDArray[np.float32],
 ) -> _Levels:
     energy = proxy_loss(W, H)
-    ranks = candidate_ranks(study.spec.decompose, (W.shape[0], W.shape[1]))
+    ranks = _ranks(study, linear_of(tensor))
     matrices, curves, vectors = {}, {}, {}
     for bits in WIDTHS:
         quick = dataclasses.replace(
@@ -183,7 +185,7 @@ def _matrix_levels(
         captured = np.concatenate(([0.0], np.cumsum(energies))) / max(energy, 1e-300)
         left = np.maximum(found.relative_error**2 - captured, 0.0)
         matrices[bits], vectors[bits] = found.matrix, U
-        curves[bits] = {rank: float(left[rank]) for rank in sorted({0, *ranks})}
+        curves[bits] = {rank: float(left[rank]) for rank in ranks}
     return _Levels(matrices, curves, vectors)
 
 
@@ -211,6 +213,12 @@ def _keep(study: Study, index: int, levels: Mapping[str, _Levels]) -> None:
         {name: found.curves for name, found in levels.items()},
         vectors,
     )
+
+
+def _ranks(study: Study, name: str) -> list[int]:
+    """Ranks of a linear layer's curves, 0 among them."""
+    m, n = study.model.tensors.shape(weight_of(name))
+    return sorted({0, *candidate_ranks(study.spec.decompose, (m, n))})
 
 
 def _options(study: Study, name: str, curves: Curves) -> tuple[Option, ...]:

@@ -14,7 +14,7 @@ import tiny
 from lrc.allocation import sensitivity
 from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.levels import LevelStore
-from lrc.allocation.options import Level, Option, matrix_options
+from lrc.allocation.options import Curves, Level, Option, matrix_options
 from lrc.allocation.sensitivity import choose_groups, measure
 from lrc.allocation.sizes import matrix_specs
 from lrc.allocation.survey import Study, Tables, split_windows, survey, survey_tables
@@ -25,6 +25,7 @@ from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.norms import relative_proxy_error
 from lrc.measure.evaluate import perplexity
 from lrc.models import load_model
+from lrc.models.tensors import linear_of
 from lrc.parts.layout import stored_bytes
 from lrc.quant.table import quantize_table
 from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
@@ -120,12 +121,17 @@ def test_neither_threads_nor_neighbours_change_a_divergence(surveyed: Surveyed) 
     assert both == [divergences(study, [trial], "test")[0] for trial in trials]
 
 
+def kept_curves(study: Study, block: int) -> dict[str, Curves]:
+    names = map(linear_of, study.model.tensors.linears(block).values())
+    return study.store.curves(block, {name: {0, 4} for name in names})
+
+
 def test_levels_have_the_errors_that_the_survey_gives(surveyed: Surveyed) -> None:
     study, options = surveyed
     for name in list(options)[::4]:
         W = study.source.linear(f"{name}.weight")
         block = int(name.split(".")[2])
-        curves = study.store.curves(block)[name]
+        curves = kept_curves(study, block)[name]
         assert curves[2][0] > curves[3][0] > curves[4][0] > 0
         for bits, curve in curves.items():
             assert set(curve) == {0, 4}
@@ -146,7 +152,7 @@ def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
         for key in site.linears:
             name = f"model.layers.0.{key}"
             W = study.source.linear(f"{name}.weight")
-            for bits, curve in study.store.curves(0)[name].items():
+            for bits, curve in kept_curves(study, 0)[name].items():
                 for rank, left in curve.items():
                     found = study.store.matrix(0, name, Level(bits, rank), W, 1.0)
                     error = relative_proxy_error(found - W, W, H)
