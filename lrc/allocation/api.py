@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from lrc.allocation.budget import Budgeted, Picks, check_budget
 from lrc.allocation.endtoend import divergences
 from lrc.allocation.evolve import evolve
-from lrc.allocation.kept import KeptSurvey
 from lrc.allocation.options import check_allocatable
-from lrc.allocation.survey import Study, Tables, split_windows, survey, survey_tables
+from lrc.allocation.survey import SurveyJob, Tables, split_windows, survey, survey_tables
+from lrc.allocation.survey_store import SurveyStore
 from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.base.progress import SILENT, Progress
@@ -32,7 +32,7 @@ from lrc.run.text import Tokenizer
 from lrc.solvers.api import derive_seed
 from lrc.spec import AllocationSpec, CompressSpec
 
-#: Shares of the KL of the survey's levels put together, which know nothing of each other, that
+#: Shares of the KL of the survey's candidates put together, which know nothing of each other, that
 #: were left once each matrix had been fitted to the compressed prefix with its own solver: least
 #: and most over forty windows of test text (0.43 to 0.53) and its first twenty (0.50 to 0.58).
 SURVEY_KL_LEFT = (0.43, 0.58)
@@ -148,7 +148,7 @@ def check_request(
     check_allocatable(spec.decompose)
     check_budget(model.tensors, spec, allocation)
     if survey_folder is not None:
-        KeptSurvey(Path(survey_folder)).check(_original(model), spec, allocation)
+        SurveyStore(Path(survey_folder)).check(_original(model), spec, allocation)
 
 
 def allocate_in(
@@ -173,9 +173,9 @@ def allocate_in(
             kept = read_own_json(result)
             return Allocation(CompressSpec.from_dict(kept["spec"]), dict(kept["summary"]))
     source = _original(model)
-    kept_survey = KeptSurvey(Path(survey_folder or folder / _SURVEY))
+    survey_store = SurveyStore(Path(survey_folder or folder / _SURVEY))
     surveyed, heldout = split_windows(windows, allocation)
-    study = Study(
+    job = SurveyJob(
         source=source,
         model=model,
         spec=spec,
@@ -183,17 +183,17 @@ def allocate_in(
         surveyed=surveyed,
         heldout=heldout,
         threads=threads,
-        store=kept_survey.levels,
+        store=survey_store.candidates,
         tables=Tables(source),
         progress=progress,
     )
     (stack,) = model.stacks
-    with kept_survey.claimed(source, spec, allocation, windows, blocks=len(stack)):
-        options = survey(study)
-        tables = survey_tables(study) if allocation.file_bytes else {}
-        measured = kept_survey.measured(study, options, tables)
+    with survey_store.claimed(source, spec, allocation, windows, blocks=len(stack)):
+        options = survey(job)
+        tables = survey_tables(job) if allocation.file_bytes else {}
+        measured = survey_store.measured(job, options, tables)
     problem = Budgeted(model.tensors, spec, allocation, options, tables, measured)
-    found = _chosen(study, problem)
+    found = _chosen(job, problem)
     atomic_write_json(result, {"spec": found.spec.to_dict(), "summary": found.summary})
     return found
 
@@ -206,28 +206,28 @@ def _original(model: Model) -> Checkpoint:
 
 def surveyed_files(folder: Path) -> int:
     """How many files in ``folder`` an allocation that goes on there would not make again."""
-    return KeptSurvey(folder / _SURVEY).levels.count() + (folder / _RESULT).is_file()
+    return SurveyStore(folder / _SURVEY).candidates.count() + (folder / _RESULT).is_file()
 
 
 def forget(folder: Path) -> None:
     """Remove what an allocation keeps in ``folder``."""
     (folder / _RESULT).unlink(missing_ok=True)
-    KeptSurvey(folder / _SURVEY).remove()
+    SurveyStore(folder / _SURVEY).remove()
 
 
-def _chosen(study: Study, problem: Budgeted) -> Allocation:
+def _chosen(job: SurveyJob, problem: Budgeted) -> Allocation:
     """Solve, search, measure the answer and say what was done."""
     picks = problem.solve()
-    allocation = study.allocation
+    allocation = job.allocation
     tried: tuple[float, ...] = ()
 
-    quiet = dataclasses.replace(study, progress=SILENT)
+    quiet = dataclasses.replace(job, progress=SILENT)
 
     def judge(several: list[Picks]) -> list[float]:
         return divergences(quiet, [problem.to_trial(p) for p in several], "end to end")
 
     if allocation.generations:
-        with study.progress.bar("search", allocation.generations, "generation") as advance:
+        with job.progress.bar("search", allocation.generations, "generation") as advance:
             evolved = evolve(
                 problem.items(),
                 picks,
@@ -235,7 +235,7 @@ def _chosen(study: Study, problem: Budgeted) -> Allocation:
                 judge,
                 generations=allocation.generations,
                 offspring=allocation.offspring,
-                seed=derive_seed(study.spec.decompose.seed, "allocation"),
+                seed=derive_seed(job.spec.decompose.seed, "allocation"),
                 advance=advance,
             )
         picks, tried = evolved.picks, evolved.fitness

@@ -25,8 +25,8 @@ from lrc.parts.layout import stored_bytes
 from lrc.spec import AllocationSpec, CompressSpec, MatrixSpec
 
 Picks = dict[str, int]
-#: Turns of solving and counting headers; they settle after one or two.
-_TURNS = 8
+#: Rounds of solving and counting headers; they settle after one or two.
+_MOST_ROUNDS = 8
 
 
 def budget_bytes(tensors: Tensors, allocation: AllocationSpec) -> int:
@@ -132,8 +132,10 @@ class Budgeted:
     def to_trial(self, picks: Mapping[str, int]) -> Trial:
         """The model that ``picks`` mean, as far as the survey can tell."""
         spec = self.to_spec(picks)
-        levels = {name: options[picks[name]].level for name, options in self.options.items()}
-        return Trial(levels, *spec.table_bits())
+        candidates = {
+            name: options[picks[name]].candidate for name, options in self.options.items()
+        }
+        return Trial(candidates, *spec.table_bits())
 
     def size(self, picks: Mapping[str, int]) -> int:
         """Exact bytes of what the budget bounds."""
@@ -152,7 +154,7 @@ class Budgeted:
         items = self.items()
         best = dict.fromkeys(items, 0)
         rest = self.size(best) - _cost(items, best)
-        for _ in range(_TURNS):
+        for _ in range(_MOST_ROUNDS):
             if self.budget - rest < _cost(items, dict.fromkeys(items, 0)):
                 break
             picks = solve(items, self.budget - rest)

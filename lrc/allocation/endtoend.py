@@ -1,4 +1,4 @@
-"""KL divergence of the original model from models with some matrices at surveyed levels.
+"""KL divergence of the original model from models with surveyed candidates in them.
 
 Many such models run side by side, block by block: those that agree so far share their
 activations, so a model with one changed matrix costs only the blocks from it on.
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.allocation.options import Level, codebook_of, error_share
-from lrc.allocation.survey import Study
+from lrc.allocation.options import Candidate, codebook_of, error_ratio
+from lrc.allocation.survey import SurveyJob
 from lrc.base.threads import chunks, ordered_map
 from lrc.calibrate.walk import dense_weight, replaced
 from lrc.measure.divergence import Prediction
@@ -29,14 +29,14 @@ _ROWS = 128
 
 @dataclass(frozen=True)
 class Trial:
-    """A model to measure: levels by matrix name, bits of the tables; else the original's."""
+    """A model to measure: candidates by matrix name, bits of the tables; else the original's."""
 
-    levels: Mapping[str, Level] = field(default_factory=dict)
+    candidates: Mapping[str, Candidate] = field(default_factory=dict)
     embed_bits: int | None = None
     head_bits: int | None = None
 
 
-def divergences(study: Study, trials: Sequence[Trial], description: str) -> list[float]:
+def divergences(job: SurveyJob, trials: Sequence[Trial], description: str) -> list[float]:
     """Mean KL(original || trial) in nats over the second half of each held-out window.
 
     Errors of lattices stand in, scaled, for those of the codebook that the spec asks for.
@@ -47,14 +47,14 @@ def divergences(study: Study, trials: Sequence[Trial], description: str) -> list
     depend on the threads, nor a trial's on the others.
     """
     runs = [Trial(), *trials]
-    layers = study.model.tensors.blocks
-    with study.progress.bar(description, layers + 1, "block") as advance:
-        where, streams = _start(study, runs)
+    layers = job.model.tensors.blocks
+    with job.progress.bar(description, layers + 1, "block") as advance:
+        where, streams = _start(job, runs)
         for index in range(layers):
-            where, streams = _through(study, index, runs, where, streams)
+            where, streams = _through(job, index, runs, where, streams)
             advance()
-        found = _compare(study, runs, [streams[i] for i in where])
-        study.model.release()
+        found = _compare(job, runs, [streams[i] for i in where])
+        job.model.release()
         advance()
     return found
 
@@ -63,80 +63,83 @@ def divergences(study: Study, trials: Sequence[Trial], description: str) -> list
 _Streams = tuple[F32, ...]
 
 
-def _start(study: Study, runs: Sequence[Trial]) -> tuple[list[int], list[_Streams]]:
+def _start(job: SurveyJob, runs: Sequence[Trial]) -> tuple[list[int], list[_Streams]]:
     """Embed the windows once for each width of the embedding that occurs."""
     widths = list(dict.fromkeys(run.embed_bits for run in runs))
     streams = []
     for bits in widths:
-        stack = _with_table(study, EMBEDDING, bits)
-        streams.append(tuple(stack.start(window[None]) for window in study.heldout))
+        stack = _with_table(job, EMBEDDING, bits)
+        streams.append(tuple(stack.start(window[None]) for window in job.heldout))
     return [widths.index(run.embed_bits) for run in runs], streams
 
 
 def _through(
-    study: Study,
+    job: SurveyJob,
     index: int,
     runs: Sequence[Trial],
     where: Sequence[int],
     streams: Sequence[_Streams],
 ) -> tuple[list[int], list[_Streams]]:
-    """Run every distinct pair of incoming activations and levels through block ``index``."""
-    (stack,) = study.model.stacks
+    """Run every distinct pair of incoming activations and candidates through block ``index``."""
+    (stack,) = job.model.stacks
     dense = stack.load_block(index)
     names = {key: linear_of(tensor) for key, tensor in stack.linears(index).items()}
     own = [
-        frozenset((key, run.levels[name]) for key, name in names.items() if name in run.levels)
+        frozenset(
+            (key, run.candidates[name]) for key, name in names.items() if name in run.candidates
+        )
         for run in runs
     ]
-    blocks = _variants(study, index, dense, names, own)
-    jobs = list(dict.fromkeys(zip(where, own, strict=True)))
-    positions = np.arange(study.heldout.shape[1])
+    blocks = _variants(job, index, dense, names, own)
+    distinct = list(dict.fromkeys(zip(where, own, strict=True)))
+    positions = np.arange(job.heldout.shape[1])
 
-    def work(item: tuple[int, frozenset[tuple[str, Level]], int]) -> F32:
-        stream, levels, window = item
-        return blocks[levels](streams[stream][window], positions)
+    def work(item: tuple[int, frozenset[tuple[str, Candidate]], int]) -> F32:
+        stream, candidates, window = item
+        return blocks[candidates](streams[stream][window], positions)
 
-    count = len(study.heldout)
-    items = [(*job, window) for job in jobs for window in range(count)]
-    moved = list(ordered_map(work, items, study.threads))
-    number = {job: i for i, job in enumerate(jobs)}
-    fresh = [tuple(moved[i * count : (i + 1) * count]) for i in range(len(jobs))]
-    return [number[job] for job in zip(where, own, strict=True)], fresh
+    count = len(job.heldout)
+    items = [(*pair, window) for pair in distinct for window in range(count)]
+    moved = list(ordered_map(work, items, job.threads))
+    number = {pair: i for i, pair in enumerate(distinct)}
+    fresh = [tuple(moved[i * count : (i + 1) * count]) for i in range(len(distinct))]
+    return [number[pair] for pair in zip(where, own, strict=True)], fresh
 
 
 def _variants(
-    study: Study,
+    job: SurveyJob,
     index: int,
     dense: Block,
     names: Mapping[str, str],
-    own: Sequence[frozenset[tuple[str, Level]]],
-) -> dict[frozenset[tuple[str, Level]], Block]:
-    """The block with each set of levels that occurs."""
-    pairs = sorted({pair for levels in own for pair in levels})
+    own: Sequence[frozenset[tuple[str, Candidate]]],
+) -> dict[frozenset[tuple[str, Candidate]], Block]:
+    """The block with each set of candidates that occurs."""
+    pairs = sorted({pair for candidates in own for pair in candidates})
 
-    def linear(pair: tuple[str, Level]) -> Linear:
-        key, level = pair
+    def linear(pair: tuple[str, Candidate]) -> Linear:
+        key, candidate = pair
         W = dense_weight(dense, key)
-        share = error_share(codebook_of(study.spec.decompose, level.bits, len(W)))
-        weight = study.store.matrix(index, names[key], level, W, share)
+        ratio = error_ratio(codebook_of(job.spec.decompose, candidate.bits, len(W)))
+        weight = job.store.matrix(index, names[key], candidate, W, ratio)
         return replaced(dense, key, weight)
 
-    made = dict(zip(pairs, ordered_map(linear, pairs, study.threads), strict=True))
+    made = dict(zip(pairs, ordered_map(linear, pairs, job.threads), strict=True))
     return {
-        levels: dense.with_linears({pair[0]: made[pair] for pair in levels}) for levels in set(own)
+        candidates: dense.with_linears({pair[0]: made[pair] for pair in candidates})
+        for candidates in set(own)
     }
 
 
-def _compare(study: Study, runs: Sequence[Trial], streams: Sequence[_Streams]) -> list[float]:
+def _compare(job: SurveyJob, runs: Sequence[Trial], streams: Sequence[_Streams]) -> list[float]:
     """Mean divergence of each run but the first, the original."""
-    tied = HEAD not in study.model.tensors.tables
+    tied = HEAD not in job.model.tensors.tables
     bits = [run.embed_bits if tied else run.head_bits for run in runs]
     role = EMBEDDING if tied else HEAD
-    stacks = {width: _with_table(study, role, width) for width in dict.fromkeys(bits)}
+    stacks = {width: _with_table(job, role, width) for width in dict.fromkeys(bits)}
     total = np.zeros(len(runs) - 1)
     rows = 0
-    for window in range(len(study.heldout)):
-        length = study.heldout.shape[1]
+    for window in range(len(job.heldout)):
+        length = job.heldout.shape[1]
         for part in chunks(length - length // 2, _ROWS):
             # What stands one position before each token of the second half predicts it.
             scored = slice(length // 2 - 1 + part.start, length // 2 - 1 + part.stop)
@@ -153,13 +156,13 @@ def _compare(study: Study, runs: Sequence[Trial], streams: Sequence[_Streams]) -
             ) -> float:
                 return float(original.divergence(prediction(run)).sum())
 
-            total += list(ordered_map(divergence, range(1, len(runs)), study.threads))
+            total += list(ordered_map(divergence, range(1, len(runs)), job.threads))
             rows += part.stop - part.start
     return [float(value) for value in np.maximum(total / rows, 0.0)]
 
 
-def _with_table(study: Study, role: str, bits: int | None) -> Stack:
+def _with_table(job: SurveyJob, role: str, bits: int | None) -> Stack:
     """The original's stack, with one of its tables at ``bits``."""
-    (stack,) = study.model.stacks
-    table = study.tables.dense(study.model.tensors.tables[role], bits)
+    (stack,) = job.model.stacks
+    table = job.tables.dense(job.model.tensors.tables[role], bits)
     return stack.with_tables({role: table})

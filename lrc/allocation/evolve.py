@@ -41,7 +41,7 @@ def evolve(
     seed: int,
     advance: Callable[[], object] = lambda: None,
 ) -> Evolved:
-    """Improve ``picks`` by swaps of levels, for a fixed number of generations.
+    """Improve ``picks`` by swaps of choices, for a fixed number of generations.
 
     Parameters
     ----------
@@ -139,6 +139,6 @@ def _gain(choices: Sequence[Choice], low: int, high: int) -> float:
 
 def _draw(weights: Mapping[str, float], rng: np.random.Generator) -> str:
     names = sorted(weights)
-    share = np.array([weights[name] for name in names])
-    share = share / share.max() if share.max() > 0 else np.ones(len(names))
-    return names[int(rng.choice(len(names), p=share / share.sum()))]
+    odds = np.array([weights[name] for name in names])
+    odds = odds / odds.max() if odds.max() > 0 else np.ones(len(names))
+    return names[int(rng.choice(len(names), p=odds / odds.sum()))]

@@ -28,7 +28,7 @@ FACTOR_LOSS = {2: 0.1175, 3: 0.0345, 4: 0.0095, 5: 0.0025, 6: 0.00066, 7: 0.0001
 Curves = Mapping[int, Mapping[int, float]]
 
 
-class Level(NamedTuple):
+class Candidate(NamedTuple):
     """What the survey keeps of an option: width of Q and rank of its correction."""
 
     bits: int
@@ -45,10 +45,10 @@ class Option:
     error: float
 
     @property
-    def level(self) -> Level:
+    def candidate(self) -> Candidate:
         """Its entry among the survey's results."""
         assert isinstance(self.low_rank.rank, int)
-        return Level(self.quant.bits, self.low_rank.rank)
+        return Candidate(self.quant.bits, self.low_rank.rank)
 
     def matrix_spec(self, reason: str) -> MatrixSpec:
         """The parameters that make it happen."""
@@ -86,10 +86,10 @@ def check_allocatable(spec: DecomposeSpec) -> None:
 
 def codebook_of(spec: DecomposeSpec, bits: int, rows: int) -> QuantSpec:
     """The codebook of ``bits`` in the family that ``spec`` names, fit for ``rows`` rows."""
-    return QuantSpec(at_width(spec.quant.codebook, bits), bits).fitted(rows)[0]
+    return QuantSpec(at_width(spec.quant.codebook, bits), bits).for_rows(rows)[0]
 
 
-def error_share(quant: QuantSpec) -> float:
+def error_ratio(quant: QuantSpec) -> float:
     """Squared error of ``quant`` over that of the plain codebook of its width, which is surveyed.
 
     Both on a Gaussian source.
@@ -137,7 +137,7 @@ def matrix_options(
                 left = curve[rank]
                 lost = FACTOR_LOSS.get(factor_bits, 0.0) * (curve[0] - left)
                 nbytes = stored_bytes(matrix_specs(name, shape, own))
-                found.append(Option(quant, low_rank, nbytes, error_share(quant) * (left + lost)))
+                found.append(Option(quant, low_rank, nbytes, error_ratio(quant) * (left + lost)))
     hull = lower_hull([Choice(option.nbytes, option.error) for option in found])
     return tuple(found[i] for i in hull)
 

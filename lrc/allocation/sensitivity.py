@@ -16,7 +16,7 @@ import numpy as np
 from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Option
 from lrc.allocation.sizes import weights_of
-from lrc.allocation.survey import TABLE_WIDTHS, Study
+from lrc.allocation.survey import TABLE_WIDTHS, SurveyJob
 from lrc.errors import FormatError
 from lrc.models.tensors import EMBEDDING
 
@@ -25,7 +25,7 @@ MOST_WORK = 2.5e14
 #: Memory for the activations of all models measured at once.
 MOST_BYTES = 1 << 30
 #: A divergence below this share of the median is taken for noise.
-LEAST_SHARE = 1e-3
+NOISE_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Sensitivities:
 
 
 def measure(
-    study: Study,
+    job: SurveyJob,
     options: Mapping[str, Sequence[Option]],
     tables: Mapping[str, Mapping[int, float]],
 ) -> Sensitivities:
@@ -68,22 +68,22 @@ def measure(
 
     Parameters
     ----------
-    study : Study
+    job : SurveyJob
     options : mapping
         By matrix name, cheapest first, from the survey.
     tables : mapping
         Squared relative errors by table and width; empty to leave tables alone.
     """
-    label, groups = choose_groups(study, list(options))
+    label, groups = choose_groups(job, list(options))
     lowest = TABLE_WIDTHS[0]
-    trials = [Trial({name: options[name][0].level for name in group}) for group in groups]
-    embedding = study.model.tensors.tables[EMBEDDING]
+    trials = [Trial({name: options[name][0].candidate for name in group}) for group in groups]
+    embedding = job.model.tensors.tables[EMBEDDING]
     trials += [
         Trial(embed_bits=lowest) if name == embedding else Trial(head_bits=lowest)
         for name in tables
     ]
-    found = divergences(study, trials, "sensitivities")
-    floor = max(LEAST_SHARE * float(np.median(found)), 1e-12) if found else 0.0
+    found = divergences(job, trials, "sensitivities")
+    floor = max(NOISE_FLOOR * float(np.median(found)), 1e-12) if found else 0.0
     found = [max(value, floor) for value in found]
     slope: dict[str, float] = {}
     for group, value in zip(groups, found[: len(groups)], strict=True):
@@ -98,18 +98,18 @@ def measure(
     return Sensitivities(slope, divergence, label, of_tables)
 
 
-def choose_groups(study: Study, names: Sequence[str]) -> tuple[str, list[tuple[str, ...]]]:
+def choose_groups(job: SurveyJob, names: Sequence[str]) -> tuple[str, list[tuple[str, ...]]]:
     """What to change together: the finest groups that the allowed work and memory permit.
 
     A group first changed in block b of L costs (L - b) / L passes of the held-out tokens.
     """
-    matrices = study.model.tensors.matrices
-    layers = study.model.tensors.blocks
-    passes = min(study.allocation.passes, MOST_WORK / (2.0 * study.heldout.size * _weights(study)))
-    stream_bytes = 4 * study.heldout.size * study.model.hidden_size
+    matrices = job.model.tensors.matrices
+    layers = job.model.tensors.blocks
+    passes = min(job.allocation.passes, MOST_WORK / (2.0 * job.heldout.size * _weights(job)))
+    stream_bytes = 4 * job.heldout.size * job.model.hidden_size
     best = "", [tuple(names)]
     for label in ("matrix", "site", "block", *_bands(layers)):
-        groups = _grouped(study, label, names)
+        groups = _grouped(job, label, names)
         cost = sum(layers - matrices[group[0]].block for group in groups) / layers
         best = label, groups
         if cost <= passes and len(groups) * stream_bytes <= MOST_BYTES:
@@ -121,8 +121,8 @@ def _bands(layers: int) -> list[str]:
     return [f"{2**i} blocks" for i in range(1, math.ceil(math.log2(max(layers, 2))) + 1)]
 
 
-def _grouped(study: Study, label: str, names: Sequence[str]) -> list[tuple[str, ...]]:
-    matrices = study.model.tensors.matrices
+def _grouped(job: SurveyJob, label: str, names: Sequence[str]) -> list[tuple[str, ...]]:
+    matrices = job.model.tensors.matrices
     groups: dict[object, list[str]] = {}
     for name in names:
         block = matrices[name].block
@@ -139,7 +139,7 @@ def _grouped(study: Study, label: str, names: Sequence[str]) -> list[tuple[str, 
     return [tuple(group) for group in groups.values()]
 
 
-def _weights(study: Study) -> int:
+def _weights(job: SurveyJob) -> int:
     """Weights that a token passes, nearly."""
-    tensors = study.model.tensors
+    tensors = job.model.tensors
     return weights_of(tensors) + math.prod(tensors.shape(tensors.tables[EMBEDDING]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.allocation.levels import LevelStore
+from lrc.allocation.candidates import CandidateStore
 from lrc.allocation.options import WIDTHS, Curves, Option, candidate_ranks, matrix_options
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
@@ -50,7 +50,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Study:
+class SurveyJob:
     """What every step of an allocation reads.
 
     ``surveyed`` and ``heldout`` are token windows (N, T) with none in common where the text
@@ -64,7 +64,7 @@ class Study:
     surveyed: NDArray[np.integer]
     heldout: NDArray[np.integer]
     threads: int
-    store: LevelStore
+    store: CandidateStore
     tables: Tables
     progress: Progress
 
@@ -81,7 +81,7 @@ def split_windows(
     return windows[: max(len(windows) - count, 1)][: allocation.survey_windows], heldout
 
 
-def survey(study: Study) -> dict[str, tuple[Option, ...]]:
+def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
     """Quantize every matrix at every width, bottom first; its options by name.
 
     Second moments are those of the original model's activations, one block is in memory at a
@@ -93,11 +93,11 @@ def survey(study: Study) -> dict[str, tuple[Option, ...]]:
     Cost: one forward pass, the moments, and at each width one LDLQ rounding, m n^2, and the
     top eigenvectors of the error where a low-rank part could pay.
     """
-    (stack,) = study.model.stacks
-    with study.progress.bar("survey", len(study.model.tensors.matrices), "matrix") as advance:
-        streams = Streams(start_stream(stack, study.surveyed, study.threads))
-        visitor = _Surveyor(study, advance)
-        walk(stack, streams, visitor, study.threads)
+    (stack,) = job.model.stacks
+    with job.progress.bar("survey", len(job.model.tensors.matrices), "matrix") as advance:
+        streams = Streams(start_stream(stack, job.surveyed, job.threads))
+        visitor = _Surveyor(job, advance)
+        walk(stack, streams, visitor, job.threads)
     return visitor.options
 
 
@@ -105,17 +105,17 @@ def survey(study: Study) -> dict[str, tuple[Option, ...]]:
 class _Surveyor:
     """The visitor of a survey, on the original's stream alone.
 
-    ``options`` are those found so far, and ``levels`` the block's, both by name.
+    ``options`` are those found so far, and ``candidates`` the block's, both by name.
     """
 
-    study: Study
+    job: SurveyJob
     advance: Callable[..., object]
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
-    levels: dict[str, _Levels] = field(default_factory=dict)
+    candidates: dict[str, _Candidates] = field(default_factory=dict)
 
     def begin(self, block: int) -> bool:
         """Whether the store has no results of the block."""
-        return not self.study.store.has(block)
+        return not self.job.store.has(block)
 
     def replay(self, block: int, dense: Block) -> dict[str, Linear]:
         """Take the options from the store; the block stays as it is."""
@@ -127,33 +127,33 @@ class _Surveyor:
         """Round every matrix at every width; the site stays as it is."""
         work = at.moment().matrix()
         plain = work.astype(np.float32)
-        metric = metric_for(work, None, self.study.spec.decompose, site=at.name, block_size=8)
+        metric = metric_for(work, None, self.job.spec.decompose, site=at.name, block_size=8)
 
-        def one(key: str) -> _Levels:
-            return _matrix_levels(self.study, at.tensors[key], at.weight(key), metric, plain)
+        def one(key: str) -> _Candidates:
+            return _matrix_candidates(self.job, at.tensors[key], at.weight(key), metric, plain)
 
         found = ordered_map(one, at.site.linears, at.threads)
-        for key, levels in zip(at.site.linears, found, strict=True):
-            self.levels[linear_of(at.tensors[key])] = levels
+        for key, candidates in zip(at.site.linears, found, strict=True):
+            self.candidates[linear_of(at.tensors[key])] = candidates
             self.advance()
         return {}
 
     def end(self, block: int) -> None:
         """Write the block's results."""
-        _keep(self.study, block, self.levels)
-        self.levels = {}
+        _keep(self.job, block, self.candidates)
+        self.candidates = {}
         self._take_options(block)
 
     def _take_options(self, block: int) -> None:
-        names = map(linear_of, self.study.model.tensors.linears(block).values())
-        ranks = {name: _ranks(self.study, name) for name in names}
-        for name, curves in self.study.store.curves(block, ranks).items():
-            if name not in self.study.spec.matrices:
-                self.options[name] = _options(self.study, name, curves)
+        names = map(linear_of, self.job.model.tensors.linears(block).values())
+        ranks = {name: _ranks(self.job, name) for name in names}
+        for name, curves in self.job.store.curves(block, ranks).items():
+            if name not in self.job.spec.matrices:
+                self.options[name] = _options(self.job, name, curves)
 
 
 @dataclass(frozen=True)
-class _Levels:
+class _Candidates:
     """One matrix at every width: packed, its errors, eigenvectors (m, r) of the worst of them."""
 
     matrices: dict[int, PackedMatrix]
@@ -161,19 +161,19 @@ class _Levels:
     vectors: dict[int, NDArray[np.float64]]
 
 
-def _matrix_levels(
-    study: Study,
+def _matrix_candidates(
+    job: SurveyJob,
     tensor: str,
     W: NDArray[np.float32],
     metric: SiteMetric,
     H: NDArray[np.float32],
-) -> _Levels:
+) -> _Candidates:
     energy = proxy_loss(W, H)
-    ranks = _ranks(study, linear_of(tensor))
+    ranks = _ranks(job, linear_of(tensor))
     matrices, curves, vectors = {}, {}, {}
     for bits in WIDTHS:
         quick = dataclasses.replace(
-            study.spec.decompose,
+            job.spec.decompose,
             recipe="ldlq",
             quant=QuantSpec.plain(bits),
             low_rank=LowRankSpec(0),
@@ -186,7 +186,7 @@ def _matrix_levels(
         left = np.maximum(found.relative_error**2 - captured, 0.0)
         matrices[bits], vectors[bits] = found.matrix, U
         curves[bits] = {rank: float(left[rank]) for rank in ranks}
-    return _Levels(matrices, curves, vectors)
+    return _Candidates(matrices, curves, vectors)
 
 
 def _top(
@@ -198,47 +198,50 @@ def _top(
     return np.maximum(energies, 0.0), U
 
 
-def _keep(study: Study, index: int, levels: Mapping[str, _Levels]) -> None:
+def _keep(job: SurveyJob, index: int, candidates: Mapping[str, _Candidates]) -> None:
     """Write a block; of the eigenvectors only those that an option of the hull uses."""
     vectors = {}
-    for name, found in levels.items():
-        used = [option.level for option in _options(study, name, found.curves)]
+    for name, found in candidates.items():
+        used = [option.candidate for option in _options(job, name, found.curves)]
         vectors[name] = {
-            bits: U[:, : max((level.rank for level in used if level.bits == bits), default=0)]
+            bits: U[
+                :,
+                : max((candidate.rank for candidate in used if candidate.bits == bits), default=0),
+            ]
             for bits, U in found.vectors.items()
         }
-    study.store.write(
+    job.store.write(
         index,
-        {name: found.matrices for name, found in levels.items()},
-        {name: found.curves for name, found in levels.items()},
+        {name: found.matrices for name, found in candidates.items()},
+        {name: found.curves for name, found in candidates.items()},
         vectors,
     )
 
 
-def _ranks(study: Study, name: str) -> list[int]:
+def _ranks(job: SurveyJob, name: str) -> list[int]:
     """Ranks of a linear layer's curves, 0 among them."""
-    m, n = study.model.tensors.shape(weight_of(name))
-    return sorted({0, *candidate_ranks(study.spec.decompose, (m, n))})
+    m, n = job.model.tensors.shape(weight_of(name))
+    return sorted({0, *candidate_ranks(job.spec.decompose, (m, n))})
 
 
-def _options(study: Study, name: str, curves: Curves) -> tuple[Option, ...]:
+def _options(job: SurveyJob, name: str, curves: Curves) -> tuple[Option, ...]:
     tensor = weight_of(name)
-    m, n = study.model.tensors.shape(tensor)
-    return matrix_options(tensor, (m, n), curves, study.spec.decompose)
+    m, n = job.model.tensors.shape(tensor)
+    return matrix_options(tensor, (m, n), curves, job.spec.decompose)
 
 
-def survey_tables(study: Study) -> dict[str, dict[int, float]]:
+def survey_tables(job: SurveyJob) -> dict[str, dict[int, float]]:
     """Squared relative error of each stored table at each width, by name."""
-    tables = list(study.model.tensors.tables.values())
+    tables = list(job.model.tensors.tables.values())
     errors: dict[str, dict[int, float]] = {}
-    with study.progress.bar("survey of tables", len(tables), "table") as advance:
+    with job.progress.bar("survey of tables", len(tables), "table") as advance:
         for name in tables:
-            table = study.source.linear(name, check_finite=True)
+            table = job.source.linear(name, check_finite=True)
 
             def error(bits: int, table: NDArray[np.float32] = table) -> float:
                 return float(quantize_table(table, bits)[1]["relative_error"]) ** 2
 
-            found = ordered_map(error, TABLE_WIDTHS, min(study.threads, 2))
+            found = ordered_map(error, TABLE_WIDTHS, min(job.threads, 2))
             errors[name] = dict(zip(TABLE_WIDTHS, found, strict=True))
             advance()
     return errors

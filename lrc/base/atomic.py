@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lrc.base.lock import HeldFile
+from lrc.base.lock import LockedFile
 from lrc.base.lock import OutputError as OutputError
 from lrc.base.partial import PartialDirectory, exists, sync_directory, sync_tree
 
@@ -120,7 +120,7 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     """
     path = Path(path).absolute()
     try:
-        with HeldFile.take(path.with_name(path.name + ".partial")) as partial:
+        with LockedFile.take(path.with_name(path.name + ".partial")) as partial:
             try:
                 partial.write(content)
                 partial.close_where_open_files_stay()

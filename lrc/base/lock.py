@@ -23,7 +23,7 @@ class OutputError(LrcError):
     """The output exists already, or cannot be written."""
 
 
-class HeldFile:
+class LockedFile:
     """An open file under this process's lock; make one with :meth:`take`.
 
     Attributes
@@ -40,7 +40,7 @@ class HeldFile:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    def take(cls, path: Path) -> HeldFile:
+    def take(cls, path: Path) -> LockedFile:
         """Open the file ``path``, made empty where there is none, and lock it.
 
         Raises
@@ -53,13 +53,13 @@ class HeldFile:
         for _ in range(TRIES):
             descriptor = os.open(path, _FLAGS, 0o666)
             try:
-                held = cls(path, descriptor, _lock(descriptor, path))
-                if held.is_current():
-                    return held
+                taken = cls(path, descriptor, _lock(descriptor, path))
+                if taken.is_current():
+                    return taken
             except BaseException:
                 os.close(descriptor)
                 raise
-            held.close()  # whoever had it removed or renamed it before the lock was ours
+            taken.close()  # whoever had it removed or renamed it before the lock was ours
         raise _busy(path)
 
     def is_current(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from lrc.base.lock import TRIES, HeldFile, OutputError
+from lrc.base.lock import TRIES, LockedFile, OutputError
 
 MARKER = ".lrc-writing"
 _UNNAMED, _DISCARDED = b"unnamed\n", b"discarded\n"
@@ -24,7 +24,7 @@ _UNNAMED, _DISCARDED = b"unnamed\n", b"discarded\n"
 class PartialDirectory:
     """A directory that this process writes; make one with :meth:`claim`."""
 
-    def __init__(self, folder: Path, marker: HeldFile) -> None:
+    def __init__(self, folder: Path, marker: LockedFile) -> None:
         self.folder = folder
         self._marker = marker
 
@@ -43,7 +43,7 @@ class PartialDirectory:
         for _ in range(TRIES):
             _make(folder)
             try:
-                marker = HeldFile.take(folder / MARKER)
+                marker = LockedFile.take(folder / MARKER)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # its writer moved or removed it after we looked
             claimed = cls(folder, marker)

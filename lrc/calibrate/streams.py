@@ -35,7 +35,7 @@ class Stream:
 
     hidden: list[Array]
     inputs: list[Array]
-    _rooms: list[Array] = field(default_factory=list, repr=False)
+    _buffers: list[Array] = field(default_factory=list, repr=False)
 
     @classmethod
     def start(cls, hidden: Iterable[Array]) -> Stream:
@@ -63,10 +63,10 @@ class Stream:
         return self
 
     def _keep_inputs(self, chunk: int, fresh: Array) -> None:
-        """Copy the chunk's inputs into its room, which is as large as the widest so far."""
-        if chunk == len(self._rooms) or self._rooms[chunk].size < fresh.size:
-            self._rooms[chunk : chunk + 1] = [fresh.reshape(-1)]
-        view = self._rooms[chunk][: fresh.size].reshape(fresh.shape)
+        """Copy the chunk's inputs into its buffer, which is as large as the widest so far."""
+        if chunk == len(self._buffers) or self._buffers[chunk].size < fresh.size:
+            self._buffers[chunk : chunk + 1] = [fresh.reshape(-1)]
+        view = self._buffers[chunk][: fresh.size].reshape(fresh.shape)
         if not np.may_share_memory(view, fresh):
             np.copyto(view, fresh)
         self.inputs[chunk : chunk + 1] = [view]
@@ -83,18 +83,18 @@ def site_moment(
     original: Stream | None,
     threads: int,
     *,
-    behind: bool = False,
+    residual_gap: bool = False,
     rows: Callable[[Array], NDArray[np.bool_] | None] | None = None,
 ) -> SecondMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
-    ``behind``: and that of the difference of their residual streams, for a site that writes
+    ``residual_gap``: and that of the difference of their residual streams, for a site that writes
     there. ``rows`` says which of the student's inputs count, as `Site.rows`; all by default.
     Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
     """
     n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
-    behind = behind and original is not None
-    moment = SecondMoment(n, cross=original is not None, behind=d if behind else 0)
+    residual_gap = residual_gap and original is not None
+    moment = SecondMoment(n, cross=original is not None, residual_gap=d if residual_gap else 0)
 
     def work(chunk: int) -> ChunkMoment:
         seen = None if rows is None else rows(student.inputs[chunk])
@@ -107,7 +107,7 @@ def site_moment(
         if original is None:
             return chunk_moment(z)
         x = flat(original.inputs[chunk])
-        if not behind:
+        if not residual_gap:
             return chunk_moment(z, x)
         return chunk_moment(z, x, flat(original.hidden[chunk] - student.hidden[chunk]))
 

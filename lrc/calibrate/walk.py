@@ -85,13 +85,13 @@ class SiteAtWork:
         """The weight of a linear layer of the site, (m, n) float32; not to be written to."""
         return dense_weight(self.dense, key)
 
-    def moment(self, *, behind: bool = False) -> SecondMoment:
+    def moment(self, *, residual_gap: bool = False) -> SecondMoment:
         """Second moments of the site's inputs, made anew; see `site_moment`."""
         return site_moment(
             self.streams.student,
             self.streams.original,
             self.threads,
-            behind=behind,
+            residual_gap=residual_gap,
             rows=self.site.rows,
         )
 

@@ -64,9 +64,9 @@ class CodedRows:
         """Scales times gain: f32 of the shape of ``scales``."""
         return self.scales.astype(np.float32) * np.float32(self.gain)
 
-    def held_by(self, held: slice) -> CodedRows:
-        """The rows that the planes' rows ``held``, of step 1, hold."""
-        start, stop, _ = held.indices(self.planes[0].shape[0])
+    def rows_of_planes(self, bands: slice) -> CodedRows:
+        """The rows that the planes' rows ``bands``, of step 1, hold."""
+        start, stop, _ = bands.indices(self.planes[0].shape[0])
         planes = tuple(np.ascontiguousarray(plane[start:stop]) for plane in self.planes)
         own = slice(self.band * start, self.band * stop)
         cut = replace(self, planes=planes, scales=self._own(self.scales, own))

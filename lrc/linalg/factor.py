@@ -74,12 +74,12 @@ def factor(H: NDArray[np.float64]) -> Factored:
     Cost n^3/3 a try.
     """
     ridge = 0.0
-    share = np.maximum(np.diag(H), float(np.diag(H).max()) * _FIRST_RETRY)
+    scale = np.maximum(np.diag(H), float(np.diag(H).max()) * _FIRST_RETRY)
     for retry in range(_MAX_RETRIES + 1):
         matrix = H
         if ridge > 0:
             matrix = H.copy()
-            matrix[np.diag_indices_from(matrix)] += ridge * share
+            matrix[np.diag_indices_from(matrix)] += ridge * scale
         try:
             lower = scipy.linalg.cholesky(matrix.T, lower=True)
         except np.linalg.LinAlgError:
@@ -87,7 +87,7 @@ def factor(H: NDArray[np.float64]) -> Factored:
             continue
         except ValueError as error:
             raise NumericalError(f"second moment of shape {H.shape} is not finite") from error
-        return Factored(lower, ridge * share, ridge, retry)
+        return Factored(lower, ridge * scale, ridge, retry)
     raise NumericalError(
         f"second moment of shape {H.shape} is not positive definite after {_MAX_RETRIES} "
         f"increases of the damping (last {ridge / _GROWTH:.1e}); use more calibration tokens"

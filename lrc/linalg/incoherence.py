@@ -43,9 +43,9 @@ def rotate_weight(
     signs_out: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
     """M_m S_out W S_in M_n^T, float32 (m, n)."""
-    turned = rotate_columns(W, signs_in)
-    turned = rotate_columns(np.ascontiguousarray(turned.T), signs_out).T
-    return np.ascontiguousarray(turned, dtype=np.float32)
+    rotated = rotate_columns(W, signs_in)
+    rotated = rotate_columns(np.ascontiguousarray(rotated.T), signs_out).T
+    return np.ascontiguousarray(rotated, dtype=np.float32)
 
 
 def rotate_moment(H: NDArray[np.float64], signs: NDArray[np.float32] | None) -> NDArray[np.float64]:

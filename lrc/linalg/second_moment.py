@@ -20,13 +20,13 @@ from lrc.linalg.incoherence import symmetrise
 class ChunkMoment:
     """Unnormalised moments of one chunk.
 
-    ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``behind`` D^T Z (d, n) or
-    None; ``rows`` counts the finite rows that entered, ``dropped`` those that did not.
+    ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``residual_gap`` D^T Z (d, n)
+    or None; ``rows`` counts the finite rows that entered, ``dropped`` those that did not.
     """
 
     second: NDArray[np.float32]
     cross: NDArray[np.float32] | None
-    behind: NDArray[np.float32] | None
+    residual_gap: NDArray[np.float32] | None
     rows: int
     dropped: int
 
@@ -55,26 +55,26 @@ def chunk_moment(
         x = x[finite] if x is not None else None
         difference = difference[finite] if difference is not None else None
     cross = x.T @ z if x is not None else None
-    behind = difference.T @ z if difference is not None else None
-    return ChunkMoment(z.T @ z, cross, behind, int(finite.sum()), int((~finite).sum()))
+    residual_gap = difference.T @ z if difference is not None else None
+    return ChunkMoment(z.T @ z, cross, residual_gap, int(finite.sum()), int((~finite).sum()))
 
 
 class SecondMoment:
     """Running sums of :class:`ChunkMoment`, float64 (n, n); memory 8 n^2 bytes a moment.
 
     Each mean is the array of its sum, divided, and can be taken once: at n = 11008 a copy is a
-    gigabyte. ``behind`` is the width d of the residual stream where its difference enters too,
-    else 0.
+    gigabyte. ``residual_gap`` is the width d of the residual stream where its difference enters
+    too, else 0.
     """
 
-    def __init__(self, n: int, *, cross: bool = False, behind: int = 0) -> None:
+    def __init__(self, n: int, *, cross: bool = False, residual_gap: int = 0) -> None:
         self.n = n
         self.rows = 0
         self.dropped = 0
         self._taken: set[str] = set()
         self._second = np.zeros((n, n))
         self._cross = np.zeros((n, n)) if cross else None
-        self._behind = np.zeros((behind, n)) if behind else None
+        self._residual_gap = np.zeros((residual_gap, n)) if residual_gap else None
 
     def add(self, chunk: ChunkMoment) -> None:
         """Add one chunk's sums."""
@@ -84,10 +84,10 @@ class SecondMoment:
             if chunk.cross is None:
                 raise SpecError("a two-stream moment needs both streams in every chunk")
             self._cross += chunk.cross
-        if self._behind is not None:
-            if chunk.behind is None:
+        if self._residual_gap is not None:
+            if chunk.residual_gap is None:
                 raise SpecError("this moment needs the streams' difference in every chunk")
-            self._behind += chunk.behind
+            self._residual_gap += chunk.residual_gap
         self._second += chunk.second
         self.rows += chunk.rows
         self.dropped += chunk.dropped
@@ -112,10 +112,10 @@ class SecondMoment:
             raise SpecError("this moment was built with one stream")
         return self._mean("_cross")
 
-    def behind(self) -> NDArray[np.float64] | None:
+    def residual_gap(self) -> NDArray[np.float64] | None:
         """D = sum d z^T / rows, float64 (d, n), or None where no difference entered."""
         self._require_rows()
-        return None if self._behind is None else self._mean("_behind")
+        return None if self._residual_gap is None else self._mean("_residual_gap")
 
     def _mean(self, name: str) -> NDArray[np.float64]:
         if name in self._taken:

@@ -96,8 +96,8 @@ def make_linear(weight: Array | PackedMatrix | StoredMatrix, bias: Array | None 
 
 def apply_all(linears: Sequence[Linear], x: Array) -> list[Array]:
     """Apply several linears to one input (..., n), sharing the work that they have in common."""
-    share = getattr(linears[0], "apply_with", None)
-    if share is None:
+    together = getattr(linears[0], "apply_with", None)
+    if together is None:
         return [linear(x) for linear in linears]
-    results: list[Array] = share(linears[1:], x)
+    results: list[Array] = together(linears[1:], x)
     return results

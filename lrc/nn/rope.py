@@ -44,9 +44,9 @@ class Rope:
 
     def _llama3(self, plain: Array) -> Array:
         """Frequency-dependent interpolation of Llama 3.1 (Grattafiori et al., 2024)."""
-        turns = self.original_max_positions * plain.astype(np.float64) / (2 * np.pi)
+        rotations = self.original_max_positions * plain.astype(np.float64) / (2 * np.pi)
         span = self.high_freq_factor - self.low_freq_factor
-        kept = np.clip((turns - self.low_freq_factor) / span, 0, 1)
+        kept = np.clip((rotations - self.low_freq_factor) / span, 0, 1)
         return (plain * (kept + (1 - kept) / self.factor)).astype(np.float32)
 
 

@@ -173,9 +173,9 @@ class Codes(Part):
         if band == 1:
             return coding.values([np.ascontiguousarray(plane[ids]) for plane in self.planes], n)
         values = np.empty((len(ids), n), np.float32)
-        held = ids // band
-        for b in np.unique(held):
-            wanted = held == b
+        bands = ids // band
+        for b in np.unique(bands):
+            wanted = bands == b
             decoded = coding.values([plane[b : b + 1] for plane in self.planes], n, band)
             values[wanted] = decoded[ids[wanted] % band]
         return values
@@ -185,7 +185,7 @@ class Codes(Part):
         start, stop, _ = rows.indices(self.size[0])
         band = self.coded.band
         first = start // band
-        found = self.coding.rows(self.coded.held_by(slice(first, -(-stop // band))))
+        found = self.coding.rows(self.coded.rows_of_planes(slice(first, -(-stop // band))))
         return found[start - band * first : stop - band * first]
 
     @property
@@ -209,8 +209,8 @@ class Codes(Part):
         act, y = matvec_i8.quantize(x), np.empty(coded.count, np.float32)
 
         def tile(rows: slice) -> None:
-            held = slice(rows.start // coded.band, rows.stop // coded.band)
-            coding.matvec_integers(coded.held_by(held), act, y[rows])
+            bands = slice(rows.start // coded.band, rows.stop // coded.band)
+            coding.matvec_integers(coded.rows_of_planes(bands), act, y[rows])
 
         each(tile, chunks(coded.count, _TILE_ROWS))
         return y

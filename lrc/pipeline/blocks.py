@@ -25,7 +25,7 @@ from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
 from lrc.pipeline.journal import Journal
 from lrc.pipeline.site import site_problem
-from lrc.quant.tables import SHELL, Tensors, read_table, store_table
+from lrc.quant.tables import TABLES_FILE, Tensors, read_table, store_table
 from lrc.solvers.base import Decomposition
 from lrc.spec import CompressSpec
 
@@ -87,9 +87,9 @@ def _tables(job: Job) -> PackedMatrix | NDArray[np.float32]:
     Where an unfinished run has written them, they are read.
     """
     names, journal = job.model.tensors.tables, job.journal
-    if SHELL in journal.files:
+    if TABLES_FILE in journal.files:
         name = names[EMBEDDING]
-        return read_table(job.folder / SHELL, name, journal.records.get(name))
+        return read_table(job.folder / TABLES_FILE, name, journal.records.get(name))
     embed_bits, head_bits = job.spec.table_bits()
     packed, tensors, records = store_table(job.source, names[EMBEDDING], embed_bits, EMBEDDING)
     if HEAD in names:
@@ -101,7 +101,7 @@ def _tables(job: Job) -> PackedMatrix | NDArray[np.float32]:
             f"head bits {head_bits} not used"
         )
     journal.records |= records
-    _write(job, SHELL, tensors | _plain(job, None))
+    _write(job, TABLES_FILE, tensors | _plain(job, None))
     journal.save(job.folder)
     return packed
 

@@ -36,7 +36,7 @@ from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST
 from lrc.pipeline.blocks import Job, run_blocks
 from lrc.pipeline.journal import Journal, finished_files, is_complete, load_windows, save_windows
 from lrc.pipeline.report import CompressReport
-from lrc.quant.tables import SHELL
+from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
 from lrc.spec import AllocationSpec, CompressSpec
 
@@ -262,7 +262,7 @@ def _manifest(
             "dropped_rows": dropped,
             **journal.calibration,
         },
-        "files": sorted(journal.files, key=lambda name: (name != SHELL, name)),
+        "files": sorted(journal.files, key=lambda name: (name != TABLES_FILE, name)),
         "matrices": journal.records,
         "warnings": journal.warnings,
     }

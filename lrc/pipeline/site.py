@@ -13,9 +13,9 @@ from lrc.models.tensors import linear_of
 from lrc.solvers.api import (
     corrected_columns,
     decompose_at_site,
-    fitted_columns,
     least_block,
     metric_for,
+    target_columns,
 )
 from lrc.solvers.base import Decomposition
 from lrc.solvers.site import SiteMetric
@@ -51,7 +51,7 @@ class SiteProblem:
             self.metric,
             _spec_of(self.at, self.spec, key),
             name=self.at.tensors[key],
-            fitted=self.targets[key],
+            regression_target=self.targets[key],
             threads=_inner_threads(self.at, self.at_once),
         )
 
@@ -59,10 +59,10 @@ class SiteProblem:
 def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     """Take the moments of a site and make a problem of them."""
     repair = spec.calibration.repair if at.site.writes else 0.0
-    moment = at.moment(behind=repair > 0.0)
+    moment = at.moment(residual_gap=repair > 0.0)
     dropped, shrinkage = moment.dropped, spec.calibration.shrinkage_for(moment.rows)
     cross = moment.cross() if at.streams.original else None
-    H, behind = moment.matrix(), moment.behind()
+    H, residual_gap = moment.matrix(), moment.residual_gap()
     del moment
     keys = at.site.linears
     metric = metric_for(
@@ -79,9 +79,9 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     at_once = _at_once(at)
     targets = _targets(at, metric, spec.calibration.mix, at_once)
     metric = metric.without_target()
-    if behind is not None:
+    if residual_gap is not None:
         targets = {
-            key: corrected_columns(at.weight(key), target, metric, behind, repair)
+            key: corrected_columns(at.weight(key), target, metric, residual_gap, repair)
             for key, target in targets.items()
         }
     return SiteProblem(at, spec, metric, targets, at_once, shrinkage, dropped)
@@ -106,7 +106,7 @@ def _targets(at: SiteAtWork, metric: SiteMetric, mix: float, at_once: int) -> Ta
     """What each matrix is fitted to; then the metric's own target can be let go."""
 
     def one(key: str) -> NDArray[np.float32] | None:
-        return fitted_columns(at.weight(key), metric, mix, _inner_threads(at, at_once))
+        return target_columns(at.weight(key), metric, mix, _inner_threads(at, at_once))
 
     keys = at.site.linears
     return dict(zip(keys, ordered_map(one, keys, at_once), strict=True))

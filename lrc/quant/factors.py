@@ -42,9 +42,9 @@ def quantize_factor(
     rounded = round_to_nearest(values, Grid(quantizer, scale))
     codes = rounded.codes[0]
     if gram is not None and values.size:
-        turned = Rounded((codes.T,), rounded.values.T)
+        transposed = Rounded((codes.T,), rounded.values.T)
         weights, grid = np.ascontiguousarray(values.T), Grid(quantizer, scale.T)
         metric = np.asarray(gram, np.float32)
-        codes = polish(weights, turned, metric, grid, _SWEEPS, threads=threads).codes[0].T
+        codes = polish(weights, transposed, metric, grid, _SWEEPS, threads=threads).codes[0].T
     (words,) = quantizer.pack((np.ascontiguousarray(codes),))
     return Factor(bits, length, words, scale[:, 0].astype(np.float16))

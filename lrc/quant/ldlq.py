@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import chunks, ordered_map
 from lrc.quant.base import Codes, Quantizer
 
-PANEL_COLUMNS = 128
+COLUMN_PANEL = 128
 _CHUNK_ROWS = 256
 #: A trellis codes many rows together: larger chunks keep its calls long.
 _CHUNK_BANDS = 512
@@ -94,7 +94,7 @@ def _ldlq_rows(W: NDArray[np.float32], feedback: NDArray[np.float32], grid: Grid
     values = np.empty_like(W)
     error = np.empty_like(W)
     codes: list[Codes] = []
-    for start, stop in reversed(_panels(n, b)):
+    for start, stop in reversed(_column_panels(n, b)):
         target = W[:, start:stop] + error[:, stop:] @ feedback[stop:, start:stop]
         for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
             z = min(a + b, stop)
@@ -192,7 +192,7 @@ def _polish_rows(
     error = W - values
     for _ in range(sweeps):
         moved = 0
-        for start, stop in reversed(_panels(n, b)):
+        for start, stop in reversed(_column_panels(n, b)):
             gradient = error @ H[:, start:stop]
             for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
                 z = min(a + b, stop)
@@ -217,8 +217,8 @@ def _polish_rows(
     return Rounded(codes, values)
 
 
-def _panels(n: int, block_size: int) -> list[tuple[int, int]]:
-    width = max(PANEL_COLUMNS // block_size, 1) * block_size
+def _column_panels(n: int, block_size: int) -> list[tuple[int, int]]:
+    width = max(COLUMN_PANEL // block_size, 1) * block_size
     return [(s.start, s.stop) for s in chunks(n, width)]
 
 

@@ -17,7 +17,7 @@ from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import matrix_record, matrix_tensors, read_matrix
 from lrc.quant.table import quantize_table
 
-SHELL = "shell.safetensors"
+TABLES_FILE = "shell.safetensors"
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -45,7 +45,7 @@ def store_table(
     return (
         packed,
         matrix_tensors(name, packed),
-        {name: {**matrix_record(packed), **record, "role": role, "file": SHELL}},
+        {name: {**matrix_record(packed), **record, "role": role, "file": TABLES_FILE}},
     )
 
 

@@ -108,7 +108,7 @@ def metric_for(
 def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
     """Columns that all of a site's quantizers can be fed back by: the least block size."""
     return min(
-        get_quantizer(q.fitted(m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
+        get_quantizer(q.for_rows(m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
     )
 
 
@@ -118,23 +118,23 @@ def decompose_at_site(
     spec: DecomposeSpec,
     *,
     name: str,
-    fitted: NDArray[np.float32] | None = None,
+    regression_target: NDArray[np.float32] | None = None,
     threads: int | None = None,
 ) -> Decomposition:
     """Decompose W (m, n), which is finite, under a metric that other matrices share.
 
-    ``fitted`` is what to fit instead of W, from :func:`fitted_columns`. ``name`` fixes the
-    output signs together with the seed.
+    ``regression_target`` is what to fit instead of W, from :func:`target_columns`. ``name`` fixes
+    the output signs together with the seed.
     """
     m, _ = W.shape
-    quant, notes = spec.quant.fitted(m)
+    quant, notes = spec.quant.for_rows(m)
     spec = dataclasses.replace(spec, quant=quant)
     signs_out = None
     columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
     if metric.signs is not None:
         signs_out = random_signs(m, derive_seed(spec.seed, name, "out"))
     original = _rotate_rows(columns, signs_out)
-    target = original if fitted is None else _rotate_rows(fitted, signs_out)
+    target = original if regression_target is None else _rotate_rows(regression_target, signs_out)
     gain = float(np.float32(rms(target)))
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
@@ -151,7 +151,7 @@ def decompose_at_site(
     return _measured(packed, solution, problem, original, divisor)
 
 
-def fitted_columns(
+def target_columns(
     W: NDArray[np.float32], metric: SiteMetric, mix: float, threads: int = 1
 ) -> NDArray[np.float32] | None:
     """The regression target of W with its columns rotated, or None: W itself is fitted."""
@@ -163,20 +163,21 @@ def fitted_columns(
 
 def corrected_columns(
     W: NDArray[np.float32],
-    fitted: NDArray[np.float32] | None,
+    regression_target: NDArray[np.float32] | None,
     metric: SiteMetric,
-    behind: NDArray[np.float64],
-    share: float,
+    residual_gap: NDArray[np.float64],
+    repair: float,
 ) -> NDArray[np.float32]:
-    """What to fit, from :func:`fitted_columns`, plus a share of what the residual stream lacks.
+    """What to fit, plus the share ``repair`` of what the residual stream lacks.
 
-    ``behind`` is E[d z^T], (m, n), of the streams' difference d.
+    ``regression_target`` is of :func:`target_columns`, ``residual_gap`` E[d z^T], (m, n), of the
+    streams' difference d.
     """
-    correction = metric.correction(behind)
-    correction *= np.float32(share)
-    if fitted is None:
-        fitted = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
-    correction += fitted
+    correction = metric.correction(residual_gap)
+    correction *= np.float32(repair)
+    if regression_target is None:
+        regression_target = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
+    correction += regression_target
     return correction
 
 
@@ -186,8 +187,8 @@ def derive_seed(seed: int, *names: str) -> int:
 
 
 def _rotate_rows(W: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    turned = rotate_columns(np.ascontiguousarray(W.T), signs)
-    return np.ascontiguousarray(turned.T, dtype=np.float32)
+    rotated = rotate_columns(np.ascontiguousarray(W.T), signs)
+    return np.ascontiguousarray(rotated.T, dtype=np.float32)
 
 
 def _measured(

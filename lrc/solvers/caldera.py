@@ -14,11 +14,11 @@ from lrc.quant.ldlq import Rounded
 from lrc.solvers.base import Problem, Solution, Trace
 from lrc.solvers.lrstep import Pair, fit_factors
 from lrc.solvers.qstep import feedback_rounding, polished
-from lrc.solvers.rank import choose_rank, foresee, most_rank
+from lrc.solvers.rank import choose_rank, most_rank, predicted_losses
 
-#: An automatic rank may add at most this share of the backbone's bits.
-_AUTO_SHARE = 0.1
-#: Q is rounded afresh where L R has brought the RMS of what it must hold below this share.
+#: An automatic rank may add at most this fraction of the backbone's bits.
+_AUTO_RANK_BITS = 0.1
+#: Q is rounded afresh where L R has brought the RMS of its target below this fraction.
 _AFRESH = 0.95
 #: Where L R may start; of equals the first is taken.
 _STARTS = ("inputs", "weights", "error")
@@ -28,7 +28,7 @@ _STARTS = ("inputs", "weights", "error")
 class _State:
     rounded: Rounded
     scale: NDArray[np.float32]
-    held: float
+    target_rms: float
     pair: Pair | None
     error: float
 
@@ -39,7 +39,7 @@ def caldera(problem: Problem) -> Solution:
     Q alone comes first. Then L R starts at its error, or at the weights, which leaves Q a smaller
     target in a smaller metric; of several starts the best after one round goes on. Q moves under
     the Schur complement of the last R, because L is solved again after it: codes are polished from
-    where they are, or rounded afresh once L R has taken a good part of what they held, since their
+    where they are, or rounded afresh once L R has taken a good part of their target, since their
     scale is then too wide. Each round ends on an L solve, is scored with the undamped H, and the
     best is kept. Stops when a round gains less than ``spec.tolerance``.
 
@@ -61,13 +61,13 @@ def caldera(problem: Problem) -> Solution:
     best = state = _State(rounded, scale, rms(T), None, error)
     rank, note = _rank(problem, T - rounded.values)
     states = [_started(problem, state, rank, start) for start in _starts(problem, rank)]
-    for turn in range(spec.iterations + 1 if rank else 0):
+    for index in range(spec.iterations + 1 if rank else 0):
         previous = state.error
         state = min((_round(problem, s, rank, energy) for s in states), key=_error)
         states = [state]
         trace = trace.then("LR", state.error)
         best = state if state.error < best.error else best
-        if turn and previous - state.error < spec.tolerance * previous:
+        if index and previous - state.error < spec.tolerance * previous:
             break
     if rank and best.pair is None:
         note = f"rank 0: with rank {rank} the error was no lower than with Q alone"
@@ -93,13 +93,13 @@ def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
     """Q of the next round, in the metric of what a new L for ``pair``'s R cannot absorb."""
     A = problem.target - pair.product()
     R = pair.right.to_dense()
-    rounded, scale, held = state.rounded, state.scale, rms(A)
-    if held < _AFRESH * state.held:
+    rounded, scale, target_rms = state.rounded, state.scale, rms(A)
+    if target_rms < _AFRESH * state.target_rms:
         feedback = problem.metric.downdated_feedback(R, problem.quantizer.block_size)
         lowered = problem.metric.downdated(R)
-        rounded, scale = feedback_rounding(problem, A, lowered, feedback, turns=1)
-        return dataclasses.replace(state, rounded=rounded, scale=scale, held=held)
-    rounded, scale = polished(problem, A, problem.metric.downdated(R), rounded, scale, turns=1)
+        rounded, scale = feedback_rounding(problem, A, lowered, feedback, rounds=1)
+        return dataclasses.replace(state, rounded=rounded, scale=scale, target_rms=target_rms)
+    rounded, scale = polished(problem, A, problem.metric.downdated(R), rounded, scale, rounds=1)
     return dataclasses.replace(state, rounded=rounded, scale=scale)
 
 
@@ -153,10 +153,10 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
     limit = min(E.shape)
     if wanted == "auto":
         spec, bits = problem.spec, problem.spec.low_rank.factor_bits
-        most_bits = _AUTO_SHARE * spec.quant.bits
-        foreseen = None
+        most_bits = _AUTO_RANK_BITS * spec.quant.bits
+        predicted = None
         if spec.low_rank.start != "error" and (most := most_rank(E.shape, bits, most_bits)):
-            foreseen = foresee(problem.target, problem.metric, most, seed=spec.seed)
+            predicted = predicted_losses(problem.target, problem.metric, most, seed=spec.seed)
         return choose_rank(
             E,
             problem.metric.H,
@@ -164,7 +164,7 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
             most_bits=most_bits,
             seed=spec.seed,
             threads=problem.threads,
-            foreseen=foreseen,
+            predicted=predicted,
         )
     if wanted > limit:
         return limit, f"rank {limit}: {wanted} exceeds the smaller side"

@@ -24,7 +24,7 @@ def packed_operator(matrix: PackedMatrix) -> scipy.sparse.linalg.LinearOperator:
     signs_in = unpack_signs(matrix.signs_in, n)
     signs_out = unpack_signs(matrix.signs_out, m)
 
-    def turn(x: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def rotated(x: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
         return x if signs is None else hadamard_transform((x * signs).astype(np.float32))
 
     def back(y: NDArray[np.float32], signs: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -38,11 +38,11 @@ def packed_operator(matrix: PackedMatrix) -> scipy.sparse.linalg.LinearOperator:
         return added((reduce(np.matmul, factors, y) for factors in terms), (len(y), n))
 
     def matmat(X: NDArray[np.floating]) -> NDArray[np.float32]:
-        x = turn(np.ascontiguousarray(X.T, np.float32), signs_in)
+        x = rotated(np.ascontiguousarray(X.T, np.float32), signs_in)
         return np.asarray(back(forward(x), signs_out).T)
 
     def rmatmat(Y: NDArray[np.floating]) -> NDArray[np.float32]:
-        y = turn(np.ascontiguousarray(Y.T, np.float32), signs_out)
+        y = rotated(np.ascontiguousarray(Y.T, np.float32), signs_out)
         return np.asarray(back(backward(y), signs_in).T)
 
     return scipy.sparse.linalg.LinearOperator(

@@ -11,11 +11,11 @@ from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 from lrc.solvers.base import Problem
 from lrc.spec import DecomposeSpec
 
-#: Dither of each polish turn in scales: 0.2 reaches neighbours of the nearest codeword.
+#: Dither of each polish round in scales: 0.2 reaches neighbours of the nearest codeword.
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
-#: Turns where many rows are coded together: no dither reaches better neighbours of a best path.
-_TOGETHER_TURNS = 1
-#: Turns after which the scales still move enough to be fitted again.
+#: Rounds where many rows are coded together: no dither reaches better neighbours of a best path.
+_TOGETHER_ROUNDS = 1
+#: Rounds after which the scales still move enough to be fitted again.
 _REFITS = 3
 
 
@@ -53,16 +53,16 @@ def feedback_rounding(
     H: NDArray[np.float32],
     feedback: NDArray[np.float32],
     *,
-    turns: int | None = None,
+    rounds: int | None = None,
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """LDLQ of A with ``feedback``, then polish under the undamped H; codes and final scales.
 
-    ``turns`` bounds the turns of polish: Q that will be rounded again needs only a first one.
+    ``rounds`` bounds the rounds of polish: Q that will be rounded again needs only a first one.
     Larger and smaller scales were tried on samples of rows: they gained nothing over the rule.
     """
     scale = stored_scale(problem, A)
     rounded = ldlq(A, feedback, grid(problem, scale), threads=problem.threads)
-    return polished(problem, A, H, rounded, scale, turns=turns)
+    return polished(problem, A, H, rounded, scale, rounds=rounds)
 
 
 def polished(
@@ -72,15 +72,15 @@ def polished(
     rounded: Rounded,
     scale: NDArray[np.float32],
     *,
-    turns: int | None = None,
+    rounds: int | None = None,
 ) -> tuple[Rounded, NDArray[np.float32]]:
-    """Polish in turn with the closed-form gain of all scales together; no step raises the loss.
+    """Polish alternately with the closed-form gain of all scales together; no step raises the loss.
 
-    Each turn is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Codes of
-    many rows together get one plain turn.
+    Each round is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Codes of
+    many rows together get one plain round.
     """
-    dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TOGETHER_TURNS]
-    for turn, dither in enumerate(dithers[:turns] if problem.spec.polish_sweeps else ()):
+    dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TOGETHER_ROUNDS]
+    for index, dither in enumerate(dithers[:rounds] if problem.spec.polish_sweeps else ()):
         rounded = polish(
             A,
             rounded,
@@ -88,10 +88,10 @@ def polished(
             grid(problem, scale),
             problem.spec.polish_sweeps,
             dither=dither,
-            seed=problem.spec.seed + turn,
+            seed=problem.spec.seed + index,
             threads=problem.threads,
         )
-        if problem.spec.refit_scales and turn < _REFITS:
+        if problem.spec.refit_scales and index < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)
     return rounded, scale
 

@@ -12,12 +12,12 @@ from lrc.linalg.lowrank import top_eigenvectors, top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
 from lrc.solvers.site import SiteMetric
 
-#: What a share of the loss foreseen falls short of: factors are rounded, and Q in a downdated
+#: What a predicted share of the loss falls short of: factors are rounded, and Q in a downdated
 #: metric is polished less. Measured at ranks 2 to 32 on 576-wide matrices: 0.02 to 0.18.
 _SHORTFALL = 0.12
 
 
-def foresee(
+def predicted_losses(
     T: NDArray[np.float32], metric: SiteMetric, most: int, *, seed: int
 ) -> Callable[[int], float]:
     """Share of Q's loss that is left where L R first takes the leading r inputs from T (m, n).
@@ -32,8 +32,8 @@ def foresee(
     energy = float(np.einsum("ij,ij->", T, T, dtype=np.float64))
 
     def left(rank: int) -> float:
-        held = 1.0 - float(taken[rank - 1]) / max(energy, 1e-300)
-        return metric.downdated_loss(U[:, :rank].T) / metric.rounding_loss * held + _SHORTFALL
+        remaining = 1.0 - float(taken[rank - 1]) / max(energy, 1e-300)
+        return metric.downdated_loss(U[:, :rank].T) / metric.rounding_loss * remaining + _SHORTFALL
 
     return left
 
@@ -65,15 +65,15 @@ def choose_rank(
     most_bits: float,
     seed: int,
     threads: int = 1,
-    foreseen: Callable[[int], float] | None = None,
+    predicted: Callable[[int], float] | None = None,
 ) -> tuple[int, str]:
     """Rank whose fall in error pays for its bits, among multiples of 8, with the reason.
 
     A backbone of b more bits a weight would lower the loss by 4^-b; rank r is worth its
     ``r (m + n) factor_bits / (m n)`` bits only if it lowers the loss by more. Ranks that cost
     over ``most_bits`` a weight are not considered. The loss left is that of the best correction
-    of the error E (m, n), or ``foreseen(rank)`` of today's where that is less. Cost
-    2 m n (m + n) and top eigenvalues (m, m), beside ``foreseen`` at powers of two.
+    of the error E (m, n), or ``predicted(rank)`` of today's where that is less. Cost
+    2 m n (m + n) and top eigenvalues (m, m), beside ``predicted`` at powers of two.
     """
     per_rank = _bits_per_rank(E.shape, factor_bits)
     most = most_rank(E.shape, factor_bits, most_bits)
@@ -83,9 +83,9 @@ def choose_rank(
     if curve[0] <= 0:
         return 0, "rank 0: nothing to correct"
     ranks = np.arange(0, most + 1, 8)
-    if foreseen is not None:
+    if predicted is not None:
         for rank in (8 << k for k in range((most // 8).bit_length())):
-            curve[rank] = min(curve[rank], curve[0] * foreseen(rank))
+            curve[rank] = min(curve[rank], curve[0] * predicted(rank))
     worth = 0.5 * np.log2(np.maximum(curve[ranks], 1e-300) / curve[0]) + ranks * per_rank
     rank = int(ranks[int(np.argmin(worth))])
     fall = 1.0 - float(np.sqrt(curve[8] / curve[0]))

@@ -58,8 +58,8 @@ class SiteMetric:
 
     def correction(self, D: NDArray[np.float64]) -> NDArray[np.float32]:
         """What the site's layer can add to its outputs to close a gap d, from D = E[d z^T]."""
-        turned = np.asarray(rotate_columns(D, self.signs), np.float64) / self.scale
-        return residual_correction(turned, self.H, _CORRECTION_RIDGE)
+        rotated = np.asarray(rotate_columns(D, self.signs), np.float64) / self.scale
+        return residual_correction(rotated, self.H, _CORRECTION_RIDGE)
 
     def without_target(self) -> SiteMetric:
         """The metric once all targets are known: at n = 11008, two gigabytes less."""
@@ -95,8 +95,8 @@ class SiteMetric:
         H[np.diag_indices_from(H)] += self.shift + rounding
         lowered = schur_complement(H, R)
         del H  # at n = 11008 each of these is a gigabyte
-        share = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
-        lowered[np.diag_indices_from(lowered)] += share + 1e-6
+        ridge = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
+        lowered[np.diag_indices_from(lowered)] += ridge + 1e-6
         return factor(lowered).cholesky
 
 
@@ -157,9 +157,9 @@ def site_metric(
         rotate_both(work_cross, signs)
         if signs is None:
             # Channels differ in size here: a share of each would leave quiet ones to the noise.
-            level = max(damping, _LEAST_TARGET_DAMPING)
-            work[np.diag_indices(n)] += factored.shift + level - shift
-            shift = np.full(n, level)
+            target_damping = max(damping, _LEAST_TARGET_DAMPING)
+            work[np.diag_indices(n)] += factored.shift + target_damping - shift
+            shift = np.full(n, target_damping)
             target_factor = factor(work).cholesky
         work_cross[np.diag_indices(n)] += shrunk + shift
     return SiteMetric(

@@ -52,7 +52,7 @@ class QuantSpec(Record):
         """The codebook of a width that fits any shape."""
         return cls(codebooks.plain(bits), bits)
 
-    def fitted(self, rows: int) -> tuple[Self, tuple[str, ...]]:
+    def for_rows(self, rows: int) -> tuple[Self, tuple[str, ...]]:
         """The same, or the plain codebook of its bits and a note where it misfits the rows."""
         name, why = codebooks.fitting(self.codebook, self.bits, rows)
         if why is None:

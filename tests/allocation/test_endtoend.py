@@ -1,4 +1,4 @@
-"""KL of surveyed levels against a model with the same weights; sensitivities and groups."""
+"""KL of surveyed candidates against a model with the same weights; sensitivities and groups."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import tiny
 
 from lrc.allocation import sensitivity
+from lrc.allocation.candidates import CandidateStore
 from lrc.allocation.endtoend import Trial, divergences
-from lrc.allocation.levels import LevelStore
-from lrc.allocation.options import Curves, Level, Option, matrix_options
+from lrc.allocation.options import Candidate, Curves, Option, matrix_options
 from lrc.allocation.sensitivity import choose_groups, measure
 from lrc.allocation.sizes import matrix_specs
-from lrc.allocation.survey import Study, Tables, split_windows, survey, survey_tables
+from lrc.allocation.survey import SurveyJob, Tables, split_windows, survey, survey_tables
 from lrc.base.progress import SILENT
 from lrc.calibrate.streams import site_moment
 from lrc.calibrate.walk import start_stream
@@ -31,7 +31,7 @@ from lrc.quant.table import quantize_table
 from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.tolerance import relative_difference
 
-Surveyed = tuple[Study, dict[str, tuple[Option, ...]]]
+Surveyed = tuple[SurveyJob, dict[str, tuple[Option, ...]]]
 EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -44,7 +44,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyed:
     first, last = split_windows(ids[: 8 * 48].reshape(8, 48), allocation)
     # Ranks of 4 are not automatic ones: a solver that was given a rank keeps it.
     spec = CompressSpec(decompose=DecomposeSpec(quant=QuantSpec("e8p"), low_rank=LowRankSpec(4)))
-    study = Study(
+    job = SurveyJob(
         source=source,
         model=load_model(source),
         spec=spec,
@@ -52,11 +52,11 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyed:
         surveyed=first,
         heldout=last,
         threads=2,
-        store=LevelStore(folder / "levels"),
+        store=CandidateStore(folder / "levels"),
         tables=Tables(source),
         progress=SILENT,
     )
-    return study, survey(study)
+    return job, survey(job)
 
 
 class Changed:
@@ -82,79 +82,79 @@ class Changed:
     linear = dense
 
 
-def divergence(study: Study, tensors: dict[str, np.ndarray]) -> float | None:
-    model = load_model(Changed(study.source, tensors))
-    return perplexity(model, study.heldout, against=study.model).kl_divergence
+def divergence(job: SurveyJob, tensors: dict[str, np.ndarray]) -> float | None:
+    model = load_model(Changed(job.source, tensors))
+    return perplexity(model, job.heldout, against=job.model).kl_divergence
 
 
 def test_divergences_are_those_of_models_with_these_weights(surveyed: Surveyed) -> None:
-    study, options = surveyed
+    job, options = surveyed
     names = list(options)
     trials = [
         Trial(),
-        Trial({names[3]: Level(2, 4)}),
-        Trial({names[3]: Level(2, 4), names[-1]: Level(3, 0), names[7]: Level(4, 0)}),
-        Trial(dict.fromkeys(names, Level(2, 0)), embed_bits=4),
+        Trial({names[3]: Candidate(2, 4)}),
+        Trial({names[3]: Candidate(2, 4), names[-1]: Candidate(3, 0), names[7]: Candidate(4, 0)}),
+        Trial(dict.fromkeys(names, Candidate(2, 0)), embed_bits=4),
         Trial(embed_bits=16),
     ]
-    found = divergences(study, trials, "test")
+    found = divergences(job, trials, "test")
     assert found[0] < 1e-6
     for trial, value in zip(trials[1:], found[1:], strict=True):
         tensors = {}
-        for name, level in trial.levels.items():
-            W = study.source.linear(f"{name}.weight")
+        for name, candidate in trial.candidates.items():
+            W = job.source.linear(f"{name}.weight")
             block = int(name.split(".")[2])
-            tensors[f"{name}.weight"] = study.store.matrix(block, name, level, W, 1.0)
-        table = study.source.linear(EMBEDDING)
+            tensors[f"{name}.weight"] = job.store.matrix(block, name, candidate, W, 1.0)
+        table = job.source.linear(EMBEDDING)
         if trial.embed_bits == 4:
             tensors[EMBEDDING] = quantize_table(table, 4)[0].to_dense()
         elif trial.embed_bits == 16:
             tensors[EMBEDDING] = table.astype(np.float16).astype(np.float32)
-        assert value == pytest.approx(divergence(study, tensors), rel=1e-3, abs=1e-6)
+        assert value == pytest.approx(divergence(job, tensors), rel=1e-3, abs=1e-6)
 
 
 def test_neither_threads_nor_neighbours_change_a_divergence(surveyed: Surveyed) -> None:
-    study, options = surveyed
-    trials = [Trial({name: Level(2, 0)}) for name in list(options)[::3]]
-    both = divergences(study, trials, "test")
-    assert both == divergences(dataclasses.replace(study, threads=1), trials, "test")
-    assert both == [divergences(study, [trial], "test")[0] for trial in trials]
+    job, options = surveyed
+    trials = [Trial({name: Candidate(2, 0)}) for name in list(options)[::3]]
+    both = divergences(job, trials, "test")
+    assert both == divergences(dataclasses.replace(job, threads=1), trials, "test")
+    assert both == [divergences(job, [trial], "test")[0] for trial in trials]
 
 
-def kept_curves(study: Study, block: int) -> dict[str, Curves]:
-    names = map(linear_of, study.model.tensors.linears(block).values())
-    return study.store.curves(block, {name: {0, 4} for name in names})
+def kept_curves(job: SurveyJob, block: int) -> dict[str, Curves]:
+    names = map(linear_of, job.model.tensors.linears(block).values())
+    return job.store.curves(block, {name: {0, 4} for name in names})
 
 
-def test_levels_have_the_errors_that_the_survey_gives(surveyed: Surveyed) -> None:
-    study, options = surveyed
+def test_candidates_have_the_errors_that_the_survey_gives(surveyed: Surveyed) -> None:
+    job, options = surveyed
     for name in list(options)[::4]:
-        W = study.source.linear(f"{name}.weight")
+        W = job.source.linear(f"{name}.weight")
         block = int(name.split(".")[2])
-        curves = kept_curves(study, block)[name]
+        curves = kept_curves(job, block)[name]
         assert curves[2][0] > curves[3][0] > curves[4][0] > 0
         for bits, curve in curves.items():
             assert set(curve) == {0, 4}
             assert curve[4] < curve[0]
             # A smaller share of the squared error is a smaller error in the same direction.
-            whole = study.store.matrix(block, name, Level(bits, 0), W, 1.0)
-            half = study.store.matrix(block, name, Level(bits, 0), W, 0.25)
+            whole = job.store.matrix(block, name, Candidate(bits, 0), W, 1.0)
+            half = job.store.matrix(block, name, Candidate(bits, 0), W, 0.25)
             assert relative_difference(half - W, 0.5 * (whole - W)) < 1e-3
 
 
 def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
-    study, _ = surveyed
-    (stack,) = study.model.stacks
+    job, _ = surveyed
+    (stack,) = job.model.stacks
     block = stack.load_block(0)
-    stream = start_stream(stack, study.surveyed, 1).enter(block, 1)
+    stream = start_stream(stack, job.surveyed, 1).enter(block, 1)
     for site_index, site in enumerate(block.sites):
         H = site_moment(stream, None, 1).matrix()
         for key in site.linears:
             name = f"model.layers.0.{key}"
-            W = study.source.linear(f"{name}.weight")
-            for bits, curve in kept_curves(study, 0)[name].items():
+            W = job.source.linear(f"{name}.weight")
+            for bits, curve in kept_curves(job, 0)[name].items():
                 for rank, left in curve.items():
-                    found = study.store.matrix(0, name, Level(bits, rank), W, 1.0)
+                    found = job.store.matrix(0, name, Candidate(bits, rank), W, 1.0)
                     error = relative_proxy_error(found - W, W, H)
                     assert error**2 == pytest.approx(left, rel=0.02), (name, bits, rank)
         stream = stream.step(block, site_index, 1)
@@ -162,9 +162,9 @@ def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
 
 @pytest.mark.parametrize("passes", [1, 3, 5, 80])
 def test_groups_take_every_matrix_once(surveyed: Surveyed, passes: int) -> None:
-    study, options = surveyed
-    allocation = dataclasses.replace(study.allocation, passes=passes)
-    label, groups = choose_groups(dataclasses.replace(study, allocation=allocation), list(options))
+    job, options = surveyed
+    allocation = dataclasses.replace(job.allocation, passes=passes)
+    label, groups = choose_groups(dataclasses.replace(job, allocation=allocation), list(options))
     assert sorted(name for group in groups for name in group) == sorted(options)
     assert label == {1: "2 blocks", 3: "block", 5: "block", 80: "matrix"}[passes]
     assert len(groups) == {1: 1, 3: 2, 5: 2, 80: 14}[passes]
@@ -173,24 +173,24 @@ def test_groups_take_every_matrix_once(surveyed: Surveyed, passes: int) -> None:
 def test_sensitivities_give_back_what_was_measured(
     surveyed: Surveyed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, options = surveyed
-    tables = survey_tables(study)
+    job, options = surveyed
+    tables = survey_tables(job)
     errors = list(tables[EMBEDDING].values())
     assert errors == sorted(errors, reverse=True)
-    found = measure(study, options, tables)
+    found = measure(job, options, tables)
     assert found.group == "matrix"
-    alone = divergences(study, [Trial({n: o[0].level}) for n, o in options.items()], "test")
-    floor = sensitivity.LEAST_SHARE * float(np.median(alone))
+    alone = divergences(job, [Trial({n: o[0].candidate}) for n, o in options.items()], "test")
+    floor = sensitivity.NOISE_FLOOR * float(np.median(alone))
     for name, value in zip(options, alone, strict=True):
         assert found.slope[name] > 0
         assert found.divergence[name] == pytest.approx(max(value, floor), rel=0.1)
     assert found.tables[EMBEDDING] > 0
     # In groups, the shares add up to the group's.
-    monkeypatch.setattr(sensitivity, "MOST_BYTES", 8 * 4 * study.heldout.size * 48)
-    sites = measure(study, options, {})
+    monkeypatch.setattr(sensitivity, "MOST_BYTES", 8 * 4 * job.heldout.size * 48)
+    sites = measure(job, options, {})
     assert sites.group == "site"
-    trial = Trial({name: options[name][0].level for name in list(options)[:3]})
-    together = divergences(study, [trial], "test")[0]
+    trial = Trial({name: options[name][0].candidate for name in list(options)[:3]})
+    together = divergences(job, [trial], "test")[0]
     shares = [sites.divergence[name] for name in list(options)[:3]]
     assert sum(shares) == pytest.approx(together)
 
@@ -235,16 +235,16 @@ def test_rows_that_a_trellis_does_not_take_get_the_lattice() -> None:
 
 
 def test_windows_are_split_without_overlap(surveyed: Surveyed) -> None:
-    study, _ = surveyed
-    assert study.surveyed.shape == (5, 48)
-    assert study.heldout.shape == (3, 40)
+    job, _ = surveyed
+    assert job.surveyed.shape == (5, 48)
+    assert job.heldout.shape == (3, 40)
     one = np.arange(20).reshape(1, 20)
-    first, last = split_windows(one, study.allocation)
+    first, last = split_windows(one, job.allocation)
     assert len(first) == len(last) == 1
 
 
 def test_a_second_survey_reads_what_the_first_kept(surveyed: Surveyed) -> None:
-    study, options = surveyed
-    files = {f.name: f.stat().st_mtime_ns for f in Path(study.store.folder).iterdir()}
-    assert survey(study) == options
-    assert {f.name: f.stat().st_mtime_ns for f in study.store.folder.iterdir()} == files
+    job, options = surveyed
+    files = {f.name: f.stat().st_mtime_ns for f in Path(job.store.folder).iterdir()}
+    assert survey(job) == options
+    assert {f.name: f.stat().st_mtime_ns for f in job.store.folder.iterdir()} == files

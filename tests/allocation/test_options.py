@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from lrc.allocation.options import FACTOR_LOSS, error_share, matrix_options
+from lrc.allocation.options import FACTOR_LOSS, error_ratio, matrix_options
 from lrc.codebooks.levels import levels
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 
@@ -36,7 +36,7 @@ def test_rounded_factors_give_back_a_share_of_what_they_captured(
     for option in options:
         bare, left = (CURVES[option.quant.bits][rank] for rank in (0, 8))
         kept = (bare - left) * (1 - FACTOR_LOSS.get(factor_bits, 0.0))
-        share = error_share(option.quant)
+        share = error_ratio(option.quant)
         assert option.error == pytest.approx(share * (bare - kept), rel=1e-12)
 
 
@@ -59,4 +59,4 @@ def test_coarser_factors_cost_less_and_leave_more() -> None:
 def test_errors_are_relative_to_the_lattice_that_is_surveyed(
     quant: QuantSpec, ratio: float
 ) -> None:
-    assert error_share(quant) == pytest.approx(ratio)
+    assert error_ratio(quant) == pytest.approx(ratio)

@@ -100,13 +100,13 @@ def test_a_failed_writer_keeps_its_hands_off_what_is_no_longer_its_own(tmp_path:
 def test_a_stranger_that_fills_a_directory_while_it_is_claimed_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = lock.HeldFile.take
+    take = lock.LockedFile.take
 
-    def meanwhile(path: Path) -> lock.HeldFile:
+    def meanwhile(path: Path) -> lock.LockedFile:
         (path.parent / "precious").write_text("mine")
         return take(path)
 
-    monkeypatch.setattr(partial.HeldFile, "take", meanwhile)
+    monkeypatch.setattr(partial.LockedFile, "take", meanwhile)
     with pytest.raises(OutputError, match="in the way"), atomic_directory(tmp_path / "out"):
         pytest.fail("the body must not run")
     assert names(tmp_path / "out.partial") == ["precious"]

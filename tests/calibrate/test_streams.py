@@ -80,15 +80,15 @@ def test_the_gap_of_the_residual_streams_enters_where_asked(model, parts):
     block = model.stacks[0].load_block(0)
     other = start(tiny_model(seed=8017), parts).enter(block, 1)
     stream = start(model, parts).enter(block, 1)
-    moment = site_moment(stream, other, 2, behind=True)
+    moment = site_moment(stream, other, 2, residual_gap=True)
     z = np.concatenate([a.reshape(-1, 32) for a in stream.inputs]).astype(np.float64)
     d = np.concatenate(
         [(a - b).reshape(-1, 32) for a, b in zip(other.hidden, stream.hidden, strict=True)]
     )
     bound = sum_bound(60, F32, float(np.abs(z).max() * np.abs(d).max()))
-    assert_within(np.abs(moment.behind() - d.T @ z / 60).max(), bound, "D = E[d z^T]")
-    assert site_moment(stream, other, 1).behind() is None
-    assert site_moment(stream, None, 1, behind=True).behind() is None
+    assert_within(np.abs(moment.residual_gap() - d.T @ z / 60).max(), bound, "D = E[d z^T]")
+    assert site_moment(stream, other, 1).residual_gap() is None
+    assert site_moment(stream, None, 1, residual_gap=True).residual_gap() is None
 
 
 def test_threads_do_not_change_a_bit_of_the_moments(model, parts):

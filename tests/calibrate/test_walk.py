@@ -121,13 +121,13 @@ def test_moments_are_those_of_the_rows_that_a_site_sees() -> None:
     routed = replace(block, sites=tuple(Even(s.name, s.linears, s.writes) for s in block.sites))
     student, other = (start_stream(s, IDS, 1).enter(block, 1) for s in (stack, stack))
     other = Stream([h * 2 for h in other.hidden], [x * 2 for x in other.inputs])
-    seen = site_moment(student, other, 2, behind=True, rows=routed.sites[0].rows)
+    seen = site_moment(student, other, 2, residual_gap=True, rows=routed.sites[0].rows)
     x = np.concatenate([x.reshape(-1, x.shape[-1]) for x in student.inputs])
     h = np.concatenate([h.reshape(-1, h.shape[-1]) for h in student.hidden])
     mask = x[:, 0] > 0
     assert 0 < seen.rows == mask.sum() < len(x)
     z, d = x[mask].astype(np.float64), h[mask].astype(np.float64)
-    np.testing.assert_allclose(seen.behind(), d.T @ z / len(z), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen.residual_gap(), d.T @ z / len(z), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(seen.cross(), 2 * z.T @ z / len(z), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(seen.matrix(), z.T @ z / len(z), rtol=1e-4, atol=1e-5)
 

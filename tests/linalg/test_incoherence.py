@@ -28,15 +28,15 @@ def test_rotation_keeps_norm_and_loss(data):
     m, n = W.shape
     signs_in, signs_out = (random_signs(k, data.draw(seeds())) for k in (n, m))
     before = W.copy(), H.copy()
-    turned, moment = rotate_weight(W, signs_in, signs_out), rotate_moment(H, signs_in)
-    assert turned.dtype == np.float32
-    assert turned.flags.c_contiguous
+    rotated, moment = rotate_weight(W, signs_in, signs_out), rotate_moment(H, signs_in)
+    assert rotated.dtype == np.float32
+    assert rotated.flags.c_contiguous
     np.testing.assert_array_equal(moment, moment.T)
-    norms = [np.linalg.norm(x.astype(np.float64)) for x in (W, turned)]
+    norms = [np.linalg.norm(x.astype(np.float64)) for x in (W, rotated)]
     bound = factor_bound(m + n, np.float32)
     assert_within(abs(norms[1] - norms[0]), bound * norms[0], "norm")
     size = norms[0] ** 2 * np.linalg.norm(H, 2)
-    change = abs(quadratic_loss(turned, moment) - quadratic_loss(W, H))
+    change = abs(quadratic_loss(rotated, moment) - quadratic_loss(W, H))
     assert_within(change, bound * size, "tr(W H W^T)")
     np.testing.assert_array_equal(W, before[0])
     np.testing.assert_array_equal(H, before[1])
@@ -76,8 +76,8 @@ def test_a_single_spike_is_spread_over_every_entry(m, n):
     W = np.zeros((m, n), np.float32)
     W[m // 3, n // 5] = 7.0
     assert incoherence(W) == pytest.approx(np.sqrt(m * n))
-    turned = rotate_weight(W, random_signs(n, 19), random_signs(m, 23))
-    assert incoherence(turned) == pytest.approx(1.0, rel=1e-5)
+    rotated = rotate_weight(W, random_signs(n, 19), random_signs(m, 23))
+    assert incoherence(rotated) == pytest.approx(1.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(301, 309))
@@ -87,6 +87,6 @@ def test_outliers_become_as_small_as_a_gaussians(seed):
     W = rng.standard_normal((40, 96)).astype(np.float32)
     W[:, 5] *= 50.0
     W[7] *= 20.0
-    turned = rotate_weight(W, random_signs(96, seed), random_signs(40, seed + 50))
-    assert incoherence(turned) < np.sqrt(2 * np.log(2 * W.size / 1e-4))
+    rotated = rotate_weight(W, random_signs(96, seed), random_signs(40, seed + 50))
+    assert incoherence(rotated) < np.sqrt(2 * np.log(2 * W.size / 1e-4))
     assert incoherence(W) > 5 * np.sqrt(2 * np.log(2 * W.size / 1e-4))

@@ -252,7 +252,7 @@ def test_a_survey_serves_every_target(
     lrc("compress", model, "-o", tmp_path / "first", "--target-bpw", 2.7, *common).check()
     with monkeypatch.context() as patch:
         patch.setattr(kept, "measure", None)
-        patch.setattr(surveying, "_matrix_levels", None)
+        patch.setattr(surveying, "_matrix_candidates", None)
         lrc("compress", model, "-o", tmp_path / "second", "--target-bpw", 3.1, *common).check()
         # Nor does it depend on how the target of a matrix is made.
         mixed = ("--target-bpw", 3.1, "--mix", 0.2, *common)

@@ -14,7 +14,7 @@ import dying
 import pytest
 
 from lrc.allocation import survey as surveying
-from lrc.base.lock import HeldFile
+from lrc.base.lock import LockedFile
 from lrc.base.partial import MARKER
 from lrc.cli.main import main
 
@@ -195,21 +195,21 @@ def test_one_process_surveys_and_a_second_is_told_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    levels = surveying._matrix_levels
+    levels = surveying._matrix_candidates
     survey = tmp_path / "kept"
     (tmp_path / "other").mkdir()
 
     def meanwhile(*arguments: Any) -> Any:
-        monkeypatch.setattr(surveying, "_matrix_levels", levels)
+        monkeypatch.setattr(surveying, "_matrix_candidates", levels)
         said.append(lrc(*options(model, text, tmp_path / "other", survey)).err)
         return levels(*arguments)
 
-    monkeypatch.setattr(surveying, "_matrix_levels", meanwhile)
+    monkeypatch.setattr(surveying, "_matrix_candidates", meanwhile)
     lrc(*options(model, text, tmp_path, survey)).check()
     assert f"another process is writing {survey}; wait for it or stop it" in said[0]
     assert contents(tmp_path / "out") == complete[1]
     assert contents(survey) == contents(complete[0])
     # What is complete is only read, even while somebody holds the folder.
-    with HeldFile.take(survey / MARKER):
+    with LockedFile.take(survey / MARKER):
         lrc(*options(model, text, tmp_path / "other", survey)).check()
     assert contents(tmp_path / "other" / "out") == complete[1]

@@ -86,13 +86,13 @@ def test_equals_the_definition_exactly(key, n, seed):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("panel", [1, 8, 24, 64, 128, 512])
+@pytest.mark.parametrize("column_panel", [1, 8, 24, 64, 128, 512])
 @pytest.mark.parametrize("key", [("integers", 32), ("e8p", 2)], ids=str)
-def test_panels_of_any_width_give_the_same_codes(key, panel, monkeypatch):
+def test_panels_of_any_width_give_the_same_codes(key, column_panel, monkeypatch):
     W, feedback = dyadic(4, 269, 4021)
     grid = Grid(made(key), ONE)
     feedback = lower(feedback, grid.quantizer.block_size)
-    monkeypatch.setattr(ldlq_module, "PANEL_COLUMNS", panel)
+    monkeypatch.setattr(ldlq_module, "COLUMN_PANEL", column_panel)
     found = ldlq(W, feedback, grid)
     Q, (codes,) = plain_ldlq(W, feedback, grid)
     np.testing.assert_array_equal(found.values, Q)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.parts.packed import matrix_tensors
-from lrc.solvers.api import decompose, decompose_at_site, fitted_columns, metric_for
+from lrc.solvers.api import decompose, decompose_at_site, metric_for, target_columns
 from lrc.solvers.site import SiteMetric
 from lrc.spec import STARTS, DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.strategies import problems
@@ -225,7 +225,7 @@ def test_a_regression_target_is_fitted_and_both_errors_reported():
 
     plain, mixed, full = (
         decompose_at_site(
-            W, metric, spec, name="w", fitted=fitted_columns(W, metric, mix), threads=1
+            W, metric, spec, name="w", regression_target=target_columns(W, metric, mix), threads=1
         )
         for mix in (0.0, 0.4, 1.0)
     )

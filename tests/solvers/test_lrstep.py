@@ -13,7 +13,7 @@ from lrc.linalg.lowrank import solve_left
 from lrc.quant.factors import quantize_factor
 from lrc.solvers.api import decompose, metric_for
 from lrc.solvers.lrstep import fit_factors
-from lrc.solvers.rank import choose_rank, foresee, rank_curve
+from lrc.solvers.rank import choose_rank, predicted_losses, rank_curve
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.laws import loss_rounding, quadratic_loss
 from lrc.testing.strategies import problems, ranks, seeds, weights
@@ -180,7 +180,7 @@ def test_nothing_to_correct_and_no_room():
     assert "rank 8 would add" in note
 
 
-def test_what_is_foreseen_falls_with_the_rank_and_near_what_comes():
+def test_what_is_predicted_falls_with_the_rank_and_near_what_comes():
     """Cautious: measured, 1.0 to 1.4 times the loss that is then found."""
     rng = np.random.default_rng(7227)
     T = rng.standard_normal((96, 128)).astype(F32)
@@ -194,8 +194,8 @@ def test_what_is_foreseen_falls_with_the_rank_and_near_what_comes():
         return decompose(T, H, spec, threads=1).relative_error ** 2
 
     found = metric_for(H.copy(), None, DecomposeSpec(), site="matrix", block_size=16)
-    turned = rotate_columns(T, found.signs).astype(F32)
-    left = foresee(turned, found, 16, seed=5)
+    rotated = rotate_columns(T, found.signs).astype(F32)
+    left = predicted_losses(rotated, found, 16, seed=5)
     shares = [left(rank) for rank in (4, 8, 16)]
     assert shares == sorted(shares, reverse=True)
     none = squared(0)
@@ -203,7 +203,7 @@ def test_what_is_foreseen_falls_with_the_rank_and_near_what_comes():
         assert 0.8 < share * none / squared(rank) < 1.6
 
 
-def test_what_is_foreseen_counts_where_it_is_less():
+def test_a_prediction_counts_where_it_is_less():
     E, H = low_rank_error(128, 128, 8, 0.0, 7223), np.eye(128, dtype=F32)
     asked = []
 
@@ -212,7 +212,7 @@ def test_what_is_foreseen_counts_where_it_is_less():
         return 0.4 if rank == 16 else 1.0
 
     assert choose_rank(E, H, 2, most_bits=1.1, seed=5)[0] == 0
-    rank, note = choose_rank(E, H, 2, most_bits=1.1, seed=5, foreseen=half_at_sixteen)
+    rank, note = choose_rank(E, H, 2, most_bits=1.1, seed=5, predicted=half_at_sixteen)
     assert (rank, asked) == (16, [8, 16, 32])
     assert note.startswith("rank 16: low rank pays")
 

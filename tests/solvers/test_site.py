@@ -191,14 +191,14 @@ def test_a_share_of_what_the_residual_stream_lacks_is_asked_for(rotation, aimed)
     z = rng.standard_normal((60, 16))
     found = metric(z.T @ z / 60, rotation=rotation)
     W = rng.standard_normal((5, 16)).astype(np.float32)
-    behind = rng.standard_normal((60, 5)).T @ z / 60
+    residual_gap = rng.standard_normal((60, 5)).T @ z / 60
     columns = rotate_columns(W, found.signs).astype(np.float32)
     target = columns + np.float32(0.5) if aimed else None
     base = columns if target is None else target
-    whole = found.correction(behind.copy())
+    whole = found.correction(residual_gap.copy())
     assert np.linalg.norm(whole) > 0.1
     for share in (0.0, 0.5, 1.0):
         asked = corrected_columns(
-            W, None if target is None else target.copy(), found, behind.copy(), share
+            W, None if target is None else target.copy(), found, residual_gap.copy(), share
         )
         np.testing.assert_allclose(asked - base, share * whole, atol=1e-6)

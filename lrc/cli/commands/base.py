@@ -92,7 +92,9 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def within_context(option: str, asked: int | None, usual: int, room: int, console: Console) -> int:
+def within_context(
+    option: str, asked: int | None, usual: int, available: int, console: Console
+) -> int:
     """A number of tokens: as asked for, else as usual, or as many as there is room for.
 
     Raises
@@ -100,13 +102,17 @@ def within_context(option: str, asked: int | None, usual: int, room: int, consol
     LrcError
         More are asked for than there is room for, or there is none.
     """
-    if room < 1 or (asked is not None and asked > room):
+    if available < 1 or (asked is not None and asked > available):
         given = f"{option} {usual if asked is None else asked}"
-        left = f"which has room for {room} here; lower it" if room > 0 else "which is used up"
+        left = (
+            f"which has room for {available} here; lower it"
+            if available > 0
+            else "which is used up"
+        )
         raise LrcError(f"{given} exceeds the model's context, {left}")
-    if asked is None and room < usual:
-        console.progress.note(f"{option} {room}: the model's context has no room for {usual}")
-    return min(usual, room) if asked is None else asked
+    if asked is None and available < usual:
+        console.progress.note(f"{option} {available}: the model's context has no room for {usual}")
+    return min(usual, available) if asked is None else asked
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -114,8 +114,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     loaded = load_and_tell(args.model, console)
     text = read_prompt(args.prompt)
     prompt = loaded.prompt_ids(conversation(text, args.system) if args.chat else text)
-    room = loaded.model.context - len(prompt)
-    most = within_context("--max-tokens", args.max_tokens, MAX_TOKENS, room, console)
+    available = loaded.model.context - len(prompt)
+    most = within_context("--max-tokens", args.max_tokens, MAX_TOKENS, available, console)
     tokens = generate(
         loaded.model,
         prompt,

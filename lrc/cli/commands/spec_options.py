@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrc import codebooks
-from lrc.cli.commands.values import byte_count, number_or_auto, share_or_auto
+from lrc.cli.commands.values import byte_count, fraction_or_auto, number_or_auto
 from lrc.errors import SpecError
 from lrc.spec import (
     RECIPES,
@@ -108,7 +108,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
     calibration.add_argument(
         "--shrinkage",
-        type=share_or_auto,
+        type=fraction_or_auto,
         help=f"share of its diagonal added to each second moment (default: {calib.shrinkage})",
     )
     rest = parser.add_argument_group("the rest")

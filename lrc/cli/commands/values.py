@@ -19,7 +19,7 @@ def number_or_auto(text: str) -> int | Literal["auto"]:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a whole number") from None
 
 
-def share_or_auto(text: str) -> float | Literal["auto"]:
+def fraction_or_auto(text: str) -> float | Literal["auto"]:
     """Parse ``--shrinkage``: ``auto`` or a number."""
     if text == "auto":
         return "auto"

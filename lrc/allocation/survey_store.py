@@ -1,4 +1,4 @@
-"""What an allocation learns before it looks at the budget, on disk: levels and sensitivities."""
+"""What a budget does not change, on disk: candidates and sensitivities."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.allocation.levels import LevelStore
+from lrc.allocation.candidates import CandidateStore
 from lrc.allocation.options import Option
 from lrc.allocation.sensitivity import Sensitivities, measure
-from lrc.allocation.survey import Study
+from lrc.allocation.survey import SurveyJob
 from lrc.base.atomic import atomic_write_json
 from lrc.base.fingerprint import fingerprint
-from lrc.base.lock import HeldFile
+from lrc.base.lock import LockedFile
 from lrc.base.own_files import read_own_json, reading
 from lrc.base.partial import MARKER
 from lrc.errors import SpecError
@@ -28,12 +28,12 @@ from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 #: To be raised when the same question gets another answer.
 SURVEY_VERSION = 2
 
-_OWNER, _LEVELS, _MEASURED = "survey.json", "levels", "sensitivities.json"
+_OWNER, _CANDIDATES, _MEASURED = "survey.json", "levels", "sensitivities.json"
 #: What may lie in a folder whose claim a killed run did not finish.
 _CLAIMING = {MARKER, f"{_OWNER}.partial"}
 
 
-class KeptSurvey:
+class SurveyStore:
     """A folder with the survey of one model, which any budget can be met from.
 
     An interrupted survey goes on there, and one that is complete costs nothing to use again.
@@ -46,7 +46,7 @@ class KeptSurvey:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.levels = LevelStore(folder / _LEVELS)
+        self.candidates = CandidateStore(folder / _CANDIDATES)
 
     def check(
         self,
@@ -118,11 +118,11 @@ class KeptSurvey:
             Another process is measuring.
         """
         self.check(source, spec, allocation, windows)
-        if (self.folder / _MEASURED).is_file() and self.levels.count() == blocks:
+        if (self.folder / _MEASURED).is_file() and self.candidates.count() == blocks:
             yield
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with HeldFile.take(self.folder / MARKER) as marker:
+        with LockedFile.take(self.folder / MARKER) as marker:
             question = self.check(source, spec, allocation, windows)
             atomic_write_json(self.folder / _OWNER, question)
             try:
@@ -133,7 +133,7 @@ class KeptSurvey:
 
     def measured(
         self,
-        study: Study,
+        job: SurveyJob,
         options: Mapping[str, Sequence[Option]],
         tables: Mapping[str, Mapping[int, float]],
     ) -> Sensitivities:
@@ -145,13 +145,13 @@ class KeptSurvey:
                 kept.check(options)
             if set(tables) <= set(kept.tables):
                 return kept
-        found = measure(study, options, tables)
+        found = measure(job, options, tables)
         atomic_write_json(path, dataclasses.asdict(found))
         return found
 
     def remove(self) -> None:
         """Delete what was written."""
-        self.levels.remove()
+        self.candidates.remove()
         for name in (_MEASURED, _OWNER, MARKER):
             for path in self.folder.glob(f"{name}*"):
                 path.unlink()

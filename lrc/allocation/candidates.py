@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.allocation.options import WIDTHS, Curves, Level
+from lrc.allocation.options import WIDTHS, Candidate, Curves
 from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.errors import FormatError
@@ -25,7 +25,7 @@ _ENDINGS = "json", "safetensors"
 _DIGITS = "[0-9]" * 5
 
 
-class LevelStore:
+class CandidateStore:
     """Quantized matrices by name and width in a folder, with their errors.
 
     A block's JSON is written after its tensors, so what it names lies complete on disk; an
@@ -48,7 +48,7 @@ class LevelStore:
     def write(
         self,
         block: int,
-        levels: Mapping[str, Mapping[int, PackedMatrix]],
+        candidates: Mapping[str, Mapping[int, PackedMatrix]],
         curves: Mapping[str, Curves],
         vectors: Mapping[str, Mapping[int, NDArray[np.floating]]],
     ) -> None:
@@ -56,7 +56,7 @@ class LevelStore:
         self.folder.mkdir(exist_ok=True)
         tensors: dict[str, NDArray[Any]] = {}
         record: dict[str, Any] = {}
-        for name, widths in levels.items():
+        for name, widths in candidates.items():
             for bits, matrix in widths.items():
                 tensors |= matrix_tensors(f"{name}@{bits}", matrix)
                 tensors[f"{name}@{bits}.vectors"] = vectors[name][bits].astype(np.float16)
@@ -93,24 +93,24 @@ class LevelStore:
                 raise FormatError("it lacks a matrix, width or rank, or has one too many")
             return found
 
-    def matrix(self, block: int, name: str, level: Level, W: F32, share: float) -> F32:
-        """The matrix ``name`` at ``level`` as a better codebook would leave it, f32 (m, n).
+    def matrix(self, block: int, name: str, candidate: Candidate, W: F32, ratio: float) -> F32:
+        """The matrix ``name`` at ``candidate`` as a better codebook would leave it, f32 (m, n).
 
-        The error of the lattice, less what a correction of the level's rank captures of it, is
-        scaled so that its square becomes ``share`` of itself. ``W`` is the original matrix.
+        The error of the lattice, less what a correction of the candidate's rank captures of it, is
+        scaled so that its square becomes ``ratio`` of itself. ``W`` is the original matrix.
         """
         records, file = self._block(block)
-        key = f"{name}@{level.bits}"
+        key = f"{name}@{candidate.bits}"
         with self._reading(block):
-            packed = read_matrix(file, key, records[name]["levels"][str(level.bits)])
+            packed = read_matrix(file, key, records[name]["levels"][str(candidate.bits)])
             if packed.shape != W.shape:
                 raise FormatError(f"{key} has the shape {packed.shape}, not {W.shape}")
-            U = file.float32(f"{key}.vectors")[:, : level.rank] if level.rank else None
+            U = file.float32(f"{key}.vectors")[:, : candidate.rank] if candidate.rank else None
         error = packed.to_dense()
         np.subtract(W, error, out=error)
         if U is not None:
             error -= U @ (U.T @ error)
-        error *= np.float32(share**0.5)
+        error *= np.float32(ratio**0.5)
         return np.subtract(W, error, out=error)
 
     def count(self) -> int:
