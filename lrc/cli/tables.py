@@ -80,10 +80,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Examples
     --------
     >>> print(table(("name", "bits"), [("first", "2.1"), ("k", "10.0")]))
-    name    bits
-    ------  ----
-    first    2.1
-    k       10.0
+    name   bits
+    -----  ----
+    first   2.1
+    k      10.0
     """
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
