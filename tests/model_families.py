@@ -80,6 +80,14 @@ QWEN2 = {
     },
     "wide_heads": {"head_dim": 12, "num_key_value_heads": 1, "layer_types": ["full_attention"] * 2},
     "silent": {"hidden_size": 64, "num_attention_heads": 32, **SILENT},
+    "upper_windows": {
+        "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1,
+        "num_hidden_layers": 3,
+    },
+    "chosen_windows": {
+        "use_sliding_window": True, "sliding_window": 9, "num_hidden_layers": 3,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
 }  # fmt: skip
 
 #: Family to its cases by name.

@@ -25,9 +25,30 @@ def test_what_changes_nothing_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"use_sliding_window": False}, (0, 0)),
+        ({"use_sliding_window": True}, (0, 16)),
+        ({"use_sliding_window": True, "sliding_window": None}, (0, 0)),
+        ({"use_sliding_window": True, "max_window_layers": 0}, (16, 16)),
+        ({"use_sliding_window": True, "max_window_layers": None}, (0, 0)),
+        ({"use_sliding_window": True, "layer_types": ["sliding_attention"] * 2}, (16, 16)),
+    ],
+)
+def test_windows_are_in_the_upper_blocks(
+    changes: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    assert Qwen2Config.from_dict(CONFIG | changes).windows == expected
+
+
+def test_an_absent_window_has_a_default() -> None:
+    silent = {key: value for key, value in CONFIG.items() if key != "sliding_window"}
+    assert Qwen2Config.from_dict(silent | {"use_sliding_window": True}).windows == (0, 4096)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("use_sliding_window", True),
         ("layer_types", ["full_attention", "sliding_attention"]),
         ("use_mrope", True),
         ("mlp_bias", True),
