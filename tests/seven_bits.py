@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lrc.nn.execution import PLAIN
 from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu.dot import matvec_i8
 
@@ -28,14 +29,14 @@ def cost(x, z=None):
 class RoundedLinear(PackedLinear):
     """A packed layer whose inputs are rounded to 7 bits each, where the rule allows it."""
 
-    def _rotate(self, x):
-        z = super()._rotate(x)
+    def _rotate(self, x, execution):
+        z = super()._rotate(x, execution)
         for given, row in zip(x.reshape(z.shape), z, strict=True):
             if cost(given, row) <= 1:
                 q, s = matvec_i8.quantize(row, True).values()
                 row[:] = q * np.repeat(s, GROUP)[: len(row)]
         return z
 
-    def apply_with(self, others, x):
+    def apply_with(self, others, x, execution=PLAIN):
         """Each by itself."""
-        return [f(x) for f in (self, *others)]
+        return [f(x, execution) for f in (self, *others)]

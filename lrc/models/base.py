@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import Tensors
+from lrc.nn.execution import PLAIN, Execution
 
 if TYPE_CHECKING:
     from lrc.nn.cache import KVCache
@@ -63,6 +64,7 @@ class Block(Protocol):
         x: Array,
         positions: Positions,
         cache: KVCache | None = None,
+        execution: Execution = PLAIN,
     ) -> tuple[Array, Array]:
         """Apply the linears of one site and all that lies before the next site.
 
@@ -78,6 +80,7 @@ class Block(Protocol):
             Consecutive positions of the tokens.
         cache : KVCache or None
             Receives the keys and values, where they arise.
+        execution : Execution
 
         Returns
         -------
@@ -88,7 +91,13 @@ class Block(Protocol):
         """
         ...
 
-    def __call__(self, h: Array, positions: Positions, cache: KVCache | None = None) -> Array:
+    def __call__(
+        self,
+        h: Array,
+        positions: Positions,
+        cache: KVCache | None = None,
+        execution: Execution = PLAIN,
+    ) -> Array:
         """Residual stream after the block, (B, T, hidden)."""
         ...
 
@@ -126,7 +135,7 @@ class Stack(Protocol):
         """Names of the tensors of the linear layers of block ``index``, by key."""
         ...
 
-    def finish(self, h: Array) -> Array:
+    def finish(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden) after the last block."""
         ...
 
@@ -207,14 +216,14 @@ class Model(Protocol):
         """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
         ...
 
-    def hidden(self, ids: Ids, cache: KVCache | None = None) -> Array:
+    def hidden(self, ids: Ids, cache: KVCache | None = None, execution: Execution = PLAIN) -> Array:
         """Residual stream after the last block, (B, T, hidden), for (B, T) token ids.
 
         With a cache, the ids continue what the cache holds, and are added to it.
         """
         ...
 
-    def head(self, h: Array) -> Array:
+    def head(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
         ...
 

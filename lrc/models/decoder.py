@@ -19,6 +19,7 @@ from lrc.models.decoder_stack import DecoderStack
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import Tensors
 from lrc.nn.cache import KVCache
+from lrc.nn.execution import PLAIN, Execution
 
 if TYPE_CHECKING:
     from lrc.nn.engine.engines import Engines
@@ -165,11 +166,11 @@ class DecoderModel:
         """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
         return self._stack.start(ids)
 
-    def head(self, h: Array) -> Array:
+    def head(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
-        return self._stack.finish(h)
+        return self._stack.finish(h, execution)
 
-    def hidden(self, ids: Ids, cache: KVCache | None = None) -> Array:
+    def hidden(self, ids: Ids, cache: KVCache | None = None, execution: Execution = PLAIN) -> Array:
         """Residual stream after the last block, (B, T, hidden), for (B, T) token ids.
 
         With a cache, the ids continue what the cache holds, and are added to it.
@@ -179,7 +180,7 @@ class DecoderModel:
         positions = np.arange(start, start + ids.shape[1])
         h = self.embed(ids)
         for block in self.blocks:
-            h = block(h, positions, cache)
+            h = block(h, positions, cache, execution)
         if cache is not None:
             cache.advance(ids.shape[1])
         return h

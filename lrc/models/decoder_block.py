@@ -13,6 +13,7 @@ from lrc.models.decoder_tensors import NORMS, SITES
 from lrc.models.source import Array
 from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
+from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.layers import gated_silu, rms_norm
 from lrc.nn.linear import Linear, apply_all
 from lrc.nn.ops import STREAM, Add, Attend, Gate, Multiply, Norm, Op, Rotate
@@ -45,25 +46,33 @@ class DecoderBlock:
         x: Array,
         positions: Positions,
         cache: KVCache | None = None,
+        execution: Execution = PLAIN,
     ) -> tuple[Array, Array]:
         """Apply the linears of one site and all that lies before the next; see `Block.step`."""
         if site_index == 0:
-            return h, self._attend(x, positions, cache)
+            return h, self._attend(x, positions, cache, execution)
         if site_index == 1:
-            after = self.linears["self_attn.o_proj"](x)
+            after = self.linears["self_attn.o_proj"](x, execution)
             after += h
             return after, self._norm("post_attention_layernorm", after)
         if site_index == 2:
-            return h, gated_silu(*self._apply(site_index, x))
-        after = self.linears["mlp.down_proj"](x)
+            gate, up = self._apply(site_index, x, execution)
+            return h, gated_silu(gate, up, execution)
+        after = self.linears["mlp.down_proj"](x, execution)
         after += h
         return after, after
 
-    def __call__(self, h: Array, positions: Positions, cache: KVCache | None = None) -> Array:
+    def __call__(
+        self,
+        h: Array,
+        positions: Positions,
+        cache: KVCache | None = None,
+        execution: Execution = PLAIN,
+    ) -> Array:
         """Residual stream after the block, (B, T, hidden)."""
         x = self.enter(h)
         for site_index in range(len(self.sites)):
-            h, x = self.step(site_index, h, x, positions, cache)
+            h, x = self.step(site_index, h, x, positions, cache, execution)
         return h
 
     def ops(self) -> tuple[Op, ...]:
@@ -108,16 +117,21 @@ class DecoderBlock:
         linears = tuple(self.linears[key] for key in self.sites[site_index].linears)
         return Multiply(linears, source, targets)
 
-    def _apply(self, site_index: int, x: Array) -> list[Array]:
-        return apply_all([self.linears[key] for key in self.sites[site_index].linears], x)
+    def _apply(self, site_index: int, x: Array, execution: Execution) -> list[Array]:
+        linears = [self.linears[key] for key in self.sites[site_index].linears]
+        return apply_all(linears, x, execution)
 
-    def _attend(self, x: Array, positions: Positions, cache: KVCache | None) -> Array:
+    def _attend(
+        self, x: Array, positions: Positions, cache: KVCache | None, execution: Execution
+    ) -> Array:
         config = self.config
         split = (*x.shape[:-1], -1, config.head_dim)
         cos, sin = rope_tables(config.rope, positions)
-        q, k, v = (y.reshape(split) for y in self._apply(0, x))
+        q, k, v = (y.reshape(split) for y in self._apply(0, x, execution))
         q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
         window = config.windows[self.index]
         if cache is None:
-            return attention(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3), window)
-        return attention(q, *cache.append(self.index, k, v), window)
+            k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+        else:
+            k, v = cache.append(self.index, k, v)
+        return attention(q, k, v, window, execution)

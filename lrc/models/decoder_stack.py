@@ -13,6 +13,7 @@ from lrc.models.decoder_tensors import FINAL_NORM
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import EMBEDDING, HEAD, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
+from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.layers import rms_norm
 from lrc.nn.linear import Linear, make_linear
 from lrc.nn.ops import LOGITS, STREAM, Multiply, Norm, Op
@@ -86,10 +87,10 @@ class DecoderStack:
         """Names of the tensors of the linear layers of block ``index``, by key."""
         return self._tensors.linears(index)
 
-    def finish(self, h: Array) -> Array:
+    def finish(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
         norm, head = self.end()
-        return head(rms_norm(h, norm, self._config.eps))
+        return head(rms_norm(h, norm, self._config.eps), execution)
 
     def tail(self) -> tuple[Op, ...]:
         """What `finish` does, as data, to the value `LOGITS`."""

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.nn.tiles import each_tile
+from lrc.nn.execution import PLAIN, Execution
 
 Array = NDArray[np.float32]
 
@@ -17,7 +17,7 @@ QUERY_BLOCK = 128
 MAX_SCORES = 1 << 24
 
 
-def attention(q: Array, k: Array, v: Array, window: int = 0) -> Array:
+def attention(q: Array, k: Array, v: Array, window: int = 0, execution: Execution = PLAIN) -> Array:
     """Softmax attention of the last T tokens over all S tokens, each seeing itself and before.
 
     Parameters
@@ -27,6 +27,7 @@ def attention(q: Array, k: Array, v: Array, window: int = 0) -> Array:
         Any strides whose last axis is contiguous; ``heads`` is a multiple of ``kv_heads``.
     window : int
         The most tokens that one sees, itself included; 0 is all.
+    execution : Execution
 
     Returns
     -------
@@ -54,7 +55,7 @@ def attention(q: Array, k: Array, v: Array, window: int = 0) -> Array:
         out[b, start:end, h : h + 1] = mixed.transpose(2, 0, 1, 3)
 
     starts = range(0, tokens, size)
-    each_tile(tile, list(itertools.product(range(batch), starts, range(kv_heads))))
+    execution.each(tile, list(itertools.product(range(batch), starts, range(kv_heads))))
     return out.reshape(batch, tokens, heads * dim)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks
-from lrc.nn.tiles import each_tile
+from lrc.nn.execution import PLAIN, Execution
 
 Array = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def silu(x: Array, *, out: Array | None = None) -> Array:
     return result
 
 
-def gated_silu(gate: Array, up: Array) -> Array:
+def gated_silu(gate: Array, up: Array, execution: Execution = PLAIN) -> Array:
     """SwiGLU's ``silu(gate) * up`` as a fresh array (Shazeer, 2020)."""
     result = np.empty_like(gate)
     rows = [a.reshape(-1, gate.shape[-1]) for a in (gate, up, result)]
@@ -63,5 +63,5 @@ def gated_silu(gate: Array, up: Array) -> Array:
         silu(of_gate, out=of_result)
         of_result *= of_up
 
-    each_tile(tile, chunks(len(rows[0]), GATED_ROWS))
+    execution.each(tile, chunks(len(rows[0]), GATED_ROWS))
     return result

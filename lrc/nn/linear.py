@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import row_tiles
-from lrc.nn.tiles import each_tile, in_tiles
+from lrc.nn.execution import PLAIN, Execution
 
 if TYPE_CHECKING:
     from lrc.formats.stored import StoredMatrix
@@ -26,7 +26,7 @@ class Linear(Protocol):
         """(m, n): outputs, inputs."""
         ...
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, execution: Execution = PLAIN) -> Array:
         """Map (..., n) float32 to (..., m) float32."""
         ...
 
@@ -50,26 +50,27 @@ class DenseLinear:
         m, n = self.weight.shape
         return m, n
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, execution: Execution = PLAIN) -> Array:
         """Map (..., n) float32 to (..., m) float32 in one product, or in tiles of rows.
 
-        Several tokens within a block of `lrc.nn.tiles.tile_threads` are shared by its threads.
+        The rows of a product with several tokens are shared by a team's threads.
         """
         m, n = self.weight.shape
         rows = x.reshape(-1, n)
-        y: Array = self._tiles(rows) if in_tiles() and len(rows) > 1 else rows @ self.weight.T
+        several = execution.team is not None and len(rows) > 1
+        y: Array = self._tiles(rows, execution) if several else rows @ self.weight.T
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], m)
 
-    def _tiles(self, x: Array) -> Array:
+    def _tiles(self, x: Array, execution: Execution) -> Array:
         """The product with several tokens (T, n), a tile of rows of the weight at a time."""
         y = np.empty((len(x), len(self.weight)), np.float32)
 
         def tile(rows: slice) -> None:
             np.matmul(x, self.weight[rows].T, out=y[:, rows])
 
-        each_tile(tile, row_tiles(len(self.weight)))
+        execution.each(tile, row_tiles(len(self.weight)))
         return y
 
 
@@ -94,10 +95,10 @@ def make_linear(weight: Array | PackedMatrix | StoredMatrix, bias: Array | None 
     return PackedLinear(weight, bias)
 
 
-def apply_all(linears: Sequence[Linear], x: Array) -> list[Array]:
+def apply_all(linears: Sequence[Linear], x: Array, execution: Execution = PLAIN) -> list[Array]:
     """Apply several linears to one input (..., n), sharing the work that they have in common."""
     together = getattr(linears[0], "apply_with", None)
     if together is None:
-        return [linear(x) for linear in linears]
-    results: list[Array] = together(linears[1:], x)
+        return [linear(x, execution) for linear in linears]
+    results: list[Array] = together(linears[1:], x, execution)
     return results

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import chunks
 from lrc.errors import FormatError
+from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.linear import Linear
-from lrc.nn.tiles import each_tile, integers_allowed
 from lrc.parts.base import added
 from lrc.parts.matrix import PackedMatrix
 
@@ -47,17 +47,19 @@ class PackedLinear:
         """(m, n): outputs, inputs."""
         return self.matrix.shape
 
-    def __call__(self, x: F32) -> F32:
+    def __call__(self, x: F32, execution: Execution = PLAIN) -> F32:
         """Map (..., n) float32 to (..., m) float32."""
-        return self._finish(self._rotate(x), x.shape[:-1])
+        return self._finish(self._rotate(x, execution), x.shape[:-1], execution)
 
-    def apply_with(self, others: Sequence[Linear], x: F32) -> list[F32]:
+    def apply_with(
+        self, others: Sequence[Linear], x: F32, execution: Execution = PLAIN
+    ) -> list[F32]:
         """Apply this layer, then ``others``, to one x; equal signs share the rotation."""
-        z = self._rotate(x)
+        z = self._rotate(x, execution)
         return [
-            f._finish(z, x.shape[:-1])
+            f._finish(z, x.shape[:-1], execution)
             if isinstance(f, PackedLinear) and self._same_input(f)
-            else f(x)
+            else f(x, execution)
             for f in (self, *others)
         ]
 
@@ -67,23 +69,23 @@ class PackedLinear:
             return mine is theirs
         return self.shape[1] == other.shape[1] and np.array_equal(mine, theirs)
 
-    def _rotate(self, x: F32) -> F32:
+    def _rotate(self, x: F32, execution: Execution) -> F32:
         """X (..., n) as rows (T, n), in the basis of the codes."""
         z = np.ascontiguousarray(x, np.float32).reshape(-1, self.shape[1])
-        return _rotated(z, self.matrix.signs_in, back=False)
+        return _rotated(z, self.matrix.signs_in, execution, back=False)
 
-    def _finish(self, z: F32, leading: tuple[int, ...]) -> F32:
+    def _finish(self, z: F32, leading: tuple[int, ...], execution: Execution) -> F32:
         """The layer's output (*leading, m) from rotated rows z (T, n)."""
-        m, terms, integers = self.shape[0], self.matrix.terms, integers_allowed()
-        summands = (term.apply(z, each_tile, integers=integers) for term in terms)
+        m, terms, integers = self.shape[0], self.matrix.terms, execution.integers
+        summands = (term.apply(z, execution.each, integers=integers) for term in terms)
         y = added(summands, (len(z), m))
-        y = _rotated(y, self.matrix.signs_out, back=True)
+        y = _rotated(y, self.matrix.signs_out, execution, back=True)
         if self.bias is not None:
             y += self.bias
         return y.reshape(*leading, m)
 
 
-def _rotated(x: F32, signs: NDArray[np.uint8] | None, *, back: bool) -> F32:
+def _rotated(x: F32, signs: NDArray[np.uint8] | None, execution: Execution, *, back: bool) -> F32:
     """Rows x (T, n) rotated, or rotated back in place (``back``); x itself without signs."""
     if signs is None:
         return x
@@ -94,7 +96,7 @@ def _rotated(x: F32, signs: NDArray[np.uint8] | None, *, back: bool) -> F32:
     def part(rows: slice) -> None:
         rotate_rows(x[rows], signs, out[rows], back=back)
 
-    each_tile(part, chunks(x.shape[0], ROTATED_ROWS))
+    execution.each(part, chunks(x.shape[0], ROTATED_ROWS))
     return out
 
 

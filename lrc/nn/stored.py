@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, row_tiles
 from lrc.formats.stored import StoredMatrix
-from lrc.nn.tiles import each_tile
+from lrc.nn.execution import PLAIN, Execution
 
 F32 = NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class StoredLinear:
         """(m, n): outputs, inputs."""
         return self.matrix.shape
 
-    def __call__(self, x: F32) -> F32:
+    def __call__(self, x: F32, execution: Execution = PLAIN) -> F32:
         """Map (..., n) float32 to (..., m) float32."""
         m, n = self.shape
         flat = x.reshape(-1, n)
@@ -62,7 +62,7 @@ class StoredLinear:
             np.matmul(flat, weight.T, out=y[:, rows])
 
         few = len(flat) <= FEW_TOKENS
-        each_tile(tile, chunks(m, max(SCRATCH // n, 16)) if few else row_tiles(m))
+        execution.each(tile, chunks(m, max(SCRATCH // n, 16)) if few else row_tiles(m))
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], m)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextvars import copy_context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.progress import SILENT, Progress
-from lrc.base.threads import resolve_threads
+from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.errors import SpecError
 from lrc.models.base import Model
 from lrc.nn.engine.team import Team
-from lrc.nn.tiles import integer_activations, tile_threads
+from lrc.nn.execution import Execution
 from lrc.run.sampler import Logits, Sampler
 
 #: What a compressed model may be fed with; see `generate`.
@@ -129,23 +128,23 @@ class Decoder:
     def advance(self, ids: NDArray[np.integer]) -> Logits:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
         if self._engine is None or len(ids) > self._stepped:
-            # A context of its own: no second interrupt can leave its settings behind.
-            return copy_context().run(self._by_blocks, ids)
+            return self._by_blocks(ids)
         rows = self._model.embed(ids)
         for row in rows[:-1]:
             self._engine.step(row, self._cache, head=False)
         return self._engine.step(rows[-1], self._cache)
 
     def _by_blocks(self, ids: NDArray[np.integer]) -> Logits:
-        with tile_threads(self._team):
+        with single_threaded_blas():
             last = self._last_hidden(ids)
-            with integer_activations(self._engine is not None):
-                return self._model.head(last)
+            integers = self._engine is not None
+            return self._model.head(last, Execution(self._team, integers))
 
     def _last_hidden(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """The last token's residual stream (hidden,) after the tokens ``ids`` (T,)."""
         if self._prompt is None:
-            last: NDArray[np.float32] = self._model.hidden(ids[None], self._cache)[0, -1]
+            hidden = self._model.hidden(ids[None], self._cache, Execution(self._team))
+            last: NDArray[np.float32] = hidden[0, -1]
             return last
         return self._prompt.advance(self._model.embed(ids), self._cache, self._progress)
 

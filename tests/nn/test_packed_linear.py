@@ -10,9 +10,9 @@ from packed_cases import CODEBOOKS, TRELLISES, random_matrix
 
 from lrc.errors import FormatError
 from lrc.nn.engine.team import Team
+from lrc.nn.execution import Execution
 from lrc.nn.linear import make_linear
 from lrc.nn.packed import PackedEmbedding, PackedLinear
-from lrc.nn.tiles import integer_activations, tile_threads
 from lrc.parts.codes import Codes
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 
@@ -110,12 +110,9 @@ def test_integer_activations(codebook, group, row_scales, shape):
     matrix = random_matrix(shape, codebook, group_size=group, row_scales=row_scales)
     layer, x = PackedLinear(matrix), tokens(shape[1])
     exact = layer(x)
-    with integer_activations(True):
-        fast = layer(x)
-        with tile_threads(Team(2)):
-            np.testing.assert_array_equal(layer(x), fast)
-        with integer_activations(False):
-            np.testing.assert_array_equal(layer(x), exact)
+    fast = layer(x, Execution(integers=True))
+    np.testing.assert_array_equal(layer(x, Execution(Team(2), integers=True)), fast)
+    np.testing.assert_array_equal(layer(x, Execution(Team(2))), exact)
     assert_within(relative_difference(fast, exact), 2.0**-12)
 
 
@@ -129,10 +126,10 @@ def test_one_token_decodes_no_rows(codebook, integers, monkeypatch):
 
     for way in ("rows", "decoded"):
         monkeypatch.setattr(Codes, way, refuse)
-    with integer_activations(integers):
-        layer(tokens(24))
-        with pytest.raises(AssertionError, match="decoded rows"):
-            layer(tokens((2, 24)))
+    execution = Execution(integers=integers)
+    layer(tokens(24), execution)
+    with pytest.raises(AssertionError, match="decoded rows"):
+        layer(tokens((2, 24)), execution)
 
 
 def test_input_is_not_modified_and_output_is_fresh():
