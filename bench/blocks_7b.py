@@ -22,7 +22,7 @@ from lrc.parts.matrix import PackedMatrix
 BLOCKS = 2
 CONFIG: Any = SimpleNamespace(
     hidden=4096, intermediate=11008, layers=BLOCKS, heads=32, kv_heads=32, head_dim=128,
-    vocab=64, eps=1e-5, rope=Rope(128),
+    vocab=64, eps=1e-5, rope=Rope(128), windows=(0,) * BLOCKS,
 )  # fmt: skip
 
 
