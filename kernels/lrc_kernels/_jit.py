@@ -85,7 +85,7 @@ def is_ready(kernel: object) -> bool:
     return bool(kernel.signatures)  # type: ignore[attr-defined]
 
 
-def kept_on_disk(kernel: object) -> bool:
+def is_cached(kernel: object) -> bool:
     """Whether the cache holds compiled code of ``kernel``; False where it cannot be told."""
     try:
         magic = kernel.targetctx.codegen().magic_tuple()  # type: ignore[attr-defined]

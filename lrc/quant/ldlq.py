@@ -1,7 +1,7 @@
 """LDLQ: rounding with linear feedback, and a polish that only ever lowers the loss.
 
 Minimises tr((W - Q) H (W - Q)^T) over codes. Rows are independent, so both loops run over
-fixed chunks of rows; feedback inside a panel is rank-b, between panels one GEMM.
+fixed chunks of rows; feedback inside a column panel is rank-b, between them one GEMM.
 Source: QuIP#, arXiv 2402.04396, section 4.2 (block LDLQ).
 """
 

@@ -22,14 +22,14 @@ from lrc_kernels import _jit
 from lrc_kernels.stamp import source_stamp
 
 KERNEL = """
-from lrc_kernels._jit import kept_on_disk, njit
+from lrc_kernels._jit import is_cached, njit
 from lrc_kernels.cpu.helper import helper
 
 @njit()
 def kernel(x):
     return helper(x)
 
-print(kept_on_disk(kernel), kernel(1), sum(kernel.stats.cache_hits.values()))
+print(is_cached(kernel), kernel(1), sum(kernel.stats.cache_hits.values()))
 """
 HELPER = """
 from lrc_kernels._jit import njit
@@ -99,7 +99,7 @@ def test_where_nothing_can_be_written_kernels_work_and_it_is_said_once(monkeypat
         warnings.simplefilter("always")
         kernels = [_jit.njit()(lambda x, y=y: x + y) for y in range(2)]
         assert [kernel(1) for kernel in kernels] == [1, 2]
-        assert not any(map(_jit.kept_on_disk, kernels))
+        assert not any(map(_jit.is_cached, kernels))
     assert [w.category for w in told] == [RuntimeWarning]
     assert "NUMBA_CACHE_DIR" in str(told[0].message)
 

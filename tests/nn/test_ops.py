@@ -194,13 +194,13 @@ def test_prompts(case):
 def test_threads_meet_where_they_need_each_other(case):
     """Between a thread's part of a shared buffer and what others do with it lies a meeting."""
     program = DecodeProgram(Program(HIDDEN, case(), tail()))
-    shared = {i for i, b in enumerate(program.buffers, token.ROOMS) if b.shared}
+    shared = {i for i, b in enumerate(program.buffers, token.BUFFERS) if b.shared}
     written, read = set(), set()
     for row in program.ops:
         reads, writes = {row[table.SOURCE]} & shared, {row[table.TARGET]} & shared
         if row[table.CODE] == table.MULTIPLY:
             writes = {row[table.TARGET] + i for i in range(row[table.COUNT])}
-        if row[table.CODE] == table.MEET:
+        if row[table.CODE] == table.BARRIER:
             written, read = set(), set()
             continue
         assert not written & (reads | writes)
@@ -213,7 +213,7 @@ def test_a_llama_block_meets_five_times():
     model = packed_model()
     rows = model.engines().decode(Team(1))._program.ops
     blocks, (head,) = len(model.blocks), (1,)
-    assert np.count_nonzero(rows[:, table.CODE] == table.MEET) == 5 * blocks - 1 + head
+    assert np.count_nonzero(rows[:, table.CODE] == table.BARRIER) == 5 * blocks - 1 + head
 
 
 class Scan(Op):

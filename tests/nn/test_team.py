@@ -77,22 +77,22 @@ def test_what_helpers_work_on_lives_as_long_as_they_do(interrupted):
     alive = weakref.ref(held)
 
     def make(held):
-        def share(place, thread, threads):
+        def task(place, thread, threads):
             if thread == 0 and interrupted:
                 raise KeyboardInterrupt
             if thread == 1:
                 free.wait(20)
             return held is not None
 
-        return share
+        return task
 
-    share = make(held)
+    task = make(held)
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
-            team.call(share)
+            team.call(task)
     else:
-        assert team.call(share)
-    del held, share
+        assert team.call(task)
+    del held, task
     gc.collect()
     assert alive() is not None
     free.set()
@@ -103,14 +103,14 @@ def test_a_helper_that_fails_is_reported_and_its_share_done_here(monkeypatch):
     told, calls = [], []
     monkeypatch.setattr(threading, "excepthook", told.append)
 
-    def share(place, thread, threads):
+    def task(place, thread, threads):
         if thread == 1:
             raise MemoryError
         calls.append(threads)
         return threads == 1
 
     team = Team(2)
-    assert not team.call(share)
+    assert not team.call(task)
     assert calls == [2, 1]
     assert eventually(lambda: [t.exc_type for t in told] == [MemoryError])
     team.each(calls.append, [7, 8, 9])

@@ -128,10 +128,10 @@ def transpose_16(builder: Any, address: Any) -> None:
         # Exchange this bit of the row's number with the same bit of the lane's.
         low = [i if not i & bit else 16 + (i ^ bit) for i in range(16)]
         high = [i ^ bit if not i & bit else 16 + i for i in range(16)]
-        turned = list(rows)
+        exchanged = list(rows)
         for j in (j for j in range(16) if not j & bit):
-            turned[j] = shuffle(builder, rows[j], rows[j | bit], low)
-            turned[j | bit] = shuffle(builder, rows[j], rows[j | bit], high)
-        rows = turned
+            exchanged[j] = shuffle(builder, rows[j], rows[j | bit], low)
+            exchanged[j | bit] = shuffle(builder, rows[j], rows[j | bit], high)
+        rows = exchanged
     for j, row in enumerate(rows):
         _store(builder, row, address, 64 * j)

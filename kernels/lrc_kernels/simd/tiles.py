@@ -183,7 +183,7 @@ def store_totals(builder: Any, target: Any, totals: Any) -> None:
         _store(builder, builder.extract_value(totals, j), target, 64 * j)
 
 
-def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+def _exchanged(builder: Any, rows: list[Any]) -> list[Any]:
     """Lanes (column, r) of vectors numbered by tile as lanes (tile, column) of vectors r."""
     tiles = len(rows)
     bit = 1
@@ -191,11 +191,11 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
         # Exchange this bit of the vector's number with the same bit of the lane's.
         low = [i if not i & bit else 16 + (i ^ bit) for i in range(16)]
         high = [i ^ bit if not i & bit else 16 + i for i in range(16)]
-        turned = list(rows)
+        exchanged = list(rows)
         for t in (t for t in range(tiles) if not t & bit):
-            turned[t] = shuffle(builder, rows[t], rows[t | bit], low)
-            turned[t | bit] = shuffle(builder, rows[t], rows[t | bit], high)
-        rows = turned
+            exchanged[t] = shuffle(builder, rows[t], rows[t | bit], low)
+            exchanged[t | bit] = shuffle(builder, rows[t], rows[t | bit], high)
+        rows = exchanged
         bit *= 2
     order = [c * tiles + t for t in range(tiles) for c in range(16 // tiles)]
     return [shuffle(builder, row, row, order) for row in rows]
@@ -223,7 +223,7 @@ def _make_step(tiles: int, last: bool) -> Any:
             state = builder.and_(builder.lshr(pair, skip), mask)
             rows.append(_sums(builder, builder.mul(state, multiplier)))
         value = ir.Constant(ir.ArrayType(I32X16.ir, tiles), ir.Undefined)
-        for r, row in enumerate(_turned(builder, rows)):
+        for r, row in enumerate(_exchanged(builder, rows)):
             value = builder.insert_value(value, row, r)
         return value
 

@@ -14,7 +14,7 @@ from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.team import Team
-from lrc.nn.engine.threads import Pace
+from lrc.nn.engine.thread_choice import ThreadChoice
 from lrc_kernels.cpu.dot.product import RANK
 from lrc_kernels.cpu.engine import token
 from lrc_kernels.cpu.transform import activations
@@ -30,12 +30,12 @@ class DecodeEngine:
     program : DecodeProgram
         Any number of engines may read it at the same time.
     team : Team
-        At most its threads share a token; see `lrc.nn.engine.threads`.
+        At most its threads share a token; see `lrc.nn.engine.thread_choice`.
     """
 
     def __init__(self, program: DecodeProgram, team: Team) -> None:
         self._program, self._team = program, team
-        self._pace = Pace(team.threads)
+        self._choice = ThreadChoice(team.threads)
         self._scratch: _Scratch | None = None
 
     def step(self, start: F32, cache: KVCache, *, head: bool = True) -> F32:
@@ -67,21 +67,21 @@ class DecodeEngine:
         stop = len(program.ops) if head else program.body
         run: Callable[..., bool] = token.run_token
 
-        def share(place: NDArray[np.int64], thread: int, threads: int) -> bool:
+        def task(place: NDArray[np.int64], thread: int, threads: int) -> bool:
             return run(
                 program.mats, program.nums, program.ops, program.numbers, scratch.sizes,
-                scratch.rooms, scratch.caches, angles.addresses, position, program.tables,
+                scratch.addresses, scratch.caches, angles.addresses, position, program.tables,
                 place.ctypes.data, thread, threads, stop,
             )  # fmt: skip
 
         if token.is_ready():
-            threads = self._pace.choose()
+            threads = self._choice.choose()
             before = time.perf_counter()
-            self._team.call(share, threads)
-            self._pace.note(threads, time.perf_counter() - before)
+            self._team.call(task, threads)
+            self._choice.note(threads, time.perf_counter() - before)
         else:
             # An interrupt of the compiler ends it, where it runs in this thread alone.
-            self._team.call(share, 1)
+            self._team.call(task, 1)
         cache.advance(1)
         return scratch.logits
 
@@ -106,16 +106,16 @@ class _Scratch:
         self._kept: list[NDArray[Any]] = []
         widest = activations.padded(program.widest)
         self.sizes = np.zeros(token.SIZES, np.int64)
-        self.sizes[[token.ROOM, token.CAPACITY]] = widest, cache.max_length
+        self.sizes[[token.ACTIVATIONS, token.CAPACITY]] = widest, cache.max_length
         lengths = {
             token.Z: widest, token.WORK: widest, token.ACT: activations.size(widest) // 4,
             token.T: int(program.mats[:, RANK].max()) + 16, token.SCORES: cache.max_length + 16,
         }  # fmt: skip
-        self.rooms = np.zeros((threads, token.ROOMS + len(program.buffers)), np.int64)
+        self.addresses = np.zeros((threads, token.BUFFERS + len(program.buffers)), np.int64)
         for place, length in lengths.items():
             self._make(place, length, shared=False)
         first: dict[int, F32] = {}
-        for place, buffer in enumerate(program.buffers, token.ROOMS):
+        for place, buffer in enumerate(program.buffers, token.BUFFERS):
             length = activations.padded(buffer.width)
             first[place] = self._make(place, length, shared=buffer.shared)
         self.start = first[program.start][: program.source.hidden]
@@ -123,9 +123,9 @@ class _Scratch:
 
     def _make(self, place: int, length: int, *, shared: bool) -> F32:
         """Make buffer number ``place``, one or one a thread; return that of thread 0."""
-        threads = len(self.rooms)
+        threads = len(self.addresses)
         made = [self._new(length) for _ in range(1 if shared else threads)]
-        self.rooms[:, place] = [array.ctypes.data for array in made]
+        self.addresses[:, place] = [array.ctypes.data for array in made]
         return made[0]
 
     def _new(self, length: int) -> F32:

@@ -22,9 +22,9 @@ class Buffer:
 
 
 class Rows:
-    """A table in the making: threads meet where one needs what another wrote.
+    """A table in the making: a barrier stands where one needs what another wrote.
 
-    They also meet before one writes what another may still be reading.
+    One also stands before one thread writes what another may still be reading.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class Rows:
     def buffer(self, width: int, *, shared: bool = False) -> int:
         """Number of a new buffer."""
         self.buffers.append(Buffer(width, shared))
-        return token.ROOMS + len(self.buffers) - 1
+        return token.BUFFERS + len(self.buffers) - 1
 
     def is_shared(self, number: int) -> bool:
         """Whether all threads have the same buffer ``number``."""
-        return self.buffers[number - token.ROOMS].shared
+        return self.buffers[number - token.BUFFERS].shared
 
     def add(
         self, row: list[int], reads: Collection[int], writes: Collection[int], number: float = 0.0
@@ -50,7 +50,7 @@ class Rows:
         reads = {b for b in reads if self.is_shared(b)}
         writes = {b for b in writes if self.is_shared(b)}
         if self._written & (reads | writes) or self._read & writes:
-            self._append(table.row(table.MEET), 0.0)
+            self._append(table.row(table.BARRIER), 0.0)
             self._read, self._written = set(), set()
         self._append(row, number)
         self._read |= reads
@@ -77,7 +77,7 @@ class DecodeProgram:
     body
         How many of them come before those that lead from the residual stream to logits.
     buffers
-        Those that the table names, from number `token.ROOMS` on.
+        Those that the table names, from number `token.BUFFERS` on.
     start, logits
         Numbers of the embedding's and the logits' buffers.
     vocab

@@ -70,27 +70,29 @@ class PromptEngine:
         if not prompt.is_compiled():
             progress.note("compiling the kernels for prompts; it takes up to a few minutes")
         calls = -(-tokens // CHUNK)
-        room = PromptBuffers(self._program, cache, -(-tokens // calls), tokens, self._team.threads)
+        buffers = PromptBuffers(
+            self._program, cache, -(-tokens // calls), tokens, self._team.threads
+        )
         for i in range(calls):
             done, end = tokens * i // calls, tokens * (i + 1) // calls
-            self._run(start[done:end], before + done, room)
+            self._run(start[done:end], before + done, buffers)
         cache.advance(tokens)
-        return room.last(end - done)
+        return buffers.last(end - done)
 
-    def _run(self, start: F32, position: int, room: PromptBuffers) -> None:
+    def _run(self, start: F32, position: int, buffers: PromptBuffers) -> None:
         """Take tokens through all layers; ``position``: of the first of them."""
         program, tokens = self._program, len(start)
         angles = program.source.angles(np.arange(position, position + tokens))
-        sizes = room.begin(start, position)
+        sizes = buffers.begin(start, position)
         run: Callable[..., bool] = prompt.run_prompt
 
-        def share(
+        def task(
             first: int, stop: int, place: NDArray[np.int64], thread: int, threads: int
         ) -> bool:
             return run(
                 program.mats, program.nums, program.extra, program.ops, program.numbers,
-                program.stages, sizes, room.rooms, room.strides, room.shared, room.caches,
-                angles.addresses, first, stop, place.ctypes.data, thread, threads,
+                program.stages, sizes, buffers.addresses, buffers.strides, buffers.shared,
+                buffers.caches, angles.addresses, first, stop, place.ctypes.data, thread, threads,
             )  # fmt: skip
 
         end, step = len(program.stages), -(-CALL // tokens)
@@ -98,4 +100,4 @@ class PromptEngine:
             stop = min(first + step, end)
             # An interrupt of the compiler ends it, where it runs in this thread alone.
             threads = self._team.threads if prompt.is_ready() else 1
-            self._team.call(partial(share, first, stop), threads, stop - first)
+            self._team.call(partial(task, first, stop), threads, stop - first)

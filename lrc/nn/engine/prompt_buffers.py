@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.prompt_program import PromptProgram
 from lrc.nn.ops import STREAM
-from lrc_kernels.cpu.dot import panels, product
+from lrc_kernels.cpu.dot import product, weight_panels
 from lrc_kernels.cpu.engine import prompt, prompt_parts
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.simd.lanes import LANES
-from lrc_kernels.simd.panels import COLUMNS
+from lrc_kernels.simd.weight_panels import COLUMNS
 
 F32 = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ class PromptBuffers:
 
     Attributes
     ----------
-    rooms, strides, shared, caches
+    addresses, strides, shared, caches
         As `lrc_kernels.cpu.engine.prompt` wants them.
     """
 
@@ -43,31 +43,31 @@ class PromptBuffers:
     ) -> None:
         self._program, self._cache = program, cache
         self.caches = program.source.cache_addresses(cache)
-        self._padded = panels.padded_tokens(most)
+        self._padded = weight_panels.padded_tokens(most)
         self._kept: list[NDArray[Any]] = []
         self._rows: dict[str, F32] = {}
         self.shared = self._make_shared(most)
-        self.rooms = np.zeros((threads, prompt.ROOMS + len(program.values)), np.int64)
-        self.strides = np.zeros(self.rooms.shape[1], np.int64)
+        self.addresses = np.zeros((threads, prompt.BUFFERS + len(program.values)), np.int64)
+        self.strides = np.zeros(self.addresses.shape[1], np.int64)
         mats = program.mats[:, [product.ROWS, product.COLUMNS]]
         lengths = {
             prompt.Z: _whole(int(mats.max())), prompt.WORK: _whole(int(mats.max())),
-            prompt.PANEL: panels.PANEL_BYTES // 4,
-            prompt.TOTALS: panels.TOTAL_BYTES // 4 * self._padded,
+            prompt.WEIGHT_PANEL: weight_panels.WEIGHT_PANEL_BYTES // 4,
+            prompt.TOTALS: weight_panels.TOTAL_BYTES // 4 * self._padded,
             prompt.SCORES: LANES * (cache.length + tokens + program.source.head_dim + 1),
         }  # fmt: skip
         for place, length in lengths.items():
-            self.rooms[:, place] = [self._new(length) for _ in range(threads)]
-        for place, name in enumerate(program.values, prompt.ROOMS):
+            self.addresses[:, place] = [self._new(length) for _ in range(threads)]
+        for place, name in enumerate(program.values, prompt.BUFFERS):
             width = program.source.widths[name]
             if name in program.kept:
                 # Vectors of 16 are written to the end of the last one.
                 self.strides[place] = 4 * (-(-width // 16) * 16)
                 rows = np.empty((most, int(self.strides[place]) // 4), np.float32)
-                self.rooms[:, place] = rows.ctypes.data
+                self.addresses[:, place] = rows.ctypes.data
                 self._rows[name] = rows
             else:
-                self.rooms[:, place] = [self._new(_whole(width)) for _ in range(threads)]
+                self.addresses[:, place] = [self._new(_whole(width)) for _ in range(threads)]
         self._hidden = self._rows[STREAM][:, : program.source.hidden]
 
     def _make_shared(self, tokens: int) -> NDArray[np.int64]:
@@ -90,7 +90,7 @@ class PromptBuffers:
         p = prompt
         sizes = {
             p.CAPACITY: self._cache.max_length, p.TOKENS: len(start), p.POSITION: position,
-            p.ROOM: self._padded, p.HIGHEST: self._program.highest,
+            p.ACTIVATIONS: self._padded, p.HIGHEST: self._program.highest,
         }  # fmt: skip
         return np.array([sizes[i] for i in range(p.SIZES)], np.int64)
 

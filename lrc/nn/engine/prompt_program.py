@@ -30,7 +30,7 @@ class PromptProgram:
     ops, numbers, stages
         Of `lrc_kernels.cpu.engine.prompt`.
     values
-        Names of the buffers that the table names, from number `prompt.ROOMS` on.
+        Names of the buffers that the table names, from number `prompt.BUFFERS` on.
     kept
         Those of which every token has its own.
     """
@@ -49,7 +49,7 @@ class PromptProgram:
         for index in range(source.body):
             self._lower(index, stages)
         self.values, self.kept = stages.values(), stages.kept
-        places = {name: prompt.ROOMS + i for i, name in enumerate(self.values)}
+        places = {name: prompt.BUFFERS + i for i, name in enumerate(self.values)}
         self.ops, self.numbers, self.stages = stages.tables(places)
 
     def _lower(self, index: int, stages: Stages) -> None:

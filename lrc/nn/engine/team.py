@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 #: Of one job: its words (`barrier.new_place`), this thread, all threads. True if the job began,
 #: see `barrier.gather`, both of `lrc_kernels.cpu.engine`.
-Share: TypeAlias = Callable[[NDArray[np.int64], int, int], bool]
+Task: TypeAlias = Callable[[NDArray[np.int64], int, int], bool]
 _Jobs: TypeAlias = "SimpleQueue[Callable[[], object] | None]"
 
 _HELPERS: weakref.WeakKeyDictionary[threading.Thread, _Jobs] = weakref.WeakKeyDictionary()
@@ -56,12 +56,12 @@ class Team:
             _HELPERS[helper] = jobs
             helper.start()
 
-    def call(self, share: Share, threads: int | None = None, parts: int = 0) -> bool:
+    def call(self, task: Task, threads: int | None = None, parts: int = 0) -> bool:
         """Make one compiled call on several threads, or on this one where the others do not come.
 
         Parameters
         ----------
-        share : callable
+        task : callable
             Holds all that it reads and writes. It begins by `gather`, and writes nothing unless
             that tells it to.
         threads : int or None
@@ -79,10 +79,10 @@ class Team:
         threads = self.threads if threads is None else threads
         place = new_place(parts)
         for number, jobs in enumerate(self._queues[: threads - 1], 1):
-            jobs.put(partial(share, place, number, threads))
-        together = share(place, 0, threads)
+            jobs.put(partial(task, place, number, threads))
+        together = task(place, 0, threads)
         if not together:
-            share(new_place(parts), 0, 1)
+            task(new_place(parts), 0, 1)
         return together
 
     def each(self, work: Callable[[T], object], items: Sequence[T]) -> None:

@@ -35,17 +35,17 @@ def _nearest(z: F32, levels: F32, codes: U8) -> None:
 def _pack(codes: U8, bits: int, words: U8) -> None:
     for r in range(codes.shape[0]):
         pending = np.int64(0)
-        held = 0
+        pending_bits = 0
         at = 0
         for k in range(codes.shape[1]):
-            pending |= np.int64(codes[r, k]) << held
-            held += bits
-            if held >= 8:
+            pending |= np.int64(codes[r, k]) << pending_bits
+            pending_bits += bits
+            if pending_bits >= 8:
                 words[r, at] = pending & 255
                 pending >>= 8
-                held -= 8
+                pending_bits -= 8
                 at += 1
-        if held > 0:
+        if pending_bits > 0:
             words[r, at] = pending & 255
 
 
@@ -54,16 +54,16 @@ def _unpack(words: U8, bits: int, codes: U8) -> None:
     mask = (1 << bits) - 1
     for r in range(words.shape[0]):
         pending = np.int64(0)
-        held = 0
+        pending_bits = 0
         at = 0
         for k in range(codes.shape[1]):
-            if held < bits:
-                pending |= np.int64(words[r, at]) << held
-                held += 8
+            if pending_bits < bits:
+                pending |= np.int64(words[r, at]) << pending_bits
+                pending_bits += 8
                 at += 1
             codes[r, k] = pending & mask
             pending >>= bits
-            held -= bits
+            pending_bits -= bits
 
 
 def _check_bits(bits: int) -> None:

@@ -30,7 +30,7 @@ def _make_row(tiles: int) -> Any:
         mask, multiplier = splat_i32x16(np.int32((1 << state_bits) - 1)), splat_i32x16(factor)
         shift = splat_i32x16(np.int32(skip))
         count = (n + columns - 1) // columns
-        room = scratch_1k()
+        scratch = scratch_1k()
         for start in range(0, n, 16):
             first = start // columns
             at, left = words + size * first, count - first
@@ -41,10 +41,10 @@ def _make_row(tiles: int) -> Any:
             if start + 16 <= n:
                 store(out + 4 * start, 64 * n, scales, 16 * step, values)
                 continue
-            store(room, 64, scales, 16 * step, values)
+            store(scratch, 64, scales, 16 * step, values)
             for r in range(tiles):
                 for c in range(n - start):
-                    value = load_f32(room + 64 * r + 4 * c)
+                    value = load_f32(scratch + 64 * r + 4 * c)
                     store_f32(out + 4 * (16 * n * r + start + c), value)
 
     return rows_of_step

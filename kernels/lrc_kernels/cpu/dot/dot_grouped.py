@@ -48,12 +48,12 @@ def _group_scales(halves: Any, first: Any, count: Any, repeat: Any, scratch: Any
 
 @njit(inline=True)
 def _weigh(
-    halves: Any, first: Any, count: Any, repeat: Any, x_scales: Any, x_sums: Any, room: Any,
+    halves: Any, first: Any, count: Any, repeat: Any, x_scales: Any, x_sums: Any, scratch: Any,
     shift: Any,
 ) -> Any:  # fmt: skip
-    """Write scales of up to 16 groups times those of x to ``room``; add theirs times x's sums."""
-    w = _group_scales(halves, first, count, repeat, room)
-    store_f32x16(room, w * x_scales)
+    """Scales of up to 16 groups times those of x to ``scratch``; add theirs times x's sums."""
+    w = _group_scales(halves, first, count, repeat, scratch)
+    store_f32x16(scratch, w * x_scales)
     return shift + w * x_sums
 
 
@@ -79,18 +79,18 @@ def _make_four(bits: int) -> Any:
         y: int,
     ) -> None:  # fmt: skip
         """Four rows ``size`` bytes apart, less ``centre`` times x, to y f32 (4,)."""
-        entries, room, none = load_i8x64(table), scratch_256(), splat_f32x16(np.float32(0))
+        entries, scratch, none = load_i8x64(table), scratch_256(), splat_f32x16(np.float32(0))
         a, b, c, d, p, q, r, s = none, none, none, none, none, none, none, none
         for first in range(0, units, 16):
             count = min(16, units - first)
             v = first_f32x16(x_scales + 4 * first, count)
             w = first_f32x16(x_sums + 4 * first, count)
-            p = _weigh(halves, first, count, repeat, v, w, room, p)
-            q = _weigh(halves + 2 * groups, first, count, repeat, v, w, room + 64, q)
-            r = _weigh(halves + 4 * groups, first, count, repeat, v, w, room + 128, r)
-            s = _weigh(halves + 6 * groups, first, count, repeat, v, w, room + 192, s)
+            p = _weigh(halves, first, count, repeat, v, w, scratch, p)
+            q = _weigh(halves + 2 * groups, first, count, repeat, v, w, scratch + 64, q)
+            r = _weigh(halves + 4 * groups, first, count, repeat, v, w, scratch + 128, r)
+            s = _weigh(halves + 6 * groups, first, count, repeat, v, w, scratch + 192, s)
             for j in range(count):
-                at, scale = codes + step * (first + j), room + 4 * j
+                at, scale = codes + step * (first + j), scratch + 4 * j
                 group = 64 * (first + j)
                 h, k = load_i8x64(x + group), load_i8x64(low + group)
                 a = a + weighted(at, entries, looked_up, h, k, scale)
@@ -155,7 +155,7 @@ def grouped_rows(
     # Units are read whole and more: the last ones reach past their row, where x is zero.
     read = 16 if bits == 2 else (32 if bits == 4 else 64)
     end, reach = words + size * m, 8 * bits * (units - 1) + read
-    room, i = scratch_256(), start
+    scratch, i = scratch_256(), start
     while i < stop:
         codes, scales = words + size * i, halves + 2 * groups * i
         if i + 4 <= stop and codes + 3 * size + reach <= end:
@@ -168,6 +168,6 @@ def grouped_rows(
                 store_i8(work + b, np.int8(load_u8(codes + b)))
             codes = work
         _four(bits, codes, _ZERO, units, entries, looked_up, centre, x, low, x_scales, x_sums,
-              scales, _ZERO, repeat, room)  # fmt: skip
-        store_f32(y + 4 * i, load_f32(room))
+              scales, _ZERO, repeat, scratch)  # fmt: skip
+        store_f32(y + 4 * i, load_f32(scratch))
         i += 1

@@ -51,10 +51,10 @@ def quantize(x: F32, alone: bool = False) -> Activations:
     n = x.shape[0]
     width = activations.padded(n)
     buffer = np.zeros(activations.size(n), np.uint8)
-    room = np.zeros(width, np.float32)
-    room[:n] = x
+    padded = np.zeros(width, np.float32)
+    padded[:n] = x
     every = activations.LATTICE | activations.BY_TWO | activations.BY_FOUR | activations.TWICE
-    total = activations.quantize(room.ctypes.data, n, width, buffer.ctypes.data, every, alone)
+    total = activations.quantize(padded.ctypes.data, n, width, buffer.ctypes.data, every, alone)
     return Activations(n, width, buffer, np.float32(total))
 
 

@@ -20,7 +20,7 @@ from lrc_kernels.cpu.dot.dot_levels import (
 )
 from lrc_kernels.cpu.dot.dot_trellis import trellis_rows
 from lrc_kernels.cpu.transform.activations import SEVEN, quantize, seven_bits_do
-from lrc_kernels.cpu.transform.turn import apply_signs, turn
+from lrc_kernels.cpu.transform.hadamard_vector import apply_signs, hadamard_vector
 from lrc_kernels.simd.values import load_f32, store_f32
 
 I64 = NDArray[np.int64]
@@ -61,7 +61,7 @@ def prepare(
     n = mat[COLUMNS]
     if mat[SIGNS_IN] != 0:
         apply_signs(x, n, mat[SIGNS_IN], z)
-        turn(z, n, mat[BLOCK_IN], mat[ORDER_IN], mat[MATRIX_IN], num[SCALE_IN], 0, work)
+        hadamard_vector(z, n, mat[BLOCK_IN], mat[ORDER_IN], mat[MATRIX_IN], num[SCALE_IN], 0, work)
     else:
         for i in range(n):
             store_f32(z + 4 * i, load_f32(x + 4 * i))
@@ -72,7 +72,7 @@ def prepare(
 
 
 @njit(inner=True)
-def share(mats: I64, k: int, up: int, thread: int, threads: int) -> tuple[int, int]:
+def rows_of_thread(mats: I64, k: int, up: int, thread: int, threads: int) -> tuple[int, int]:
     """Rows of matrix k that a thread multiplies: whole bands of a trellis, else whole 16s.
 
     Where they do not divide evenly the first threads get more with ``up`` 1, the last with 0.
@@ -134,7 +134,9 @@ def finish(mats: I64, nums: F32, k: int, y: int, out: int, work: int) -> None:
     for i in range(m):
         store_f32(out + 4 * i, load_f32(y + 4 * i))
     if mat[SIGNS_OUT] != 0:
-        turn(out, m, mat[BLOCK_OUT], mat[ORDER_OUT], mat[MATRIX_OUT], num[SCALE_OUT], 1, work)
+        hadamard_vector(
+            out, m, mat[BLOCK_OUT], mat[ORDER_OUT], mat[MATRIX_OUT], num[SCALE_OUT], 1, work
+        )
         apply_signs(out, m, mat[SIGNS_OUT], out)
     if mat[BIAS] != 0:
         for i in range(m):

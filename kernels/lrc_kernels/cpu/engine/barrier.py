@@ -19,7 +19,7 @@ SPINS = 2000
 #: Looks before the others are given up: some 50 ms, and far more where others have work to do.
 PATIENCE = 100_000
 
-# Words of a place, on cache lines of their own: who met, who has come, what was decided.
+# Words of a place, on cache lines of their own: who waits, who has come, what was decided.
 _COME, _DECIDED = 64, 128
 _BEGUN, _GIVEN_UP = 1, 2
 #: Bytes from a place to its counters of pieces.
@@ -27,7 +27,7 @@ PIECES = 192
 
 
 def new_place(parts: int = 0) -> NDArray[np.int64]:
-    """Words for the threads of one job, all zero; the address of the first is that of `meet`.
+    """Words for the threads of one job, all zero; the address of the first is that of `barrier`.
 
     ``parts``: how many parts of the job are claimed in pieces. Each has two counters, of the
     pieces begun and of those done.
@@ -59,10 +59,10 @@ def gather(place: int, thread: int, needed: int) -> bool:
 
 
 @njit(inline=True)
-def meet(counter: int, target: int, threads: int) -> int:
-    """Wait until all ``threads`` have come; return the target of the next meeting.
+def barrier(counter: int, target: int, threads: int) -> int:
+    """Wait until all ``threads`` have come; return the target of the next barrier.
 
-    ``counter`` is the address of an int64 that only ever grows: by one a thread a meeting.
+    ``counter`` is the address of an int64 that only ever grows: by one a thread a barrier.
     """
     if threads == 1:
         return target

@@ -82,20 +82,20 @@ def attend_lanes(
     first = max(0, before + 1 - window) if window > 0 else 0
     seen, count = before + 1 - first, before + queries - first
     k, v = keys + 4 * dim * first, values + 4 * dim * first
-    turned, totals = work, work + ROW_BYTES * dim
+    transposed, totals = work, work + ROW_BYTES * dim
     scores = totals + ROW_BYTES
     for d in range(dim):
-        row = turned + ROW_BYTES * d
+        row = transposed + ROW_BYTES * d
         for lane in range(queries):
             store_f32(row + 4 * lane, scale * load_f32(q + stride * lane + 4 * d))
         for lane in range(queries, LANES):
             store_f32(row + 4 * lane, np.float32(0))
-    _multiply(k, 4 * dim, 4, count, turned, dim, scores)
+    _multiply(k, 4 * dim, 4, count, transposed, dim, scores)
     for lane in range(0, LANES, 16):
         _soften(scores + 4 * lane, seen, window, count, lane, totals + 4 * lane)
-    _multiply(v, 4, 4 * dim, dim, scores, count, turned)
+    _multiply(v, 4, 4 * dim, dim, scores, count, transposed)
     for d in range(dim):
-        row = turned + ROW_BYTES * d
+        row = transposed + ROW_BYTES * d
         for lane in range(queries):
             value = load_f32(row + 4 * lane) * load_f32(totals + 4 * lane)
             store_f32(out + out_stride * lane + 4 * d, value)

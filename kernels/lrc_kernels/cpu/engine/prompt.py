@@ -42,11 +42,11 @@ F32 = NDArray[np.float32]
 
 #: Sizes: tokens that the cache and the quantized activations have room for, how many tokens there
 #: are and where they begin, numbers of a token in R x.
-CAPACITY, ROOM, TOKENS, POSITION, HIGHEST = 0, 1, 2, 3, 4
+CAPACITY, ACTIVATIONS, TOKENS, POSITION, HIGHEST = 0, 1, 2, 3, 4
 SIZES = 5
 #: Buffers of a thread's own, before those that the table names.
-Z, WORK, PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4
-ROOMS = 5
+Z, WORK, WEIGHT_PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4
+BUFFERS = 5
 #: Of a stage: its first row, and the one after its last. It is one row of `MULTIPLY` or `ATTEND`,
 #: or what tokens need in between.
 START, STOP = 0, 1
@@ -64,7 +64,7 @@ def _keep(x: int, heads: int, dim: int, to: int, stride: int) -> None:
 
 @njit(inner=True)
 def _attention(
-    op: I64, scale: np.float32, sizes: I64, room: I64, strides: I64, caches: I64, claims: int
+    op: I64, scale: np.float32, sizes: I64, buffers: I64, strides: I64, caches: I64, claims: int
 ) -> None:
     """Heads of 32 queries, those that see most first, until all are done."""
     tokens, dim, heads = sizes[TOKENS], op[WIDTH], op[COUNT]
@@ -76,10 +76,10 @@ def _attention(
             break
         first, head = LANES * (blocks - 1 - item // heads), item % heads
         own = 4 * dim * sizes[CAPACITY] * (head // group)
-        attend_lanes(room[op[SOURCE]] + queries * first + 4 * dim * head, queries,
+        attend_lanes(buffers[op[SOURCE]] + queries * first + 4 * dim * head, queries,
                      min(LANES, tokens - first), caches[layer, 0] + own, caches[layer, 1] + own,
-                     sizes[POSITION] + first, dim, scale, op[WINDOW], room[SCORES],
-                     room[op[TARGET]] + out * first + 4 * dim * head, out)  # fmt: skip
+                     sizes[POSITION] + first, dim, scale, op[WINDOW], buffers[SCORES],
+                     buffers[op[TARGET]] + out * first + 4 * dim * head, out)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, blocks * heads)
 
@@ -87,7 +87,7 @@ def _attention(
 @njit(inner=True)
 def _tokens(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, start: int, stop: int, sizes: I64,
-    room: I64, strides: I64, shared: I64, caches: I64, ropes: I64, claims: int,
+    buffers: I64, strides: I64, shared: I64, caches: I64, ropes: I64, claims: int,
 ) -> None:  # fmt: skip
     """Rows of one stage for every token, until all are done."""
     while True:
@@ -98,13 +98,13 @@ def _tokens(
         for t in range(first, min(sizes[TOKENS], first + _CHUNK)):
             for r in range(start, stop):
                 code, k, count, width = ops[r, CODE], ops[r, MATRIX], ops[r, COUNT], ops[r, WIDTH]
-                x = room[ops[r, SOURCE]] + strides[ops[r, SOURCE]] * t
-                to = room[ops[r, TARGET]] + strides[ops[r, TARGET]] * t
+                x = buffers[ops[r, SOURCE]] + strides[ops[r, SOURCE]] * t
+                to = buffers[ops[r, TARGET]] + strides[ops[r, TARGET]] * t
                 if code == LEAVE:
-                    leave(mats, nums, extra, k, count, t, sizes[HIGHEST], shared, to, room[WORK])
+                    leave(mats, nums, extra, k, count, t, sizes[HIGHEST], shared, to, buffers[WORK])
                 elif code == ENTER:
-                    enter(mats, nums, extra, k, count, x, t, sizes[ROOM], sizes[HIGHEST], shared,
-                          room[Z], room[WORK])  # fmt: skip
+                    enter(mats, nums, extra, k, count, x, t, sizes[ACTIVATIONS], sizes[HIGHEST],
+                          shared, buffers[Z], buffers[WORK])  # fmt: skip
                 elif code == KEEP:
                     kept = caches[ops[r, ADDRESS], ops[r, WINDOW]]
                     _keep(x, ops[r, KV_HEADS], width, kept + 4 * width * (sizes[POSITION] + t),
@@ -121,13 +121,13 @@ def _tokens(
 @njit()
 def run_prompt(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, stages: I64, sizes: I64,
-    rooms: I64, strides: I64, shared: I64, caches: I64, ropes: I64, first: int, stop: int,
+    all_buffers: I64, strides: I64, shared: I64, caches: I64, ropes: I64, first: int, stop: int,
     place: int, thread: int, threads: int,
 ) -> bool:  # fmt: skip
     """Do the stages from ``first`` to ``stop`` for all tokens.
 
     ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, all trellises. ``ops`` and
-    ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``rooms``: a row of addresses a
+    ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``all_buffers``: a row of addresses a
     thread; token t has its part of buffer b ``strides[b] * t`` bytes further on. ``shared``:
     (4, most matrices of a site) addresses of `prompt_parts`. ``caches``: (layers, 2) addresses
     of f32 (kv_heads, capacity, head_dim), which receive keys and values. ``ropes``: addresses
@@ -137,17 +137,17 @@ def run_prompt(
     """
     if threads > 1 and not gather(place, thread, 0):
         return False
-    room, claims = rooms[thread], place + PIECES
+    buffers, claims = all_buffers[thread], place + PIECES
     for stage in range(first, stop):
         start, end = stages[stage, START], stages[stage, STOP]
         op, code = ops[start], ops[start, CODE]
         if code == MULTIPLY:
-            multiply_site(mats, extra, op[MATRIX], op[COUNT], sizes[TOKENS], sizes[ROOM],
-                          shared, claims, room[PANEL], room[TOTALS])  # fmt: skip
+            multiply_site(mats, extra, op[MATRIX], op[COUNT], sizes[TOKENS], sizes[ACTIVATIONS],
+                          shared, claims, buffers[WEIGHT_PANEL], buffers[TOTALS])  # fmt: skip
         elif code == ATTEND:
-            _attention(op, numbers[start], sizes, room, strides, caches, claims)
+            _attention(op, numbers[start], sizes, buffers, strides, caches, claims)
         else:
-            _tokens(mats, nums, extra, ops, numbers, start, end, sizes, room, strides, shared,
+            _tokens(mats, nums, extra, ops, numbers, start, end, sizes, buffers, strides, shared,
                     caches, ropes, claims)  # fmt: skip
         claims += 16
     return True
@@ -160,4 +160,4 @@ def is_ready() -> bool:
 
 def is_compiled() -> bool:
     """Whether `run_prompt` is compiled, in this process or by an earlier one on this machine."""
-    return is_ready() or _jit.kept_on_disk(run_prompt)
+    return is_ready() or _jit.is_cached(run_prompt)

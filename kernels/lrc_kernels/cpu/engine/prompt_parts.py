@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.dot.panels import multiply_panel, split_words
 from lrc_kernels.cpu.dot.product import (
     BITS,
     BLOCK_IN,
@@ -27,10 +26,10 @@ from lrc_kernels.cpu.dot.product import (
     TABLE,
     finish,
 )
+from lrc_kernels.cpu.dot.weight_panels import multiply_weight_panel, split_words
 from lrc_kernels.cpu.engine.barrier import wait_for_pieces
-from lrc_kernels.cpu.transform.turn import apply_signs, turn
+from lrc_kernels.cpu.transform.hadamard_vector import apply_signs, hadamard_vector
 from lrc_kernels.simd.math import sum_f32
-from lrc_kernels.simd.panels import VECTORS
 from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import (
     first_f32x16,
@@ -40,6 +39,7 @@ from lrc_kernels.simd.values import (
     store_f32,
     store_f32x16,
 )
+from lrc_kernels.simd.weight_panels import VECTORS
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -78,12 +78,12 @@ def _add_components(y: int, m: int, rows: int, rank: int, parts: int) -> None:
 
 @njit(inner=True)
 def enter(
-    mats: I64, nums: F32, extra: I64, first: int, count: int, x: int, t: int, room: int,
+    mats: I64, nums: F32, extra: I64, first: int, count: int, x: int, t: int, capacity: int,
     highest: int, shared: I64, z: int, work: int,
 ) -> None:  # fmt: skip
     """Rotate and quantize x of token t for the matrices of a site, and apply their R.
 
-    ``room``: tokens that buffers have room for; ``highest``: numbers of a token in R x.
+    ``capacity``: tokens that buffers are made for; ``highest``: numbers of a token in R x.
     """
     for i in range(count):
         k = first + i
@@ -92,14 +92,14 @@ def enter(
             slot = extra[k, SLOT]
             if mats[k, SIGNS_IN] != 0:
                 apply_signs(x, n, mats[k, SIGNS_IN], z)
-                turn(z, n, mats[k, BLOCK_IN], mats[k, ORDER_IN], mats[k, MATRIX_IN],
+                hadamard_vector(z, n, mats[k, BLOCK_IN], mats[k, ORDER_IN], mats[k, MATRIX_IN],
                      nums[k, SCALE_IN], 0, work)  # fmt: skip
             else:
                 for j in range(n):
                     store_f32(z + 4 * j, load_f32(x + 4 * j))
             for j in range(n, (n + 63) // 64 * 64):
                 store_f32(z + 4 * j, np.float32(0))
-            split_words(z, n, t, room, shared[WORDS, slot], shared[SCALES, slot])
+            split_words(z, n, t, capacity, shared[WORDS, slot], shared[SCALES, slot])
         if mats[k, RANK] > 0:
             parts = shared[PARTS, i] + 4 * highest * t
             _components(z, n, extra[k, RIGHT], mats[k, RANK], parts)
@@ -122,7 +122,7 @@ def leave(
 
 @njit(inner=True)
 def multiply_site(
-    mats: I64, extra: I64, first: int, count: int, tokens: int, room: int, shared: I64,
+    mats: I64, extra: I64, first: int, count: int, tokens: int, capacity: int, shared: I64,
     claims: int, work: int, totals: int,
 ) -> None:  # fmt: skip
     """Multiply panels of a site's matrices until all are done.
@@ -130,22 +130,22 @@ def multiply_site(
     ``claims``: address of two counters at zero, of the panels begun and of those done.
     """
     while True:
-        panel, i, panels = arrive(claims), count, 0
+        weight_panel, i, weight_panels = arrive(claims), count, 0
         for j in range(count):
-            before = panels
-            panels += (mats[first + j, ROWS] + 16 * VECTORS - 1) // (16 * VECTORS)
-            if before <= panel < panels:
-                i, panel = j, panel - before
+            before = weight_panels
+            weight_panels += (mats[first + j, ROWS] + 16 * VECTORS - 1) // (16 * VECTORS)
+            if before <= weight_panel < weight_panels:
+                i, weight_panel = j, weight_panel - before
                 break
         if i == count:
             break
         k = first + i
         slot = extra[k, SLOT]
-        multiply_panel(
+        multiply_weight_panel(
             mats[k, CODES], mats[k, BITS], mats[k, SECOND], np.int32(mats[k, TABLE]),
-            mats[k, REPEAT], mats[k, ROWS], mats[k, COLUMNS], panel, tokens, room,
+            mats[k, REPEAT], mats[k, ROWS], mats[k, COLUMNS], weight_panel, tokens, capacity,
             shared[WORDS, slot], shared[SCALES, slot], extra[k, UNITS], work, totals,
             shared[PRODUCTS, i],
         )  # fmt: skip
         arrive(claims + 8)
-    wait_for_pieces(claims + 8, panels)
+    wait_for_pieces(claims + 8, weight_panels)

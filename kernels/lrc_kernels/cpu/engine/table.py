@@ -1,7 +1,7 @@
 """Rows of a program: what the compiled loops do, one operation after the other.
 
 A row is ``COLUMNS`` integers and one float. Operands are numbers of buffers, whose addresses each
-thread looks up in its own room.
+thread looks up in its own buffers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MULTIPLY = 5
 #: cache of layer ADDRESS, no more than WINDOW of them (0: all); the float scales products.
 ATTEND = 6
 # Of `token` alone: wait for the other threads; the product SOURCE of MATRIX rotated back to TARGET.
-MEET, FINISH = 7, 8
+BARRIER, FINISH = 7, 8
 # Of `prompt` alone: quantize SOURCE for COUNT matrices from MATRIX on; the product of matrix
 # number COUNT of those from MATRIX on, rotated back to TARGET; KV_HEADS keys SOURCE of WIDTH, or
 # values where WINDOW is 1, to the cache of layer ADDRESS.

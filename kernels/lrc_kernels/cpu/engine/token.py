@@ -1,9 +1,9 @@
 """One token through a whole decoder, row by row of its table, in one call that every thread makes.
 
-Threads split the rows of each product and the heads of attention, and meet after them; all else
-(norms, rotations, the quantizing of activations) each does for itself on its own memory, which is
-cheaper than meeting once more. So every number is made by the same operations for any number of
-threads.
+Threads split the rows of each product and the heads of attention, and wait for each other after
+them; all else (norms, rotations, the quantizing of activations) each does for itself on its own
+memory, which is cheaper than one more barrier. So every number is made by the same operations for
+any number of threads.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from lrc_kernels import _jit
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.dot.product import SHARED, finish, multiply, prepare, share
-from lrc_kernels.cpu.engine.barrier import gather, meet
+from lrc_kernels.cpu.dot.product import SHARED, finish, multiply, prepare, rows_of_thread
+from lrc_kernels.cpu.engine.barrier import barrier, gather
 from lrc_kernels.cpu.engine.table import (
     ADDRESS,
     ATTEND,
+    BARRIER,
     CODE,
     COUNT,
     FINISH,
     KEYS,
     KV_HEADS,
     MATRIX,
-    MEET,
     MULTIPLY,
     ROTATE,
     SOURCE,
@@ -41,39 +41,39 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
 #: Sizes: inputs that activations have room for, and tokens that the cache has room for.
-ROOM, CAPACITY = 0, 1
+ACTIVATIONS, CAPACITY = 0, 1
 SIZES = 2
 #: Buffers of a thread's own, before those that the table names.
 Z, WORK, ACT, T, SCORES = 0, 1, 2, 3, 4
-ROOMS = 5
+BUFFERS = 5
 
 
 @njit(inner=True)
 def _site(
-    mats: I64, nums: F32, op: I64, room: I64, width: int, tables: int, thread: int, threads: int
+    mats: I64, nums: F32, op: I64, buffers: I64, width: int, tables: int, thread: int, threads: int
 ) -> None:
     """One thread's rows of matrices that share an input."""
-    x, x_sum = room[op[SOURCE]], np.float32(0)
+    x, x_sum = buffers[op[SOURCE]], np.float32(0)
     for i in range(op[COUNT]):
         k = op[MATRIX] + i
         if mats[k, SHARED] == 0:
-            x_sum = prepare(mats, nums, k, x, room[Z], width, room[ACT], room[WORK])
-        start, stop = share(mats, k, i % 2, thread, threads)
+            x_sum = prepare(mats, nums, k, x, buffers[Z], width, buffers[ACT], buffers[WORK])
+        start, stop = rows_of_thread(mats, k, i % 2, thread, threads)
         if start < stop:
-            multiply(mats, nums, k, room[Z], room[ACT], width, x_sum, tables, room[WORK], room[T],
-                     room[op[TARGET] + i], start, stop)  # fmt: skip
+            multiply(mats, nums, k, buffers[Z], buffers[ACT], width, x_sum, tables, buffers[WORK],
+                     buffers[T], buffers[op[TARGET] + i], start, stop)  # fmt: skip
 
 
 @njit(inner=True)
 def _attention(
-    op: I64, scale: np.float32, sizes: I64, room: I64, keys: int, values: int, position: int,
+    op: I64, scale: np.float32, sizes: I64, buffers: I64, keys: int, values: int, position: int,
     thread: int, threads: int,
 ) -> None:  # fmt: skip
-    """One thread's heads of one layer; q, k, v are in the room, k and v go to the cache."""
+    """One thread's heads of one layer; q, k, v are in the buffers, k and v go to the cache."""
     heads, dim = op[COUNT], op[WIDTH]
     group, stride = heads // op[KV_HEADS], 4 * dim * sizes[CAPACITY]
     first = max(0, position + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
-    k, v, stored = room[op[KEYS]], room[op[VALUES]], -1
+    k, v, stored = buffers[op[KEYS]], buffers[op[VALUES]], -1
     for head in range(heads * thread // threads, heads * (thread + 1) // threads):
         kv = head // group
         k_at, v_at = keys + stride * kv, values + stride * kv
@@ -84,48 +84,48 @@ def _attention(
                 store_f32(k_at + new, load_f32(k + 4 * (kv * dim + j)))
                 store_f32(v_at + new, load_f32(v + 4 * (kv * dim + j)))
             stored = kv
-        q = room[op[SOURCE]] + 4 * dim * head
+        q = buffers[op[SOURCE]] + 4 * dim * head
         for j in range(dim):
-            store_f32(room[WORK] + 4 * j, load_f32(q + 4 * j) * scale)
+            store_f32(buffers[WORK] + 4 * j, load_f32(q + 4 * j) * scale)
         before = 4 * dim * first
-        attend(room[WORK], k_at + before, v_at + before, position + 1 - first, dim, room[SCORES],
-               room[op[TARGET]] + 4 * dim * head)  # fmt: skip
+        attend(buffers[WORK], k_at + before, v_at + before, position + 1 - first, dim,
+               buffers[SCORES], buffers[op[TARGET]] + 4 * dim * head)  # fmt: skip
 
 
 @njit()
 def run_token(
-    mats: I64, nums: F32, ops: I64, numbers: F32, sizes: I64, rooms: I64, caches: I64,
+    mats: I64, nums: F32, ops: I64, numbers: F32, sizes: I64, all_buffers: I64, caches: I64,
     ropes: I64, position: int, tables: int, place: int, thread: int, threads: int, stop: int,
 ) -> bool:  # fmt: skip
     """Do the first ``stop`` rows of a table for the token at ``position``.
 
     ``mats`` and ``nums``: rows of :mod:`~lrc_kernels.cpu.dot.product`. ``ops`` and
-    ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`, which meet before a thread
-    reads what others wrote, or writes what others read. ``rooms``: a row of addresses a
+    ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`, with barriers before a thread
+    reads what others wrote, or writes what others read. ``all_buffers``: a row of addresses a
     thread. ``caches``: (layers, 2) addresses of f32 (kv_heads, capacity, head_dim).
     ``ropes``: addresses of the position's cosines and sines. ``place``: of a
     `barrier.new_place`. False, and nothing done, where not all ``threads`` came.
     """
     if threads > 1 and not gather(place, thread, threads - 1):
         return False
-    room, target = rooms[thread], threads
+    buffers, target = all_buffers[thread], threads
     for r in range(stop):
-        code, x, to = ops[r, CODE], room[ops[r, SOURCE]], room[ops[r, TARGET]]
-        if code == MEET:
-            target = meet(place, target, threads)
+        code, x, to = ops[r, CODE], buffers[ops[r, SOURCE]], buffers[ops[r, TARGET]]
+        if code == BARRIER:
+            target = barrier(place, target, threads)
         elif code == MULTIPLY:
-            _site(mats, nums, ops[r], room, sizes[ROOM], tables, thread, threads)
+            _site(mats, nums, ops[r], buffers, sizes[ACTIVATIONS], tables, thread, threads)
         elif code == FINISH:
-            finish(mats, nums, ops[r, MATRIX], x, to, room[WORK])
+            finish(mats, nums, ops[r, MATRIX], x, to, buffers[WORK])
         elif code == ATTEND:
             layer = ops[r, ADDRESS]
-            _attention(ops[r], numbers[r], sizes, room, caches[layer, 0], caches[layer, 1],
+            _attention(ops[r], numbers[r], sizes, buffers, caches[layer, 0], caches[layer, 1],
                        position, thread, threads)  # fmt: skip
         else:
             table = ops[r, ADDRESS] if code == ROTATE else 0
             compute(code, ops[r, COUNT], ops[r, WIDTH], ops[r, ADDRESS], numbers[r], x, to,
                     ropes[table, 0], ropes[table, 1])  # fmt: skip
-    meet(place, target, threads)
+    barrier(place, target, threads)
     return True
 
 
@@ -136,4 +136,4 @@ def is_ready() -> bool:
 
 def is_compiled() -> bool:
     """Whether `run_token` is compiled, in this process or by an earlier one on this machine."""
-    return is_ready() or _jit.kept_on_disk(run_token)
+    return is_ready() or _jit.is_cached(run_token)

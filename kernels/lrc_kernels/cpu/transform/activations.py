@@ -61,8 +61,8 @@ SEVEN = 16
 #: From h to l, in N.
 LOW = 4
 _LARGEST = np.float32(16256)
-#: What rounding to 7 bits may cost, as a share of the inputs' mean magnitude.
-SHARE = np.float32(1 / 32)
+#: What rounding to 7 bits may cost, as a fraction of the inputs' mean magnitude.
+MOST_ROUNDING = np.float32(1 / 32)
 _spread = spread_points if path() == "avx512vnni" else spread_words
 
 
@@ -133,7 +133,7 @@ def seven_bits_do(x: int, z: int, n: int) -> bool:
         top = _top(z + 4 * g)
         squares += np.float32(min(GROUP, n - g)) * top * top
     # The mean square of a rounding error is a twelfth of the squared step.
-    limit = np.float32(127) * SHARE * sum_f32(total - most) / np.float32(n)
+    limit = np.float32(127) * MOST_ROUNDING * sum_f32(total - most) / np.float32(n)
     return bool(squares <= np.float32(12 * n) * limit * limit)
 
 

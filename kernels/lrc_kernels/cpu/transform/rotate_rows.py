@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.transform.turn import apply_signs, turn
+from lrc_kernels.cpu.transform.hadamard_vector import apply_signs, hadamard_vector
 from lrc_kernels.hadamard_order import hadamard_block
 from lrc_kernels.rotate import signs_matrix
 
@@ -23,11 +23,11 @@ def _rows(
     for r in range(rows):
         source, target = x + 4 * n * r, y + 4 * n * r
         if back:
-            turn(target, n, block, order, matrix, scale, 1, work)
+            hadamard_vector(target, n, block, order, matrix, scale, 1, work)
             apply_signs(target, n, signs, target)
         else:
             apply_signs(source, n, signs, target)
-            turn(target, n, block, order, matrix, scale, 0, work)
+            hadamard_vector(target, n, block, order, matrix, scale, 0, work)
 
 
 def rotate_rows(x: F32, signs: NDArray[np.uint8], out: F32, *, back: bool) -> None:

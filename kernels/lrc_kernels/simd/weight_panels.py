@@ -57,11 +57,11 @@ def _exchange(builder: Any, vectors: list[Any], low: int) -> list[Any]:
         step = low * bit
         first = [i if not i & step else 16 + (i ^ step) for i in range(16)]
         second = [i ^ step if not i & step else 16 + i for i in range(16)]
-        turned = list(vectors)
+        exchanged = list(vectors)
         for k in (k for k in range(len(vectors)) if not k & bit):
             a, b = vectors[k], vectors[k | bit]
-            turned[k], turned[k | bit] = (shuffle(builder, a, b, m) for m in (first, second))
-        vectors = turned
+            exchanged[k], exchanged[k | bit] = (shuffle(builder, a, b, m) for m in (first, second))
+        vectors = exchanged
         bit *= 2
     return vectors
 

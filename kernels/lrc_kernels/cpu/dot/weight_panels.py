@@ -18,7 +18,15 @@ from lrc_kernels._jit import njit
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.simd.math import absolute, largest, max_f32, to_i32
-from lrc_kernels.simd.panels import (
+from lrc_kernels.simd.values import (
+    load_f32,
+    load_f32x16,
+    splat_f32x16,
+    splat_i32x16,
+    store_f32,
+    store_f32x16,
+)
+from lrc_kernels.simd.weight_panels import (
     ABREAST,
     COLUMNS,
     DECODE,
@@ -31,31 +39,23 @@ from lrc_kernels.simd.panels import (
     multiply_tokens,
     store_low_words,
 )
-from lrc_kernels.simd.values import (
-    load_f32,
-    load_f32x16,
-    splat_f32x16,
-    splat_i32x16,
-    store_f32,
-    store_f32x16,
-)
 from lrc_kernels.trellis_code import UNIT
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 
 #: Bytes of a decoded block of a panel, and of a token's sums.
-PANEL_BYTES, TOTAL_BYTES = PAIR_BYTES * COLUMNS // 2, 64 * VECTORS
+WEIGHT_PANEL_BYTES, TOTAL_BYTES = PAIR_BYTES * COLUMNS // 2, 64 * VECTORS
 _WORDS, _SCALES, _GROUPS = 2 * COLUMNS, 4 * COLUMNS // GROUP, COLUMNS // GROUP
 _LARGEST = np.float32(16256)
 
 
 def padded_tokens(tokens: int) -> int:
-    """Tokens that activations need room for."""
+    """Tokens that activations are padded to."""
     return -(-tokens // LAST_TOKENS) * LAST_TOKENS
 
 
-def panels(m: int) -> int:
+def weight_panels(m: int) -> int:
     """Panels of a matrix with ``m`` rows."""
     return -(-m // (16 * VECTORS))
 
@@ -71,14 +71,14 @@ def _top(x: int) -> np.float32:
 
 
 @njit()
-def split_words(z: int, n: int, t: int, room: int, words: int, scales: int) -> None:
-    """Quantize f32 (n,) at ``z`` as token t of ``room``; zeros up to a multiple of 64."""
+def split_words(z: int, n: int, t: int, capacity: int, words: int, scales: int) -> None:
+    """Quantize f32 (n,) at ``z`` as token t of ``capacity``; zeros up to a multiple of 64."""
     for g in range((n + GROUP - 1) // GROUP):
         x = z + 4 * GROUP * g
         top = _top(x)
         inverse = splat_f32x16(_LARGEST / top if top > 0 else np.float32(0))
         b, q = g // _GROUPS, g % _GROUPS
-        row = room * b + t
+        row = capacity * b + t
         store_f32(scales + _SCALES * row + 4 * q, top / _LARGEST)
         for i in range(GROUP // 16):
             whole = to_i32(load_f32x16(x + 64 * i) * inverse)
@@ -146,16 +146,16 @@ _fill_2, _fill_3, _fill_4 = (_fills(bits) for bits in (2, 3, 4))
 
 
 @njit(inner=True)
-def _decode_panel(
+def _decode_weight_panel(
     words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, vectors: int,
-    panel: int, first: int, out: int,
+    weight_panel: int, first: int, out: int,
 ) -> None:  # fmt: skip
     """A block of columns of one panel; ``vectors``: those of the whole matrix."""
     blocks, mask = rows // 16, (1 << state_bits) - 1
     columns = 16 // blocks
     tiles = (n + columns - 1) // columns
     stride = 32 * bits * tiles
-    v = VECTORS * panel
+    v = VECTORS * weight_panel
     stop = min(vectors, v + VECTORS)
     while v < stop:
         at, part = words + stride * (v // blocks), v % blocks // VECTORS
@@ -170,13 +170,15 @@ def _decode_panel(
 
 
 @njit(inner=True)
-def _multiply_block(totals: int, panel: int, n: int, tokens: int, words: int, scales: int) -> None:
+def _multiply_block(
+    totals: int, weight_panel: int, n: int, tokens: int, words: int, scales: int
+) -> None:
     """Add a block of ``n`` columns times all tokens to f32 (tokens, 4, 16)."""
     for v in range(0, VECTORS, ABREAST):
         for t in range(0, tokens, TOKENS):
             for g in range((n + GROUP - 1) // GROUP):
                 pairs = (min(GROUP, n - GROUP * g) + 1) // 2
-                weights = panel + PAIR_BYTES * GROUP // 2 * g + 64 * v
+                weights = weight_panel + PAIR_BYTES * GROUP // 2 * g + 64 * v
                 if t + TOKENS <= tokens:
                     multiply_tokens(totals + TOTAL_BYTES * t + 64 * v, weights,
                                     words + _WORDS * t + 2 * GROUP * g, pairs,
@@ -204,11 +206,11 @@ _store_1, _store_2, _store_4, _store_8, _store_16 = (_make_store_rows(1 << i) fo
 
 
 @njit(inner=True)
-def _store_panel(
-    totals: int, tokens: int, rows: int, vectors: int, panel: int, scales: int, y: int
+def _store_weight_panel(
+    totals: int, tokens: int, rows: int, vectors: int, weight_panel: int, scales: int, y: int
 ) -> None:
     """Write a panel's rows of all tokens to f32 (tokens, 16 vectors)."""
-    first = VECTORS * panel
+    first = VECTORS * weight_panel
     count, blocks = min(VECTORS, vectors - first), rows // 16
     # Of a band of several panels each has a piece of every 16 rows.
     row = 16 * (first - first % blocks) if blocks > VECTORS else 16 * first
@@ -228,41 +230,44 @@ def _store_panel(
 
 
 @njit()
-def multiply_panel(
+def multiply_weight_panel(
     codes: int, bits: int, state_bits: int, factor: np.int32, rows: int, m: int, n: int,
-    panel: int, tokens: int, room: int, words: int, scales: int, row_scales: int, work: int,
-    totals: int, y: int,
+    weight_panel: int, tokens: int, capacity: int, words: int, scales: int, row_scales: int,
+    work: int, totals: int, y: int,
 ) -> None:  # fmt: skip
     """Rows of one panel times all tokens, times ``row_scales`` f32 (m,), to y f32 (tokens, m).
 
-    ``factor``: `FACTOR`. ``words``, ``scales``: what `split_words` made, with ``room`` tokens a
-    block, `padded_tokens` at least. ``work``: `PANEL_BYTES`; ``totals``: `TOTAL_BYTES` for each of
-    the padded tokens.
+    ``factor``: `FACTOR`. ``words``, ``scales``: what `split_words` made, with ``capacity`` tokens a
+    block, `padded_tokens` at least. ``work``: `WEIGHT_PANEL_BYTES`; ``totals``: `TOTAL_BYTES` for
+    each of the padded tokens.
     """
     zero, padded = splat_f32x16(np.float32(0)), (tokens + 1) // 2 * 2
     for i in range(VECTORS * padded):
         store_f32x16(totals + 64 * i, zero)
     for first in range(0, n, COLUMNS):
         block = first // COLUMNS
-        _decode_panel(codes, bits, state_bits, factor, rows, n, m // 16, panel, first, work)
+        _decode_weight_panel(
+            codes, bits, state_bits, factor, rows, n, m // 16, weight_panel, first, work
+        )
         _multiply_block(totals, work, min(COLUMNS, n - first), padded,
-                        words + _WORDS * room * block, scales + _SCALES * room * block)  # fmt: skip
-    _store_panel(totals, tokens, rows, m // 16, panel, row_scales, y)
+                        words + _WORDS * capacity * block,
+                        scales + _SCALES * capacity * block)  # fmt: skip
+    _store_weight_panel(totals, tokens, rows, m // 16, weight_panel, row_scales, y)
 
 
 @njit()
-def _all_panels(
+def _all_weight_panels(
     codes: int, bits: int, state_bits: int, factor: np.int32, rows: int, m: int, n: int,
-    x: int, tokens: int, room: int, words: int, scales: int, row_scales: int, z: int, work: int,
+    x: int, tokens: int, capacity: int, words: int, scales: int, row_scales: int, z: int, work: int,
     totals: int, y: int,
 ) -> None:  # fmt: skip
     for t in range(tokens):
         for i in range(n):
             store_f32(z + 4 * i, load_f32(x + 4 * (n * t + i)))
-        split_words(z, n, t, room, words, scales)
-    for panel in range((m + 16 * VECTORS - 1) // (16 * VECTORS)):
-        multiply_panel(codes, bits, state_bits, factor, rows, m, n, panel, tokens, room, words,
-                       scales, row_scales, work, totals, y)  # fmt: skip
+        split_words(z, n, t, capacity, words, scales)
+    for weight_panel in range((m + 16 * VECTORS - 1) // (16 * VECTORS)):
+        multiply_weight_panel(codes, bits, state_bits, factor, rows, m, n, weight_panel, tokens,
+                              capacity, words, scales, row_scales, work, totals, y)  # fmt: skip
 
 
 def matmul_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) -> F32:
@@ -276,13 +281,13 @@ def matmul_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) ->
     tokens, n = x.shape
     check_words(words, bits, state_bits, rows, n)
     words, x = np.ascontiguousarray(words), np.ascontiguousarray(x, np.float32)
-    m, room, width = len(words) * rows, padded_tokens(tokens), -(-n // COLUMNS) * COLUMNS
+    m, capacity, width = len(words) * rows, padded_tokens(tokens), -(-n // COLUMNS) * COLUMNS
     y, own = np.empty((tokens, m), np.float32), np.full(m, 1 / UNIT, np.float32)
-    sums = np.zeros(TOTAL_BYTES * room, np.uint8)
-    q, s = np.zeros(room * width, np.int16), np.zeros(room * width // GROUP, np.float32)
-    z, work = np.zeros(width, np.float32), np.zeros(PANEL_BYTES, np.uint8)
-    _all_panels(
-        words.ctypes.data, bits, state_bits, FACTOR, rows, m, n, x.ctypes.data, tokens, room,
+    sums = np.zeros(TOTAL_BYTES * capacity, np.uint8)
+    q, s = np.zeros(capacity * width, np.int16), np.zeros(capacity * width // GROUP, np.float32)
+    z, work = np.zeros(width, np.float32), np.zeros(WEIGHT_PANEL_BYTES, np.uint8)
+    _all_weight_panels(
+        words.ctypes.data, bits, state_bits, FACTOR, rows, m, n, x.ctypes.data, tokens, capacity,
         q.ctypes.data, s.ctypes.data, own.ctypes.data, z.ctypes.data, work.ctypes.data,
         sums.ctypes.data, y.ctypes.data,
     )  # fmt: skip

@@ -110,7 +110,7 @@ def _mix(x: int, inner: int, order: int, matrix: int, down: int, across: int, y:
 
 
 @njit()
-def turn(
+def hadamard_vector(
     x: int,
     n: int,
     block: int,

@@ -16,7 +16,7 @@ from lrc.nn.attention import attention
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference, sum_bound
 from lrc_kernels.cpu.codes.trellis import decode_trellis
 from lrc_kernels.cpu.dot import matvec_i8
-from lrc_kernels.cpu.dot.panels import matmul_trellis
+from lrc_kernels.cpu.dot.weight_panels import matmul_trellis
 from lrc_kernels.cpu.engine.lanes_attention import attend_lanes
 from lrc_kernels.simd import paths as simd_paths
 from lrc_kernels.simd.lanes import LANES
@@ -151,12 +151,12 @@ import re
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-import test_panels
+import test_weight_panels
 from lrc_kernels.simd import paths as simd_paths
-from lrc_kernels.cpu.dot.panels import multiply_panel
+from lrc_kernels.cpu.dot.weight_panels import multiply_weight_panel
 assert simd_paths.path() == sys.argv[3]
-np.save(sys.argv[1], test_panels.all_products())
-for code in multiply_panel.inspect_llvm().values():
+np.save(sys.argv[1], test_weight_panels.all_products())
+for code in multiply_weight_panel.inspect_llvm().values():
     print(*re.findall(r"llvm\\.x86[\\w.]*", code))
 """
 #: Processors that have what a path needs and little more, and its product of pairs.

@@ -8,7 +8,7 @@ engine may change its mind from token to token.
 from __future__ import annotations
 
 
-class Pace:
+class ThreadChoice:
     """Chooses between one thread and ``threads`` by the time that recent tokens took.
 
     Parameters
