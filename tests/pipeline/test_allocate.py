@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 import lrc.cli.main as cli
-from lrc.allocation import allocate, kept
+from lrc.allocation import allocate, survey_store
 from lrc.allocation import survey as surveying
 from lrc.allocation.api import predicted
 from lrc.allocation.sizes import linear_bytes, weight_file_bytes, weights_of
@@ -251,7 +251,7 @@ def test_a_survey_serves_every_target(
     common = ("--calib", text, *COMMON, "--survey", tmp_path / "kept" / "survey")
     lrc("compress", model, "-o", tmp_path / "first", "--target-bpw", 2.7, *common).check()
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "measure", None)
+        patch.setattr(survey_store, "measure", None)
         patch.setattr(surveying, "_matrix_candidates", None)
         lrc("compress", model, "-o", tmp_path / "second", "--target-bpw", 3.1, *common).check()
         # Nor does it depend on how the target of a matrix is made.
@@ -282,7 +282,7 @@ def test_a_survey_of_something_else_is_refused(
     assert foreign.code == 1
     assert "is not empty and holds no survey" in foreign.err
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "FORMAT_VERSION", 0)
+        patch.setattr(survey_store, "FORMAT_VERSION", 0)
         older = lrc(*common, "-o", tmp_path / "second", "--target-bpw", 2.7)
         assert older.code == 1
         assert "calibration text, options or version" in older.err
