@@ -1,13 +1,14 @@
 """The two streams of activations: the original model's and the compressed prefix's.
 
-Each holds, for every chunk of windows, the residual stream h and the input x of the current
-site; nothing else is kept, and only one block of each model is in memory.
+Each holds, for every chunk of windows, the residual stream and what the current site and those
+after it read; nothing else is kept, and only one block of each model is in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import chunks, ordered_map
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
 from lrc.models.base import Block
+from lrc.nn.ops import STREAM, Pass, Values
 
 Array = NDArray[np.float32]
 
@@ -28,48 +30,94 @@ _SIDE_BY_SIDE = 4096
 class Stream:
     """Activations of one model between two sites; it moves on in place, chunk by chunk.
 
-    ``hidden`` and ``inputs`` hold one float32 array (b, T, n) a chunk. Memory: 4 bytes a token
-    and channel, for the residual stream and the widest site's input; the same memory is used
-    from block to block, because arrays that come and go leave holes of a gigabyte in the heap.
+    ``values`` holds those of each chunk, by name, and ``source`` names the one that the next site
+    multiplies. Memory: 4 bytes a token and channel, for the residual stream and what later sites
+    read; the same memory is used from block to block, because arrays that come and go leave holes
+    of a gigabyte in the heap.
     """
 
-    hidden: list[Array]
-    inputs: list[Array]
-    _buffers: list[Array] = field(default_factory=list, repr=False)
+    values: list[dict[str, Array]]
+    source: str = STREAM
+    _buffers: list[list[Array]] = field(default_factory=list, repr=False)
 
     @classmethod
     def start(cls, hidden: Iterable[Array]) -> Stream:
         """A stream at the entrance of the first block; it owns the arrays from then on."""
-        return cls(list(hidden), [])
+        values = [{STREAM: h} for h in hidden]
+        return cls(values, STREAM, [[v[STREAM].reshape(-1)] for v in values])
+
+    @property
+    def hidden(self) -> list[Array]:
+        """The residual stream of each chunk, (b, T, hidden)."""
+        return [values[STREAM] for values in self.values]
+
+    @property
+    def inputs(self) -> list[Array]:
+        """Inputs (..., n) of the next site, of each chunk."""
+        return [values[self.source] for values in self.values]
 
     def enter(self, block: Block, threads: int) -> Stream:
         """Move to the block's first site; returns itself."""
-        for chunk, entered in enumerate(ordered_map(block.enter, self.hidden, threads)):
-            self._keep_inputs(chunk, entered)
-        return self
+        return self._move(block.enter, block.input_of(0), threads)
 
     def step(self, block: Block, site_index: int, threads: int) -> Stream:
         """Move through the linears of one site, to the next; returns itself."""
-        positions = np.arange(self.hidden[0].shape[1])
+        last = site_index + 1 == len(block.sites)
+        source = STREAM if last else block.input_of(site_index + 1)
+        return self._move(partial(block.step, site_index), source, threads)
 
-        def work(chunk: int) -> tuple[Array, Array]:
-            return block.step(site_index, self.hidden[chunk], self.inputs[chunk], positions)
+    def _move(
+        self, through: Callable[[Values, Pass], dict[str, Array]], source: str, threads: int
+    ) -> Stream:
+        positions = np.arange(self.hidden[0].shape[1]) if self.values else np.arange(0)
 
-        count = len(self.hidden)
-        for chunk, (hidden, inputs) in enumerate(ordered_map(work, range(count), threads)):
-            if hidden is not self.hidden[chunk]:
-                np.copyto(self.hidden[chunk], hidden)
-            self._keep_inputs(chunk, inputs)
+        def work(chunk: int) -> dict[str, Array]:
+            return through(self.values[chunk], Pass(positions))
+
+        for chunk, fresh in enumerate(ordered_map(work, range(len(self.values)), threads)):
+            self.values[chunk] = _housed(fresh, self.values[chunk], self._buffers[chunk])
+        self.source = source
         return self
 
-    def _keep_inputs(self, chunk: int, fresh: Array) -> None:
-        """Copy the chunk's inputs into its buffer, which is as large as the widest so far."""
-        if chunk == len(self._buffers) or self._buffers[chunk].size < fresh.size:
-            self._buffers[chunk : chunk + 1] = [fresh.reshape(-1)]
-        view = self._buffers[chunk][: fresh.size].reshape(fresh.shape)
-        if not np.may_share_memory(view, fresh):
-            np.copyto(view, fresh)
-        self.inputs[chunk : chunk + 1] = [view]
+
+def _housed(fresh: Values, before: Values, buffers: list[Array]) -> dict[str, Array]:
+    """The ``fresh`` values in the memory of those ``before``; ``buffers`` (work) is all of it.
+
+    What did not change stays where it is. The others take the smallest buffer that is free and
+    large enough; where none is, they bring their own, in place of the largest that is free.
+    """
+    kept = {name: value for name, value in fresh.items() if value is before.get(name)}
+    moving = {name: value for name, value in fresh.items() if name not in kept}
+    # What still lies in a buffer must not be written over by a neighbour.
+    moving = {
+        name: value.copy()
+        if any(np.may_share_memory(value, buffer) for buffer in buffers)
+        else value
+        for name, value in moving.items()
+    }
+    taken = {value.__array_interface__["data"][0] for value in kept.values()}
+    free = sorted(
+        (i for i, buffer in enumerate(buffers) if buffer.ctypes.data not in taken),
+        key=lambda i: buffers[i].size,
+    )
+    result = dict(kept)
+    for name, value in sorted(moving.items(), key=lambda item: -item[1].size):
+        fitting = [
+            i for i in free if buffers[i].size >= value.size and buffers[i].dtype == value.dtype
+        ]
+        if fitting:
+            buffer = buffers[fitting[0]][: value.size].reshape(value.shape)
+            np.copyto(buffer, value)
+            free.remove(fitting[0])
+            result[name] = buffer
+            continue
+        own = np.ascontiguousarray(value)
+        if free:
+            buffers[free.pop()] = own.reshape(-1)
+        else:
+            buffers.append(own.reshape(-1))
+        result[name] = own
+    return {name: result[name] for name in fresh}
 
 
 def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
@@ -84,34 +132,30 @@ def site_moment(
     threads: int,
     *,
     residual_gap: bool = False,
-    rows: Callable[[Array], NDArray[np.bool_] | None] | None = None,
 ) -> SecondMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
     ``residual_gap``: and that of the difference of their residual streams, for a site that writes
-    there. ``rows`` says which of the student's inputs count, as `Site.rows`; all by default.
-    Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
+    there. Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
     """
     n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
     residual_gap = residual_gap and original is not None
     moment = SecondMoment(n, cross=original is not None, residual_gap=d if residual_gap else 0)
 
     def work(chunk: int) -> ChunkMoment:
-        seen = None if rows is None else rows(student.inputs[chunk])
-
-        def flat(values: Array) -> Array:
-            every = values.reshape(-1, values.shape[-1])
-            return every if seen is None else every[seen.reshape(-1)]
-
-        z = flat(student.inputs[chunk])
+        z = _flat(student.inputs[chunk])
         if original is None:
             return chunk_moment(z)
-        x = flat(original.inputs[chunk])
+        x = _flat(original.inputs[chunk])
         if not residual_gap:
             return chunk_moment(z, x)
-        return chunk_moment(z, x, flat(original.hidden[chunk] - student.hidden[chunk]))
+        return chunk_moment(z, x, _flat(original.hidden[chunk] - student.hidden[chunk]))
 
     side_by_side = threads if n <= _SIDE_BY_SIDE else 1
     for part in ordered_map(work, range(len(student.inputs)), side_by_side):
         moment.add(part)
     return moment
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(-1, values.shape[-1])

@@ -92,7 +92,6 @@ class SiteAtWork:
             self.streams.original,
             self.threads,
             residual_gap=residual_gap,
-            rows=self.site.rows,
         )
 
 

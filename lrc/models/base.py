@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import Tensors
 from lrc.nn.execution import PLAIN, Execution
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
     from lrc.nn.cache import KVCache
     from lrc.nn.engine.engines import Engines
     from lrc.nn.linear import Linear
-    from lrc.nn.ops import Op
+    from lrc.nn.ops import Op, Pass, Values
     from lrc.nn.rope import Positions
 
 
@@ -31,13 +28,6 @@ class Site:
     name: str
     linears: tuple[str, ...]
     writes: bool = False
-
-    def rows(self, x: Array) -> NDArray[np.bool_] | None:
-        """Which of the inputs x (..., n) its layers see, (...) bool; None for all.
-
-        Where a router sends tokens to experts, the site of an expert says which are its own.
-        """
-        return None
 
 
 class Block(Protocol):
@@ -53,41 +43,30 @@ class Block(Protocol):
         """Its linear layers, by key."""
         ...
 
-    def enter(self, h: Array) -> Array:
-        """Input of the first site, (B, T, n), from the residual stream h (B, T, hidden)."""
+    def input_of(self, site_index: int) -> str:
+        """Name of the value that the linear layers of a site multiply."""
         ...
 
-    def step(
-        self,
-        site_index: int,
-        h: Array,
-        x: Array,
-        positions: Positions,
-        cache: KVCache | None = None,
-        execution: Execution = PLAIN,
-    ) -> tuple[Array, Array]:
+    def enter(self, given: Values, at: Pass) -> dict[str, Array]:
+        """Values before the first site, from the residual stream `STREAM` (B, T, hidden)."""
+        ...
+
+    def step(self, site_index: int, values: Values, at: Pass) -> dict[str, Array]:
         """Apply the linears of one site and all that lies before the next site.
 
         Parameters
         ----------
         site_index : int
             Index into ``sites``.
-        h : (B, T, hidden) float32
-            Residual stream.
-        x : (B, T, n) float32
-            Input of the site.
-        positions : (T,) integers
-            Consecutive positions of the tokens.
-        cache : KVCache or None
-            Receives the keys and values, where they arise.
-        execution : Execution
+        values : mapping
+            Those before the site, by name; they stay as they are.
+        at : Pass
 
         Returns
         -------
-        h : (B, T, hidden) float32
-            Residual stream after the site; ``h`` itself where the site does not write there.
-        x : (B, T, n') float32
-            Input of the next site; after the last site, the residual stream.
+        dict
+            The values before the next site, the residual stream among them: those given, where
+            nothing changed them. After the last site there is no other.
         """
         ...
 
@@ -102,7 +81,7 @@ class Block(Protocol):
         ...
 
     def ops(self) -> tuple[Op, ...]:
-        """What `__call__` does, as data: compiled loops may run it in its place."""
+        """What the block does, as data: compiled loops may run it in its place."""
         ...
 
     def with_linears(self, new: Mapping[str, Linear]) -> Block:
@@ -123,8 +102,11 @@ class Stack(Protocol):
         """Number of blocks."""
         ...
 
-    def start(self, inputs: Ids) -> Array:
-        """Residual stream (B, T, hidden) before the first block, from token ids (B, T)."""
+    def start(self, inputs: Ids, first: int = 0) -> Array:
+        """Residual stream (B, T, hidden) before the first block, from token ids (B, T).
+
+        ``first`` is the position of the first of them.
+        """
         ...
 
     def load_block(self, index: int) -> Block:
@@ -212,8 +194,8 @@ class Model(Protocol):
         """Refuse sequences longer than the model's context: SpecError with both lengths."""
         ...
 
-    def embed(self, ids: Ids) -> Array:
-        """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
+    def embed(self, ids: Ids, first: int = 0) -> Array:
+        """Residual stream (B, T, hidden) before the first block; see `Stack.start`."""
         ...
 
     def hidden(self, ids: Ids, cache: KVCache | None = None, execution: Execution = PLAIN) -> Array:

@@ -13,8 +13,9 @@ import numpy as np
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.accept import accept
-from lrc.models.decoder_block import DecoderBlock
+from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import DecoderConfig
+from lrc.models.decoder_ends import ENDS, Ends
 from lrc.models.decoder_stack import DecoderStack
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import Tensors
@@ -38,13 +39,16 @@ class DecoderFamily:
     tensors : function
         Every tensor of a checkpoint with such a configuration.
     block : type
-        Its blocks: made from configuration, index, linears and norms by key.
+        Its blocks: made from configuration, index, linears and other tensors by key.
+    ends : Ends
+        What lies before and after the blocks.
     """
 
     name: str
     read: Callable[[Mapping[str, Any]], DecoderConfig]
     tensors: Callable[[Any], Tensors]
-    block: type[DecoderBlock]
+    block: type[ProgramBlock]
+    ends: Ends = ENDS
 
     def declared(self, config: Mapping[str, Any]) -> Tensors:
         """Every tensor of a checkpoint with this ``config.json``."""
@@ -94,9 +98,9 @@ class DecoderModel:
         read: Callable[[str], Weight] = self.source.linear
         if stored and isinstance(self.source, Checkpoint):
             read = self.source.stored
-        self._stack = DecoderStack(family.block, self.config, self.tensors, self.source, read)
+        self._stack = DecoderStack(family, self.config, self.tensors, self.source, read)
         self._lock = threading.RLock()
-        self._blocks: tuple[DecoderBlock, ...] | None = None
+        self._blocks: tuple[ProgramBlock, ...] | None = None
 
     @property
     def stacks(self) -> tuple[DecoderStack]:
@@ -130,7 +134,7 @@ class DecoderModel:
         return DecoderModel(self._family, self.source, stored=True)
 
     @property
-    def blocks(self) -> tuple[DecoderBlock, ...]:
+    def blocks(self) -> tuple[ProgramBlock, ...]:
         """Every block, read once and kept."""
         with self._lock:
             if self._blocks is None:
@@ -162,9 +166,9 @@ class DecoderModel:
                 "give it fewer at a time"
             )
 
-    def embed(self, ids: Ids) -> Array:
-        """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
-        return self._stack.start(ids)
+    def embed(self, ids: Ids, first: int = 0) -> Array:
+        """Residual stream (B, T, hidden) before the first block, for (B, T) token ids."""
+        return self._stack.start(ids, first)
 
     def head(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
@@ -178,7 +182,7 @@ class DecoderModel:
         start = 0 if cache is None else cache.length
         self.check_length(start + ids.shape[1])
         positions = np.arange(start, start + ids.shape[1])
-        h = self.embed(ids)
+        h = self.embed(ids, start)
         for block in self.blocks:
             h = block(h, positions, cache, execution)
         if cache is not None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lrc.errors import SpecError
-from lrc.models.decoder_block import DecoderBlock
+from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import DecoderConfig
-from lrc.models.decoder_tensors import FINAL_NORM
 from lrc.models.source import Array, Ids, Weight, WeightSource
-from lrc.models.tensors import EMBEDDING, HEAD, Tensors
+from lrc.models.tensors import EMBEDDING, HEAD, HEAD_BIAS, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
 from lrc.nn.execution import PLAIN, Execution
-from lrc.nn.layers import rms_norm
 from lrc.nn.linear import Linear, make_linear
-from lrc.nn.ops import LOGITS, STREAM, Multiply, Norm, Op
+from lrc.nn.ops import LOGITS, STREAM, Op, Pass, run
+
+if TYPE_CHECKING:
+    from lrc.models.decoder import DecoderFamily
 
 
 class DecoderStack:
@@ -24,8 +28,7 @@ class DecoderStack:
 
     Parameters
     ----------
-    block : type
-        Of every block; see `lrc.models.decoder.DecoderFamily`.
+    family : DecoderFamily
     config : DecoderConfig
     tensors : Tensors
     source : WeightSource
@@ -38,14 +41,14 @@ class DecoderStack:
 
     def __init__(
         self,
-        block: type[DecoderBlock],
+        family: DecoderFamily,
         config: DecoderConfig,
         tensors: Tensors,
         source: WeightSource,
         read: Callable[[str], Weight],
         tables: Mapping[str, Weight] | None = None,
     ) -> None:
-        self._block, self._config, self._tensors = block, config, tensors
+        self._family, self._config, self._tensors = family, config, tensors
         self._source, self._read, self._tables = source, read, dict(tables or {})
         self._lock = threading.RLock()
 
@@ -56,18 +59,19 @@ class DecoderStack:
     def with_tables(self, tables: Mapping[str, Weight]) -> DecoderStack:
         """Return the same stack with other tables, by role; a tied head follows the embedding."""
         return DecoderStack(
-            self._block, self._config, self._tensors, self._source, self._read,
+            self._family, self._config, self._tensors, self._source, self._read,
             self._tables | dict(tables),
         )  # fmt: skip
 
-    def start(self, inputs: Ids) -> Array:
-        """Rows of the embedding, (B, T, hidden) float32, for (B, T) token ids."""
+    def start(self, inputs: Ids, first: int = 0) -> Array:
+        """Residual stream (B, T, hidden) before the first block, from token ids (B, T)."""
         self.check_ids(inputs)
         with self._lock:
-            embedding = self._embedding
-        return embedding.rows(inputs)
+            rows, ops = self._embedding.rows(inputs), self._before
+        positions = np.arange(first, first + inputs.shape[-1])
+        return run(ops, {STREAM: rows}, Pass(positions))[STREAM]
 
-    def load_block(self, index: int) -> DecoderBlock:
+    def load_block(self, index: int) -> ProgramBlock:
         """Read block ``index`` from the source; nothing of it is kept."""
         plain = self._tensors.plain(index)
         linears = {}
@@ -76,12 +80,12 @@ class DecoderStack:
             linears[key] = make_linear(
                 self._read(name), None if bias is None else self._source.dense(bias)
             )
-        norms = {
+        others = {
             key: self._source.dense(name)
             for key, name in plain.items()
             if key.removesuffix(".bias") not in linears
         }
-        return self._block(self._config, index, linears, norms)
+        return self._family.block(self._config, index, linears, others)
 
     def linears(self, index: int) -> dict[str, str]:
         """Names of the tensors of the linear layers of block ``index``, by key."""
@@ -89,26 +93,17 @@ class DecoderStack:
 
     def finish(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""
-        norm, head = self.end()
-        return head(rms_norm(h, norm, self._config.eps), execution)
+        return run(self.tail(), {STREAM: h}, Pass(np.arange(0), None, execution))[LOGITS]
 
     def tail(self) -> tuple[Op, ...]:
         """What `finish` does, as data, to the value `LOGITS`."""
-        norm, head = self.end()
-        return (
-            Norm(norm, STREAM, "x", self._config.eps),
-            Multiply((head,), "x", (LOGITS,)),
-        )
-
-    def end(self) -> tuple[Array, Linear]:
-        """The final norm and the head."""
         with self._lock:
-            return self._final_norm, self._head
+            return self._after
 
     def release(self) -> None:
         """Forget the weights that were kept; they are read again when next needed."""
         with self._lock:
-            for name in ("_embedding", "_final_norm", "_head"):
+            for name in ("_embedding", "_plain", "_before", "_after"):
                 self.__dict__.pop(name, None)
 
     def check_ids(self, ids: Ids) -> None:
@@ -130,14 +125,24 @@ class DecoderStack:
         return make_embedding(self._table(EMBEDDING))
 
     @cached_property
-    def _final_norm(self) -> Array:
-        return self._source.dense(self._tensors.plain(None)[FINAL_NORM])
+    def _before(self) -> tuple[Op, ...]:
+        return tuple(self._family.ends.before(self._config, self._plain))
 
     @cached_property
+    def _after(self) -> tuple[Op, ...]:
+        return tuple(self._family.ends.after(self._config, self._plain, self._head()))
+
     def _head(self) -> Linear:
+        bias = self._plain.get(HEAD_BIAS)
         if HEAD in self._tensors.tables:
-            return make_linear(self._table(HEAD))
-        return make_linear(self._embedding.matrix)
+            return make_linear(self._table(HEAD), bias)
+        return make_linear(self._embedding.matrix, bias)
+
+    @cached_property
+    def _plain(self) -> dict[str, Array]:
+        """What is outside the blocks beside tables, by key."""
+        names = self._tensors.plain(None)
+        return {key: self._source.dense(name) for key, name in names.items()}
 
     def _table(self, role: str) -> Weight:
         given = self._tables.get(role)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from lrc.models.base import Site
 from lrc.models.decoder_config import DecoderConfig
 from lrc.models.tensors import EMBEDDING, HEAD, Ignored, Matrix, Plain, Table, Tensor, Tensors
 
-_EMBEDDING, _HEAD, _FINAL_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 #: Key of the norm after the last block.
 FINAL_NORM = "norm"
 #: Sites of a block with rotary attention and a gated feed-forward part, under the usual names.
@@ -23,7 +23,38 @@ SITES = (
 NORMS = ("input_layernorm", "post_attention_layernorm")
 
 _ROTARY = re.compile(r"(.+\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
-_BLOCK = re.compile(r"model\.layers\.(\d+)\..+")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a family calls the tensors that every decoder has.
+
+    Attributes
+    ----------
+    block : str
+        Before the keys of a block, whose index stands at ``{}``.
+    embedding, head : str
+        Tables, without ``.weight``.
+    final_norm : str
+        Without ``.weight``.
+    """
+
+    block: str = "model.layers.{}."
+    embedding: str = "model.embed_tokens"
+    head: str = "lm_head"
+    final_norm: str = "model.norm"
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A tensor outside the blocks: its name, and its shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+#: Those of Llama and its kin.
+NAMES = Names()
 
 
 def linear_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
@@ -48,6 +79,10 @@ def decoder_tensors(
     shapes: Callable[[DecoderConfig], Mapping[str, tuple[int, int]]] = linear_shapes,
     biased: Collection[str] = (),
     norms: Mapping[str, int] | None = None,
+    norm_bias: bool = False,
+    names: Names = NAMES,
+    outside: Mapping[str, Outside] | None = None,
+    ignored: Callable[[str], Ignored | None] = lambda name: None,
 ) -> Tensors:
     """Name, shape and role of every tensor of a checkpoint with this configuration.
 
@@ -65,14 +100,27 @@ def decoder_tensors(
         Keys of the linear layers that have a bias.
     norms : mapping, optional
         Width of every norm of a block, by key; those of `NORMS` are as wide as the stream.
+    norm_bias : bool
+        Whether all norms, the final one too, have a bias; its key ends in ``.bias``.
+    names : Names
+    outside : mapping, optional
+        Further tensors outside the blocks, by key.
+    ignored : function
+        From the name of another tensor to the reason why it is not read, if it is known.
     """
     table = (config.vocab, config.hidden)
-    stand_in = _HEAD if config.tied else ""
-    read = {_EMBEDDING: Tensor(table, Table(EMBEDDING), stand_in)}
+    embedding, head = f"{names.embedding}.weight", f"{names.head}.weight"
+    read = {embedding: Tensor(table, Table(EMBEDDING), head if config.tied else "")}
     widths = dict.fromkeys(NORMS, config.hidden) if norms is None else norms
     found = shapes(config)
+
+    def add_norm(block: int | None, name: str, key: str, width: int) -> None:
+        read[f"{name}.weight"] = Tensor((width,), Plain(block, key))
+        if norm_bias:
+            read[f"{name}.bias"] = Tensor((width,), Plain(block, f"{key}.bias"))
+
     for block in range(config.layers):
-        prefix = f"model.layers.{block}."
+        prefix = names.block.format(block)
         for site in sites:
             for key in site.linears:
                 name = prefix + key
@@ -80,19 +128,22 @@ def decoder_tensors(
                 if key in biased:
                     read[f"{name}.bias"] = Tensor(found[key][:1], Plain(block, f"{key}.bias"))
         for key, width in widths.items():
-            read[f"{prefix}{key}.weight"] = Tensor((width,), Plain(block, key))
-    read[_FINAL_NORM] = Tensor((config.hidden,), Plain(None, FINAL_NORM))
+            add_norm(block, prefix + key, key, width)
+    add_norm(None, names.final_norm, FINAL_NORM, config.hidden)
+    for key, tensor in (outside or {}).items():
+        read[tensor.name] = Tensor(tensor.shape, Plain(None, key))
     if not config.tied:
-        read[_HEAD] = Tensor(table, Table(HEAD))
+        read[head] = Tensor(table, Table(HEAD))
+    pattern = re.compile(re.escape(names.block).replace(re.escape("{}"), r"(\d+)") + ".+")
 
-    def ignored(name: str) -> Ignored | None:
+    def not_read(name: str) -> Ignored | None:
         if _ROTARY.fullmatch(name):
             return Ignored("the rotary table follows from config.json")
-        if config.tied and name == _HEAD:
-            return Ignored("the head is the embedding", same_as=_EMBEDDING)
-        match = _BLOCK.fullmatch(name)
+        if config.tied and name == head:
+            return Ignored("the head is the embedding", same_as=embedding)
+        match = pattern.fullmatch(name)
         if match and int(match[1]) >= config.layers:
             return Ignored(f"config.json counts {config.layers} layers", told=True)
-        return None
+        return ignored(name)
 
-    return Tensors(read, ignored)
+    return Tensors(read, not_read)

@@ -10,6 +10,8 @@ from lrc.parts.fields import EMBEDDING as EMBEDDING
 from lrc.parts.fields import HEAD as HEAD
 
 _WEIGHT = ".weight"
+#: Key of the head's bias, outside the blocks.
+HEAD_BIAS = "head.bias"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plain:
-    """A norm or a bias, kept as it is.
+    """A norm, a bias or what else is small, kept as it is.
 
     ``block`` is None outside the blocks. ``key`` is its name within the block, or the model: that
     of a bias is the key of its linear layer and ``.bias``.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.nn.execution import PLAIN, Execution
+from lrc.nn.layers import soft_cap
 
 Array = NDArray[np.float32]
 
@@ -17,7 +18,16 @@ QUERY_BLOCK = 128
 MAX_SCORES = 1 << 24
 
 
-def attention(q: Array, k: Array, v: Array, window: int = 0, execution: Execution = PLAIN) -> Array:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    window: int = 0,
+    execution: Execution = PLAIN,
+    *,
+    scale: float | None = None,
+    cap: float = 0.0,
+) -> Array:
     """Softmax attention of the last T tokens over all S tokens, each seeing itself and before.
 
     Parameters
@@ -28,6 +38,10 @@ def attention(q: Array, k: Array, v: Array, window: int = 0, execution: Executio
     window : int
         The most tokens that one sees, itself included; 0 is all.
     execution : Execution
+    scale : float or None
+        Of the products of queries and keys; None is one over the root of D.
+    cap : float
+        Scores become ``cap * tanh(score / cap)``; 0 leaves them.
 
     Returns
     -------
@@ -36,10 +50,10 @@ def attention(q: Array, k: Array, v: Array, window: int = 0, execution: Executio
     batch, tokens, heads, dim = q.shape
     kv_heads = k.shape[1]
     grouped = (batch, tokens, kv_heads, heads // kv_heads, dim)
-    q = (q * np.float32(dim**-0.5)).reshape(grouped)
+    q = (q * np.float32(dim**-0.5 if scale is None else scale)).reshape(grouped)
     if tokens == 1:
         k, v = k[:, :, -window:], v[:, :, -window:]
-        return _attend_last(q, k, v).reshape(batch, 1, heads * dim)
+        return _attend_last(q, k, v, cap).reshape(batch, 1, heads * dim)
     out = np.empty(grouped, np.float32)
     before = k.shape[2] - tokens
     size = max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * k.shape[2])))
@@ -51,7 +65,8 @@ def attention(q: Array, k: Array, v: Array, window: int = 0, execution: Executio
         seen = slice(max(0, lowest), before + end)
         block = q[b, start:end, h : h + 1].transpose(1, 2, 0, 3)
         mask = _mask(end - start, seen.stop - seen.start, min(0, lowest) if window else None)
-        mixed = _attend_block(block, k[b, h : h + 1, None, seen], v[b, h : h + 1, None, seen], mask)
+        keys, values = (a[b, h : h + 1, None, seen] for a in (k, v))
+        mixed = _attend_block(block, keys, values, mask, cap)
         out[b, start:end, h : h + 1] = mixed.transpose(2, 0, 1, 3)
 
     starts = range(0, tokens, size)
@@ -67,22 +82,26 @@ def _softmax_terms(scores: Array) -> Array:
     return total
 
 
-def _attend_last(q: Array, k: Array, v: Array) -> Array:
+def _attend_last(q: Array, k: Array, v: Array, cap: float) -> Array:
     """Attend with one query a sequence: q (B, 1, kv, group, D) over k, v (B, kv, S, D).
 
     Matrix-vector products: with a handful of queries they beat BLAS's packing of k and v.
     """
     keys, values = k[:, :, None], v[:, :, None]
     scores: Array = (keys @ q[:, 0, ..., None])[..., 0]
+    if cap:
+        soft_cap(scores, cap)
     total = _softmax_terms(scores)
     mixed: Array = (scores[..., None, :] @ values)[..., 0, :]
     mixed /= total
     return mixed
 
 
-def _attend_block(q: Array, k: Array, v: Array, mask: Array) -> Array:
+def _attend_block(q: Array, k: Array, v: Array, mask: Array, cap: float) -> Array:
     """Attend with queries (kv, group, t, D) to keys (kv, 1, S, D); the mask is of the last ones."""
     scores: Array = q @ k.transpose(0, 1, 3, 2)
+    if cap:
+        soft_cap(scores, cap)
     scores[..., -mask.shape[1] :] += mask
     total = _softmax_terms(scores)
     mixed: Array = scores @ v

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
 from lrc.base.threads import chunks
 from lrc.nn.execution import PLAIN, Execution
@@ -37,6 +40,36 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     return y
 
 
+def layer_norm(x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
+    """Layer normalisation along the last axis (Ba, Kiros and Hinton, 2016).
+
+    Parameters
+    ----------
+    x : (..., n) float32
+    weight : (n,) float32
+    bias : (n,) float32 or None
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    (..., n) float32, ``weight * (x - mean(x)) / sqrt(var(x) + eps) + bias``.
+    """
+    y: Array = x - x.mean(axis=-1, keepdims=True)
+    y = rms_norm(y, weight, eps)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def soft_cap(work: Array, cap: float) -> Array:
+    """``cap * tanh(work / cap)`` elementwise, in place (work); returns it."""
+    work *= np.float32(1 / cap)
+    np.tanh(work, out=work)
+    work *= np.float32(cap)
+    return work
+
+
 def silu(x: Array, *, out: Array | None = None) -> Array:
     """``x * sigmoid(x)`` elementwise, finite for every finite x.
 
@@ -53,14 +86,65 @@ def silu(x: Array, *, out: Array | None = None) -> Array:
     return result
 
 
-def gated_silu(gate: Array, up: Array, execution: Execution = PLAIN) -> Array:
-    """SwiGLU's ``silu(gate) * up`` as a fresh array (Shazeer, 2020)."""
+def gelu(x: Array, *, out: Array | None = None) -> Array:
+    """``x * Phi(x)`` elementwise, Phi the normal distribution (Hendrycks and Gimpel, 2016)."""
+    inner = erf(x * np.float32(0.5**0.5))
+    inner += np.float32(1)
+    inner *= np.float32(0.5)
+    result: Array = np.multiply(x, inner, out=out)
+    return result
+
+
+def gelu_tanh(x: Array, *, out: Array | None = None) -> Array:
+    """The same, Phi by a hyperbolic tangent of a cubic."""
+    inner = x * x
+    inner *= np.float32(0.044715)
+    inner += np.float32(1)
+    inner *= x
+    inner *= np.float32((2 / np.pi) ** 0.5)
+    np.tanh(inner, out=inner)
+    inner += np.float32(1)
+    inner *= np.float32(0.5)
+    result: Array = np.multiply(x, inner, out=out)
+    return result
+
+
+def relu(x: Array, *, out: Array | None = None) -> Array:
+    """``max(x, 0)`` elementwise."""
+    result: Array = np.maximum(x, np.float32(0), out=out)
+    return result
+
+
+class _Elementwise(Protocol):
+    def __call__(self, x: Array, *, out: Array | None = None) -> Array: ...
+
+
+#: Activations by the names that operations have for them.
+ACTIVATIONS: dict[str, _Elementwise] = {
+    "silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu,
+}  # fmt: skip
+
+
+def activate(kind: str, x: Array, execution: Execution = PLAIN) -> Array:
+    """``kind(x)`` as a fresh array; see `ACTIVATIONS`."""
+    result = np.empty_like(x)
+    rows = [a.reshape(-1, x.shape[-1]) for a in (x, result)]
+
+    def tile(part: slice) -> None:
+        ACTIVATIONS[kind](rows[0][part], out=rows[1][part])
+
+    execution.each(tile, chunks(len(rows[0]), GATED_ROWS))
+    return result
+
+
+def gated(kind: str, gate: Array, up: Array, execution: Execution = PLAIN) -> Array:
+    """``kind(gate) * up`` as a fresh array (Shazeer, 2020); see `ACTIVATIONS`."""
     result = np.empty_like(gate)
     rows = [a.reshape(-1, gate.shape[-1]) for a in (gate, up, result)]
 
     def tile(part: slice) -> None:
         of_gate, of_up, of_result = (a[part] for a in rows)
-        silu(of_gate, out=of_result)
+        ACTIVATIONS[kind](of_gate, out=of_result)
         of_result *= of_up
 
     execution.each(tile, chunks(len(rows[0]), GATED_ROWS))

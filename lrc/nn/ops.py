@@ -1,41 +1,127 @@
-"""What a block computes, as data: a row of operations on named values.
+"""What a block computes, as data: a row of operations on named values, each with its rule in NumPy.
 
-A model family declares its blocks in these records, and `lrc.nn.engine` turns them into a table
-that compiled loops read. A value is a vector a token; :data:`STREAM` is the residual stream, which
-a block finds and leaves, and other names mean nothing outside their block. A family may declare
-operations of its own: the compiled loops do not know them, and its blocks run in NumPy.
+A model family declares its blocks in these records, and nothing else says what they compute:
+`run` does them one after the other, `lrc.models.block` site by site, and `lrc.nn.engine` turns
+them into a table that compiled loops read. A value is a vector a token; :data:`STREAM` is the
+residual stream, which a block finds and leaves, and other names mean nothing outside their block.
+A family may declare operations of its own: the compiled loops do not know them, and its blocks run
+in NumPy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.nn.linear import Linear
-from lrc.nn.rope import Rope
+from lrc.nn.attention import attention
+from lrc.nn.cache import KVCache
+from lrc.nn.execution import PLAIN, Execution
+from lrc.nn.layers import activate, gated, layer_norm, rms_norm, soft_cap
+from lrc.nn.linear import Linear, apply_all
+from lrc.nn.rope import Positions, Rope, apply_rope, rope_tables
+
+Array = NDArray[np.float32]
+#: Values by name, (B, T, width) each.
+Values: TypeAlias = Mapping[str, Array]
 
 #: The residual stream, and what comes of it after the last block.
 STREAM, LOGITS = "h", "logits"
 
 
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One pass of tokens through a model: what its operations need beside values.
+
+    Attributes
+    ----------
+    positions : (T,) integers
+        Consecutive positions of the tokens.
+    cache : KVCache or None
+        Receives what later tokens need of these, and holds what they need of earlier ones.
+    execution : Execution
+    """
+
+    positions: Positions
+    cache: KVCache | None = None
+    execution: Execution = PLAIN
+    _angles: dict[Rope, tuple[Array, Array]] = field(default_factory=dict, repr=False)
+
+    def angles(self, rope: Rope) -> tuple[Array, Array]:
+        """Cosines and sines at the positions; looked up once."""
+        if rope not in self._angles:
+            self._angles[rope] = rope_tables(rope, self.positions)
+        return self._angles[rope]
+
+
 class Op:
-    """One operation; ``name`` is what users are told where it is not compiled."""
+    """One operation.
+
+    ``name`` is what users are told where it is not compiled. ``reads`` and ``writes`` name values.
+    """
 
     name: ClassVar[str] = "an operation without a name"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Values that it needs."""
+        raise NotImplementedError
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Values that it makes or changes."""
+        raise NotImplementedError
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """What it writes, in the order of ``writes``; arrays of ``values`` stay as they are."""
+        raise NotImplementedError
+
+
+def run(ops: Iterable[Op], values: Values, at: Pass) -> dict[str, Array]:
+    """All values after ``ops``, one after the other, beside those given."""
+    now = dict(values)
+    for op in ops:
+        now.update(zip(op.writes, op.run(now, at), strict=True))
+    return now
 
 
 @dataclass(frozen=True, eq=False)
 class Norm(Op):
-    """RMSNorm of ``source`` to ``target``, of each stretch that is as long as ``weight``."""
+    """Normalisation of ``source`` to ``target``, of each stretch that is as long as ``weight``.
+
+    ``kind``: "rms" or "layer"; ``bias`` is added, where there is one, after a "layer".
+    """
 
     name: ClassVar[str] = "norm"
-    weight: NDArray[np.float32]
+    weight: Array
     source: str
     target: str
     eps: float
+    kind: str = "rms"
+    bias: Array | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The source."""
+        return (self.source,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The target."""
+        return (self.target,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The normalised stretches; see `rms_norm` and `layer_norm`."""
+        x = values[self.source]
+        stretches = x.reshape(*x.shape[:-1], -1, len(self.weight))
+        if self.kind == "layer":
+            y = layer_norm(stretches, self.weight, self.bias, self.eps)
+        else:
+            y = rms_norm(stretches, self.weight, self.eps)
+        return (y.reshape(x.shape),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +133,92 @@ class Multiply(Op):
     source: str
     targets: tuple[str, ...]
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The source."""
+        return (self.source,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The targets."""
+        return self.targets
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The products, sharing the work that they have in common."""
+        return tuple(apply_all(self.linears, values[self.source], at.execution))
+
+
+@dataclass(frozen=True)
+class Split(Op):
+    """Stretches of ``source``, one after the other, to ``targets`` of these widths.
+
+    ``groups``: the source is so many rows of such stretches, as where the queries, keys and
+    values of each head lie together; each target then is as many times as wide.
+    """
+
+    name: ClassVar[str] = "split"
+    source: str
+    targets: tuple[str, ...]
+    widths: tuple[int, ...]
+    groups: int = 1
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The source."""
+        return (self.source,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The targets."""
+        return self.targets
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """Copies of the stretches."""
+        x = values[self.source]
+        rows = x.reshape(*x.shape[:-1], self.groups, sum(self.widths))
+        ends = np.cumsum(self.widths)
+        return tuple(
+            np.ascontiguousarray(rows[..., end - width : end]).reshape(*x.shape[:-1], -1)
+            for width, end in zip(self.widths, ends, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Rotate(Op):
-    """Rotary positions of every head in ``value``, in place."""
+    """Rotary positions of every head in ``value``, in place.
+
+    ``head_dim``: numbers of a head; 0 where all of them are rotated.
+    """
 
     name: ClassVar[str] = "rotary positions"
     value: str
     rope: Rope
+    head_dim: int = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The rotated heads; see `apply_rope`."""
+        x = values[self.value]
+        heads = x.reshape(*x.shape[:-1], -1, self.head_dim or self.rope.head_dim)
+        return (apply_rope(heads, *at.angles(self.rope)).reshape(x.shape),)
 
 
 @dataclass(frozen=True)
 class Attend(Op):
-    """Causal attention over the cache of ``layer``, which receives keys and values first.
+    """Attention over the cache of ``layer``, which receives keys and values first.
 
     ``window``: how many positions a token sees, itself included; 0 is all. ``scale``: of the
-    products of queries and keys; None is one over the root of ``head_dim``.
+    products of queries and keys; None is one over the root of ``head_dim``. ``cap``: scores are
+    capped softly there, as by `soft_cap`; 0 is not.
     """
 
     name: ClassVar[str] = "attention"
@@ -76,21 +232,83 @@ class Attend(Op):
     head_dim: int
     window: int = 0
     scale: float | None = None
+    cap: float = 0.0
 
     @property
     def factor(self) -> float:
         """The scale, whether given or not."""
         return self.head_dim**-0.5 if self.scale is None else self.scale
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Queries, keys and values."""
+        return (self.queries, self.keys, self.values)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The target."""
+        return (self.target,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """Causal attention; see `attention`."""
+        q, k, v = (
+            values[name].reshape(*values[name].shape[:-1], -1, self.head_dim) for name in self.reads
+        )
+        if at.cache is None:
+            k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+        else:
+            k, v = at.cache.append(self.layer, k, v)
+        mixed = attention(
+            q, k, v, self.window, at.execution, scale=self.factor, cap=self.cap
+        )  # fmt: skip
+        return (mixed,)
+
 
 @dataclass(frozen=True)
 class Gate(Op):
-    """``gate`` becomes ``kind(gate) * up``."""
+    """``gate`` becomes ``kind(gate) * up``; kinds are those of `lrc.nn.layers.ACTIVATIONS`."""
 
     name: ClassVar[str] = "gate"
     gate: str
     up: str
     kind: str = "silu"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Both values."""
+        return (self.gate, self.up)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The gate."""
+        return (self.gate,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The gated values."""
+        return (gated(self.kind, values[self.gate], values[self.up], at.execution),)
+
+
+@dataclass(frozen=True)
+class Activate(Op):
+    """``value`` becomes ``kind(value)``; kinds are those of `lrc.nn.layers.ACTIVATIONS`."""
+
+    name: ClassVar[str] = "activation"
+    value: str
+    kind: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The activated value."""
+        return (activate(self.kind, values[self.value], at.execution),)
 
 
 @dataclass(frozen=True)
@@ -100,3 +318,86 @@ class Add(Op):
     name: ClassVar[str] = "add"
     source: str
     target: str = STREAM
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Both values."""
+        return (self.source, self.target)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The target."""
+        return (self.target,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The sum."""
+        return (values[self.target] + values[self.source],)
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """``value`` becomes ``factor`` times itself."""
+
+    name: ClassVar[str] = "scale"
+    value: str
+    factor: float
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The product."""
+        return (values[self.value] * np.float32(self.factor),)
+
+
+@dataclass(frozen=True)
+class SoftCap(Op):
+    """``value`` becomes ``cap * tanh(value / cap)``."""
+
+    name: ClassVar[str] = "soft cap"
+    value: str
+    cap: float
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The capped value."""
+        return (soft_cap(values[self.value].copy(), self.cap),)
+
+
+@dataclass(frozen=True, eq=False)
+class AddPositions(Op):
+    """Each token's row of ``table``, at its position and ``offset``, is added to the stream."""
+
+    name: ClassVar[str] = "learned positions"
+    table: Array
+    offset: int = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The residual stream."""
+        return (STREAM,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The residual stream."""
+        return (STREAM,)
+
+    def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
+        """The sum."""
+        return (values[STREAM] + self.table[at.positions + self.offset],)

@@ -129,7 +129,7 @@ class Decoder:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
         if self._engine is None or len(ids) > self._stepped:
             return self._by_blocks(ids)
-        rows = self._model.embed(ids)
+        rows = self._model.embed(ids, self._cache.length)
         for row in rows[:-1]:
             self._engine.step(row, self._cache, head=False)
         return self._engine.step(rows[-1], self._cache)
@@ -146,7 +146,8 @@ class Decoder:
             hidden = self._model.hidden(ids[None], self._cache, Execution(self._team))
             last: NDArray[np.float32] = hidden[0, -1]
             return last
-        return self._prompt.advance(self._model.embed(ids), self._cache, self._progress)
+        start = self._model.embed(ids, self._cache.length)
+        return self._prompt.advance(start, self._cache, self._progress)
 
 
 def _continue(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_llama import tiny_model
 
-from lrc.calibrate.streams import CHUNK_TOKENS, Stream, site_moment, window_chunks
+from lrc.calibrate.streams import CHUNK_TOKENS, Stream, _housed, site_moment, window_chunks
 from lrc.errors import SpecError
 from lrc.testing.tolerance import assert_within, relative_difference, sum_bound
 
@@ -52,10 +52,23 @@ def test_the_memory_is_the_same_from_block_to_block(model, parts):
         stream = stream.enter(block, 1)
         for site in range(len(block.sites)):
             stream = stream.step(block, site, 1)
-        room = [x if x.base is None else x.base for x in (*stream.hidden, *stream.inputs)]
-        seen.append([(r.ctypes.data, r.nbytes) for r in room])
+        buffers = [buffer for of_chunk in stream._buffers for buffer in of_chunk]
+        seen.append(sorted((buffer.ctypes.data, buffer.nbytes) for buffer in buffers))
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == 2 * len(parts)
+
+
+def test_values_keep_their_numbers_whichever_buffer_they_get():
+    """A value that is a view of another's buffer is not written over when that one moves."""
+    a, b = np.arange(6, dtype=F32).reshape(1, 2, 3), np.arange(8, dtype=F32).reshape(1, 2, 4)
+    buffers = [a.reshape(-1), b.reshape(-1)]
+    fresh = {"b": b[..., 1:], "a": b * 2, "h": a, "n": np.array([1, 0])}
+    expected = {name: value.copy() for name, value in fresh.items()}
+    housed = _housed(fresh, {"h": a, "b": b}, buffers)
+    assert list(housed) == list(fresh)
+    assert housed["h"] is a
+    for name, value in expected.items():
+        np.testing.assert_array_equal(housed[name], value)
 
 
 def test_moments_are_those_of_the_inputs_the_linears_see(model, parts):
@@ -117,7 +130,7 @@ def test_tokens_that_are_not_finite_are_counted(model, parts):
     hidden[1][0, 7, 3] = np.inf
     clean, broken = Stream.start(()), Stream.start(tuple(hidden))
     assert clean.inputs == []
-    stream = Stream(broken.hidden, broken.hidden)
+    stream = Stream(broken.values)
     moment = site_moment(stream, None, 1)
     assert (moment.rows, moment.dropped) == (59, 1)
     assert np.isfinite(moment.matrix()).all()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from tiny_llama import tiny_model
 
-from lrc.calibrate.streams import Stream, site_moment
 from lrc.calibrate.walk import SiteAtWork, Streams, dense_weight, replaced, start_stream, walk
-from lrc.models.base import Block, Site
+from lrc.models.base import Block
 from lrc.nn.linear import Linear
 
 IDS = np.random.default_rng(5).integers(0, 48, (5, 12))
@@ -106,36 +105,3 @@ def test_a_visitor_that_returns_nothing_leaves_the_model_as_it_is() -> None:
     streams = walked(Silent(), two=False)
     hidden = tiny_model(3, attention_bias=True).hidden(IDS)
     np.testing.assert_array_equal(np.concatenate(streams.student.hidden), hidden)
-
-
-class Even(Site):
-    """Sees the tokens whose first channel is above zero, as an expert does."""
-
-    def rows(self, x: np.ndarray) -> np.ndarray:
-        return x[..., 0] > 0
-
-
-def test_moments_are_those_of_the_rows_that_a_site_sees() -> None:
-    (stack,) = tiny_model(3).stacks
-    block = stack.load_block(0)
-    routed = replace(block, sites=tuple(Even(s.name, s.linears, s.writes) for s in block.sites))
-    student, other = (start_stream(s, IDS, 1).enter(block, 1) for s in (stack, stack))
-    other = Stream([h * 2 for h in other.hidden], [x * 2 for x in other.inputs])
-    seen = site_moment(student, other, 2, residual_gap=True, rows=routed.sites[0].rows)
-    x = np.concatenate([x.reshape(-1, x.shape[-1]) for x in student.inputs])
-    h = np.concatenate([h.reshape(-1, h.shape[-1]) for h in student.hidden])
-    mask = x[:, 0] > 0
-    assert 0 < seen.rows == mask.sum() < len(x)
-    z, d = x[mask].astype(np.float64), h[mask].astype(np.float64)
-    np.testing.assert_allclose(seen.residual_gap(), d.T @ z / len(z), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(seen.cross(), 2 * z.T @ z / len(z), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(seen.matrix(), z.T @ z / len(z), rtol=1e-4, atol=1e-5)
-
-
-def test_a_walk_past_a_routed_site_takes_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The visitor's moments are those of `Site.rows`, without its asking."""
-    plain, masked = Halving(), Halving()
-    walked(plain)
-    monkeypatch.setattr(Site, "rows", Even.rows)
-    walked(masked)
-    assert not np.allclose(plain.moments[0], masked.moments[0])

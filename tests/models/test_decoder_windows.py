@@ -75,4 +75,4 @@ def test_no_token_sees_one_before_its_window() -> None:
         differs = np.abs(model.logits(changed)[0, -1] - whole).max() > 1e-4
         assert differs == seen
     laws.check_cached(model, ids, [3, 11, 12])
-    laws.check_ops(model.stacks[0], ids)
+    laws.check_sites(model.stacks[0], ids)

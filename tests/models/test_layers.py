@@ -4,13 +4,14 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.special import erf
 
 import lrc.nn.attention
 from lrc.errors import SpecError
 from lrc.nn.attention import QUERY_BLOCK, attention
 from lrc.nn.cache import KVCache
 from lrc.nn.embedding import make_embedding
-from lrc.nn.layers import gated_silu, rms_norm, silu
+from lrc.nn.layers import ACTIVATIONS, activate, gated, layer_norm, rms_norm, silu, soft_cap
 from lrc.nn.linear import make_linear
 from lrc.nn.rope import Rope, apply_rope, rope_tables
 from lrc.testing.tolerance import assert_within, relative_difference, sum_bound
@@ -39,7 +40,53 @@ def test_silu_is_its_formula(seed):
     x = normal(seed, 60) * 6
     expected = x / (1 + np.exp(-x.astype(np.float64)))
     np.testing.assert_allclose(silu(x), expected, rtol=1e-6)
-    np.testing.assert_allclose(gated_silu(x, x[::-1]), expected * x[::-1], rtol=1e-6)
+    np.testing.assert_allclose(gated("silu", x, x[::-1]), expected * x[::-1], rtol=1e-6)
+
+
+def _gelu(x):
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def _gelu_tanh(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+DEFINITIONS = {
+    "silu": lambda x: x / (1 + np.exp(-x)), "gelu": _gelu, "gelu_tanh": _gelu_tanh,
+    "relu": lambda x: np.maximum(x, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@given(SEEDS)
+def test_activations_are_their_formulas(kind, seed):
+    x = normal(seed, 3, 200) * 4
+    kept = x.copy()
+    expected = DEFINITIONS[kind](x.astype(np.float64))
+    # Near -4 a gelu is the small difference of numbers near 1.
+    np.testing.assert_allclose(activate(kind, x), expected, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(gated(kind, x, x[::-1]), expected * x[::-1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(x, kept)
+
+
+@given(SEEDS, st.integers(1, 40))
+def test_layer_norm_is_its_formula(seed, n):
+    x, weight, bias = normal(seed, 2, 5, n) + 3, normal(seed + 1, n), normal(seed + 2, n)
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    expected = weight * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    for b, wanted in ((None, expected), (bias, expected + bias)):
+        got = layer_norm(x, weight, b, 1e-5)
+        assert got.dtype == np.float32
+        # A deviation is as exact as the mean, which is 3 and a little.
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-3)
+
+
+@given(SEEDS, st.sampled_from([0.5, 30.0]))
+def test_soft_caps_are_their_formula(seed, cap):
+    x = normal(seed, 50) * 20
+    expected = cap * np.tanh(x.astype(np.float64) / cap)
+    np.testing.assert_allclose(soft_cap(x.copy(), cap), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_silu_is_finite_at_the_ends_of_float32():
@@ -51,7 +98,7 @@ def test_silu_is_finite_at_the_ends_of_float32():
     assert silu(ends, out=ends) is ends
 
 
-def plain_attention(q, k, v, window=0):
+def plain_attention(q, k, v, window=0, scale=None, cap=0):
     """Softmax attention from its definition, one head and one query at a time, float64."""
     batch, tokens, heads, dim = q.shape
     group, before = heads // k.shape[1], k.shape[2] - tokens
@@ -60,7 +107,8 @@ def plain_attention(q, k, v, window=0):
         end = before + t + 1
         seen = slice(max(0, end - window) if window else 0, end)
         keys = k[b, h // group, seen].astype(np.float64)
-        weights = np.exp(keys @ q[b, t, h] / np.sqrt(dim))
+        scores = keys @ q[b, t, h] * (1 / np.sqrt(dim) if scale is None else scale)
+        weights = np.exp(cap * np.tanh(scores / cap) if cap else scores)
         out[b, t, h] = weights / weights.sum() @ v[b, h // group, seen]
     return out.reshape(batch, tokens, heads * dim)
 
@@ -74,14 +122,18 @@ def plain_attention(q, k, v, window=0):
     st.integers(1, 9),
     st.integers(0, 9),
     st.integers(0, 12),
+    st.sampled_from([(None, 0), (0.3, 0), (None, 2.0), (1.0, 0.5)]),
 )
-def test_attention_is_its_definition(seed, batch, kv_heads, group, dim, tokens, before, window):
+def test_attention_is_its_definition(
+    seed, batch, kv_heads, group, dim, tokens, before, window, scores
+):
+    scale, cap = scores
     q = normal(seed, batch, tokens, kv_heads * group, dim)
     k = normal(seed + 1, batch, kv_heads, before + tokens, dim)
     v = normal(seed + 2, batch, before + tokens, kv_heads, dim).transpose(0, 2, 1, 3)
     kept = q.copy()
-    got = attention(q, k, v, window)
-    expected = plain_attention(q, k, v, window)
+    got = attention(q, k, v, window, scale=scale, cap=cap)
+    expected = plain_attention(q, k, v, window, scale, cap)
     assert got.dtype == np.float32
     assert_within(relative_difference(got, expected), 4 * sum_bound(dim, np.float32))
     np.testing.assert_array_equal(q, kept)

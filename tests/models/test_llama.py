@@ -11,6 +11,7 @@ from lrc.errors import FormatError, SpecError, UnsupportedModelError
 from lrc.models import load_model
 from lrc.models.llama import LlamaConfig
 from lrc.nn.linear import DenseLinear
+from lrc.nn.ops import STREAM, Pass
 
 MODEL = tiny_model(num_key_value_heads=2)
 IDS = np.random.default_rng(31).integers(0, 48, (3, 24))
@@ -24,8 +25,8 @@ def test_with_linears_replaces_only_what_is_given():
     block, positions = MODEL.blocks[1], np.arange(24)
     h = MODEL.embed(IDS)
     silent = block.with_linears({"mlp.down_proj": DenseLinear(np.zeros((32, 56), np.float32))})
-    stream, x = block.step(0, h, block.enter(h), positions)
-    stream, _ = block.step(1, stream, x, positions)
+    at = Pass(positions)
+    stream = block.step(1, block.step(0, block.enter({STREAM: h}, at), at), at)[STREAM]
     np.testing.assert_array_equal(silent(h, positions), stream)
     assert "mlp.down_proj" in block.linears
     assert worst(block(h, positions), stream) > 1e-3

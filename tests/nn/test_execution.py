@@ -62,7 +62,7 @@ class Recording(Team):
 def test_a_team_is_passed_to_everything_that_has_tiles():
     model, team = packed_model(codebook=("e8p", 2)), Recording(2)
     hidden = model.hidden(IDS[None], execution=Execution(team))
-    assert team.seen >= {"attention", "gated_silu", "_rotated", "Part"}
+    assert team.seen >= {"attention", "gated", "_rotated", "Part"}
     team.seen = set()
     model.head(hidden, Execution(team))
     assert team.seen

@@ -154,7 +154,7 @@ def test_logits_that_are_not_finite_are_refused(logits, options):
 
 def test_a_model_whose_weights_are_damaged_is_refused():
     model = tiny_model(seed=19)
-    model.blocks[1].norms["input_layernorm"][3] = np.nan
+    model.blocks[1].plain["input_layernorm"][3] = np.nan
     with np.errstate(invalid="ignore"):
         with pytest.raises(NumericalError, match="fetch the model again"):
             list(generate(model, [1, 7], 3))

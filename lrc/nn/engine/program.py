@@ -31,15 +31,28 @@ def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
         From the residual stream to logits, whose matrices may be dense.
     """
     for op in (*body, *tail):
-        if type(op) not in (Norm, Multiply, Rotate, Attend, Gate, Add):
-            return op.name
-        if isinstance(op, Gate) and op.kind not in GATES:
-            return f"gate {op.kind}"
+        if reason := _outside(op):
+            return reason
     linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
     if not all(isinstance(f, PackedLinear) for f in linears):
         return "weights that are not packed"
     linears += [f for op in tail if isinstance(op, Multiply) for f in op.linears]
     return next((reason for f in linears if (reason := without_layout(f))), "")
+
+
+def _outside(op: Op) -> str:
+    """Why the compiled loops do not know an operation; an empty text where they do."""
+    if type(op) not in (Norm, Multiply, Rotate, Attend, Gate, Add):
+        return op.name
+    if isinstance(op, Norm) and (op.kind != "rms" or op.bias is not None):
+        return f"{op.kind} norm"
+    if isinstance(op, Rotate) and op.head_dim not in (0, op.rope.head_dim):
+        return "partial rotary positions"
+    if isinstance(op, Attend) and op.cap:
+        return "soft caps in attention"
+    if isinstance(op, Gate) and op.kind not in GATES:
+        return f"gate {op.kind}"
+    return ""
 
 
 @dataclass(frozen=True, eq=False)

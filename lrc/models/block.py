@@ -1,0 +1,138 @@
+"""A block as its operations: run at once, or site by site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from lrc.errors import SpecError
+from lrc.models.base import Site
+from lrc.models.source import Array
+from lrc.nn.cache import KVCache
+from lrc.nn.execution import PLAIN, Execution
+from lrc.nn.linear import Linear
+from lrc.nn.ops import STREAM, Multiply, Op, Pass, Values, run
+from lrc.nn.rope import Positions
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Operations from one site to the next, and the values that those after them read."""
+
+    ops: tuple[Op, ...]
+    kept: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ProgramBlock:
+    """A block over its linear layers and its other tensors; a family's says what it computes.
+
+    A block only reads itself, so threads may share it.
+
+    Attributes
+    ----------
+    config
+        The family's.
+    index : int
+        Of the block.
+    linears, plain : mapping
+        Keyed as in the checkpoint, without prefix and ``.weight``.
+    """
+
+    config: Any
+    index: int
+    linears: Mapping[str, Linear]
+    plain: Mapping[str, Array]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Its sites: as many as its operations have `Multiply`, and in their order."""
+        raise NotImplementedError
+
+    def program(self) -> Sequence[Op]:
+        """What the block computes, from the residual stream to the residual stream."""
+        raise NotImplementedError
+
+    def ops(self) -> tuple[Op, ...]:
+        """The same, made once."""
+        return self._ops
+
+    def input_of(self, site_index: int) -> str:
+        """Name of the value that the linear layers of a site multiply."""
+        first = self._stretches[site_index + 1].ops[0]
+        assert isinstance(first, Multiply)
+        return first.source
+
+    def enter(self, given: Values, at: Pass) -> dict[str, Array]:
+        """Values before the first site, from the residual stream and what else is given."""
+        return self._run(0, given, at)
+
+    def step(self, site_index: int, values: Values, at: Pass) -> dict[str, Array]:
+        """Values before the next site: the linear layers of one, and all that lies between."""
+        return self._run(site_index + 1, values, at)
+
+    def __call__(
+        self,
+        h: Array,
+        positions: Positions,
+        cache: KVCache | None = None,
+        execution: Execution = PLAIN,
+    ) -> Array:
+        """Residual stream after the block, (B, T, hidden)."""
+        values, at = {STREAM: h}, Pass(positions, cache, execution)
+        for index in range(len(self._stretches)):
+            values = self._run(index, values, at)
+        return values[STREAM]
+
+    def with_linears(self, new: Mapping[str, Linear]) -> Self:
+        """Return the same block with some linears replaced.
+
+        Raises
+        ------
+        SpecError
+            When a key is none of the block's linears.
+        """
+        unknown = sorted(set(new) - set(self.linears))
+        if unknown:
+            raise SpecError(
+                f"no linear layer is called {', '.join(unknown)}; "
+                f"the block has {', '.join(self.linears)}"
+            )
+        return replace(self, linears={**self.linears, **new})
+
+    def multiply(self, site_index: int, source: str, *targets: str) -> Multiply:
+        """The linear layers of a site as an operation."""
+        linears = tuple(self.linears[key] for key in self.sites[site_index].linears)
+        return Multiply(linears, source, targets)
+
+    def _run(self, index: int, values: Values, at: Pass) -> dict[str, Array]:
+        stretch = self._stretches[index]
+        found = run(stretch.ops, values, at)
+        return {name: value for name, value in found.items() if name in stretch.kept}
+
+    @cached_property
+    def _ops(self) -> tuple[Op, ...]:
+        return tuple(self.program())
+
+    @cached_property
+    def _stretches(self) -> tuple[_Stretch, ...]:
+        """What comes before the first site, and from each on; nothing is kept that none reads."""
+        ops = self._ops
+        firsts = [i for i, op in enumerate(ops) if isinstance(op, Multiply)]
+        ends = [*firsts, len(ops)]
+        starts = [0, *firsts]
+        return tuple(
+            _Stretch(ops[start:end], _read_in(ops[end:]))
+            for start, end in zip(starts, ends, strict=True)
+        )
+
+
+def _read_in(ops: Iterable[Op]) -> frozenset[str]:
+    """Values that have to be there before ``ops``, and the residual stream."""
+    needed, made = {STREAM}, set[str]()
+    for op in ops:
+        needed |= set(op.reads) - made
+        made |= set(op.writes)
+    return frozenset(needed)
