@@ -17,14 +17,14 @@ import sys
 import numpy as np
 import torch
 from model_families import CASES, FAMILIES, Case
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 SEED = 20260
 TOKENS = 64
 
 
-def write_case(case: Case, seed: int) -> None:
-    """Compute and write one case."""
+def compute(case: Case, seed: int) -> tuple[PreTrainedConfig, np.ndarray, np.ndarray]:
+    """The configuration, token ids, and the logits that transformers gives for them."""
     config = AutoConfig.for_model(**case.config)
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config).to(torch.float32).eval()
@@ -36,6 +36,12 @@ def write_case(case: Case, seed: int) -> None:
     ids = np.random.default_rng(seed + 1).integers(0, config.vocab_size, (2, TOKENS))
     with torch.no_grad():
         logits = model(torch.from_numpy(ids)).logits.numpy()
+    return config, ids, logits
+
+
+def write_case(case: Case, seed: int) -> None:
+    """Compute and write one case."""
+    config, ids, logits = compute(case, seed)
     case.golden.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"seed": seed, "ids": ids.astype(np.int32), "logits": logits}
     np.savez_compressed(case.golden.with_suffix(".npz"), **arrays)

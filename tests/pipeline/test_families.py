@@ -18,6 +18,7 @@ from lrc.cli.main import main
 from lrc.models import declared
 from lrc.models.tensors import linear_of
 from lrc.run.generate import Decoder, generate
+from lrc.spec import CompressSpec
 
 Lrc = Callable[..., Any]
 #: Longer than any window of the cases.
@@ -106,3 +107,15 @@ def test_its_export_says_the_same(lrc: Lrc, small: Path, text: Path) -> None:
     theirs = lrc("eval", out, "--text", text, *SMALL).check().json["perplexity"]
     assert math.isclose(ours, theirs, rel_tol=2e-3)
     assert greedy(out, 4)[1] == greedy(small, 4)[1]
+
+
+def test_its_error_falls_as_bits_rise(dense: Path) -> None:
+    ids = np.random.default_rng(4).integers(0, 256, (4, CONTEXT))
+    exact, errors = library.load(dense).model.logits(ids), []
+    for bits in (2, 3, 4):
+        quant = {"codebook": "uniform", "bits": bits}
+        spec = CompressSpec.from_dict({"decompose": {"recipe": "ldlq", "quant": quant}})
+        out = dense.parent / f"uniform-{bits}"
+        library.compress(dense, out, spec, windows=ids, threads=1)
+        errors.append(np.linalg.norm(library.load(out).model.logits(ids) - exact))
+    assert errors[0] > 1.3 * errors[1] > 1.3 * 1.3 * errors[2] > 0
