@@ -14,6 +14,8 @@ TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 class PackedSource(MemorySource):
     """Every matrix packed, with options for those of the blocks and for the tables."""
 
+    is_as_read = True
+
     def __init__(self, config, table, **options):
         super().__init__(config, tiny_weights(config, 9))
         self.table, self.options = table, options

@@ -14,7 +14,9 @@ from lrc.errors import FormatError
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import MAX_SHARD_BYTES, write_weights
 from lrc.formats.side_files import copy_side_files
+from lrc.formats.view import stored_shapes
 from lrc.models.opened import open_model
+from lrc.models.views import first_views
 
 #: Called with what is being done, units done and units in all.
 Progress = Callable[[str, int, int], None]
@@ -30,8 +32,9 @@ def export_hf(
 ) -> Path:
     """Decode a model into float16 weights that any Hugging Face program reads.
 
-    One tensor at a time is in memory; those that the model does not read are left out. Every
-    other file is copied byte for byte, except that config.json tells the new dtype.
+    Tensors lie where the model's family usually has them (:mod:`lrc.models.views`); one of those
+    is in memory at a time, and what the model does not read is left out. Every other file is
+    copied byte for byte, except that config.json tells the new dtype.
 
     Parameters
     ----------
@@ -63,7 +66,12 @@ def export_hf(
     target = Path(out_dir)
     check_output(target)
     model, source = open_model(packed_dir)
-    specs = {name: TensorSpec("F16", source.shape(name)) for name in sorted(model.tensors.read)}
+    views = first_views(model.tensors)
+    shapes = stored_shapes(views, source.shape)
+    specs = {name: TensorSpec("F16", shapes[name]) for name in sorted(shapes)}
+    parts: dict[str, list[str]] = {}
+    for part, view in views.items():
+        parts.setdefault(view.stored, []).append(part)
     side_files = source.other_files()
     if note is not None:
         for line in model.notes:
@@ -72,7 +80,9 @@ def export_hf(
 
     def read(name: str) -> NDArray[Any]:
         nonlocal done
-        values = to_float16(source.dense(name), name)
+        values = np.empty(shapes[name], np.float16)
+        for part in parts[name]:
+            views[part].put(to_float16(source.dense(part), part), values)
         done += 1
         if progress is not None:
             progress("exporting weights", done, len(specs))

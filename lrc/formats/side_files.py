@@ -1,4 +1,4 @@
-"""The files beside the weights, as they are copied with a model."""
+"""The files of a model's directory, and those beside the weights, as they are copied with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from lrc.errors import FormatError
+from lrc.formats import diagnose
+from lrc.formats.hub_cache import blobs_of
+
 #: Folder of further chat templates; the only one whose files belong to a model.
 TEMPLATES = "additional_chat_templates"
+_WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
 
 
 def copy_side_files(root: Path, files: Iterable[Path], folder: Path) -> None:
@@ -16,3 +21,38 @@ def copy_side_files(root: Path, files: Iterable[Path], folder: Path) -> None:
         target = folder / file.relative_to(root)
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, target)
+
+
+def contained(root: Path, name: str) -> Path:
+    """Path of the file ``name`` of a directory, which must not lead out of it.
+
+    Links are followed and must end inside ``root``. The one exception is the layout of the
+    Hugging Face cache, where all that is below ``snapshots/REVISION`` may link into the ``blobs``
+    of its repository.
+
+    Raises
+    ------
+    FormatError
+        ``name`` is absolute, has a ``..`` part or ends elsewhere through a link.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name or not parts[0] or ":" in name or ".." in parts or "\0" in name:
+        raise FormatError(f"{root} names the file {name!r}, which is not inside the directory")
+    home, target = root.resolve(), (root / name).resolve()
+    blobs = blobs_of(home)
+    inside = target.is_relative_to(home) or (blobs is not None and target.is_relative_to(blobs))
+    if not inside:
+        raise FormatError(f"{root / name} is a link that leads out of the directory; copy the file")
+    return root / name
+
+
+def other_files(root: Path) -> tuple[Path, ...]:
+    """Visible files of ``root`` that hold neither weights nor an index; chat templates, too."""
+    return tuple(
+        contained(root, path.relative_to(root).as_posix())
+        for path in (*sorted(root.iterdir()), *sorted((root / TEMPLATES).glob("*.jinja")))
+        if path.is_file()
+        and not path.name.startswith(".")
+        and path.suffix not in _WEIGHTS
+        and not path.name.endswith((".safetensors.index.json", ".bin.index.json"))
+    )

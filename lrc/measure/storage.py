@@ -62,13 +62,13 @@ def count_weights(source: Checkpoint | PackedCheckpoint) -> int:
 
 def dense_matrices(source: Checkpoint) -> dict[str, dict[str, Any]]:
     """Shape and bits a weight of every matrix of a dense model, by tensor name."""
-    infos = {name: source.info(name) for name in source.names()}
+    shapes = {name: source.shape(name) for name in source.names()}
     return {
         name: {
-            "shape": list(info.shape),
-            "dtype": info.dtype,
-            "bits_per_weight": 8 * info.nbytes / math.prod(info.shape),
+            "shape": list(shape),
+            "dtype": source.info(name).dtype,
+            "bits_per_weight": 8 * source.stored_bytes(name) / math.prod(shape),
         }
-        for name, info in infos.items()
-        if len(info.shape) == 2 and math.prod(info.shape) > 0
+        for name, shape in shapes.items()
+        if len(shape) == 2 and math.prod(shape) > 0
     }

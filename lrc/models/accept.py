@@ -9,8 +9,10 @@ import numpy as np
 
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.source import WeightSource, check_shape
+from lrc.formats.view import View
+from lrc.models.source import WeightSource
 from lrc.models.tensors import Ignored, Tensors
+from lrc.models.views import found_views
 
 #: Names that one message gives.
 _NAMED = 3
@@ -36,31 +38,20 @@ def accept(source: WeightSource, tensors: Tensors, family: str) -> Accepted:
     UnsupportedModelError
         A tensor has no place in the model, or a tied head is not the embedding.
     """
-    stored_as = _stored_as(source, tensors)
-    for name, stored in stored_as.items():
-        check_shape(name, source.shape(stored), tensors.read[name].shape)
-    if isinstance(source, Checkpoint):
-        source.check_dtypes(stored_as.values())
-    ignored = _ignored(source, tensors, set(stored_as.values()), family)
-    for name, why in ignored.items():
-        if why.same_as:
-            _check_same(source, name, stored_as[why.same_as])
-    notes = (*_renamed(stored_as), *_left_out(ignored))
-    if isinstance(source, Checkpoint):
-        return Accepted(source.reading(stored_as), (*source.notes, *notes))
-    return Accepted(source, notes)
-
-
-def _stored_as(source: WeightSource, tensors: Tensors) -> dict[str, str]:
-    """The stored name of every tensor that is read."""
-    found = {
-        name: tensor.stand_in if tensor.stand_in and not source.has(name) else name
-        for name, tensor in tensors.read.items()
-    }
-    missing = [name for name, stored in found.items() if not source.has(stored)]
+    views = found_views(source, tensors)
+    missing = [name for name, view in views.items() if not source.has(view.stored)]
     if missing:
         raise FormatError(_missing(source, missing))
-    return found
+    stored = {view.stored: None for view in views.values()}
+    if isinstance(source, Checkpoint):
+        source.check_dtypes(stored)
+    ignored = _ignored(source, tensors, set(stored), family)
+    for name, why in ignored.items():
+        if why.same_as:
+            _check_same(source, name, views[why.same_as].stored)
+    notes = (*_renamed(views), *_left_out(ignored))
+    own = source.notes if isinstance(source, Checkpoint) else ()
+    return Accepted(source if source.is_as_read else source.reading(views), (*own, *notes))
 
 
 def _missing(source: WeightSource, missing: list[str]) -> str:
@@ -114,11 +105,11 @@ def _check_same(source: WeightSource, name: str, other: str) -> None:
     )
 
 
-def _renamed(stored_as: Mapping[str, str]) -> list[str]:
+def _renamed(views: Mapping[str, View]) -> list[str]:
     return [
-        f"{name} is not stored; {stored}, which is tied to it, is read in its place"
-        for name, stored in stored_as.items()
-        if name != stored
+        f"{name} is not stored; {view.stored}, which is tied to it, is read in its place"
+        for name, view in views.items()
+        if view == View(view.stored) and view.stored != name
     ]
 
 

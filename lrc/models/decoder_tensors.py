@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from lrc.formats.view import View
 from lrc.models.base import Site
 from lrc.models.decoder_config import DecoderConfig
 from lrc.models.tensors import EMBEDDING, HEAD, Ignored, Matrix, Plain, Table, Tensor, Tensors
@@ -78,6 +79,7 @@ def decoder_tensors(
     sites: Sequence[Site] = SITES,
     shapes: Callable[[DecoderConfig], Mapping[str, tuple[int, int]]] = linear_shapes,
     biased: Collection[str] = (),
+    transposed: Collection[str] = (),
     norms: Mapping[str, int] | None = None,
     norm_bias: bool = False,
     names: Names = NAMES,
@@ -98,6 +100,8 @@ def decoder_tensors(
         (m, n) of their linear layers, by key.
     biased : collection of str
         Keys of the linear layers that have a bias.
+    transposed : collection of str
+        Keys of the linear layers whose weights dense checkpoints store as (n, m).
     norms : mapping, optional
         Width of every norm of a block, by key; those of `NORMS` are as wide as the stream.
     norm_bias : bool
@@ -110,7 +114,8 @@ def decoder_tensors(
     """
     table = (config.vocab, config.hidden)
     embedding, head = f"{names.embedding}.weight", f"{names.head}.weight"
-    read = {embedding: Tensor(table, Table(EMBEDDING), head if config.tied else "")}
+    places = (View(embedding), View(head))  # a tied head may be stored in its place
+    read = {embedding: Tensor(table, Table(EMBEDDING), places if config.tied else ())}
     widths = dict.fromkeys(NORMS, config.hidden) if norms is None else norms
     found = shapes(config)
 
@@ -124,7 +129,8 @@ def decoder_tensors(
         for site in sites:
             for key in site.linears:
                 name = prefix + key
-                read[f"{name}.weight"] = Tensor(found[key], Matrix(block, site.name, key))
+                layouts = (View(f"{name}.weight", transposed=True),) if key in transposed else ()
+                read[f"{name}.weight"] = Tensor(found[key], Matrix(block, site.name, key), layouts)
                 if key in biased:
                     read[f"{name}.bias"] = Tensor(found[key][:1], Plain(block, f"{key}.bias"))
         for key, width in widths.items():

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from lrc.errors import FormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lrc.formats.stored import StoredMatrix
+    from lrc.formats.view import View
     from lrc.parts.matrix import PackedMatrix
 
 Array = NDArray[np.float32]
@@ -31,6 +34,15 @@ class WeightSource(Protocol):
     @property
     def config(self) -> dict[str, Any]:
         """The parsed ``config.json``."""
+        ...
+
+    @property
+    def is_as_read(self) -> bool:
+        """Whether tensors are those that a model reads, not as some file lays them out."""
+        ...
+
+    def reading(self, views: Mapping[str, View]) -> WeightSource:
+        """The same source with no other tensors than these, by name: where each lies."""
         ...
 
     def names(self) -> tuple[str, ...]:

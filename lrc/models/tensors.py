@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from lrc.formats.view import View
 from lrc.parts.fields import EMBEDDING as EMBEDDING
 from lrc.parts.fields import HEAD as HEAD
 
@@ -61,11 +62,15 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that the model reads; ``stand_in`` may be stored in its place."""
+    """A tensor that the model reads.
+
+    ``layouts``: where a dense checkpoint may hold it, the usual place first; under its own name, as
+    it is, where none is given. Several tensors may lie in one that is stored.
+    """
 
     shape: tuple[int, ...]
     role: Matrix | Table | Plain
-    stand_in: str = ""
+    layouts: tuple[View, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,10 @@ from numpy.typing import NDArray
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
 from lrc.formats.hub_cache import snapshot_in
-from lrc.formats.safetensors.checkpoint import Checkpoint, contained, other_files
+from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.side_files import contained, other_files
+from lrc.formats.view import View
 from lrc.parts import PARTS, v1
 from lrc.parts.base import Part, PartRecord, Specs
 from lrc.parts.fields import MANIFEST as MANIFEST
@@ -209,6 +211,15 @@ class PackedCheckpoint:
                     raise FormatError(f"{file.path}: tensor {name} is stored in two files")
                 owners[name] = file
         return owners
+
+    @property
+    def is_as_read(self) -> bool:
+        """Always: a compressed model holds its tensors under the names by which it reads them."""
+        return True
+
+    def reading(self, views: Mapping[str, View]) -> PackedCheckpoint:
+        """Refused: there is no other layout."""
+        raise TypeError("a compressed model has no other layout than its own")
 
     def names(self) -> tuple[str, ...]:
         """Names of the original's tensors that are stored, packed or not."""

@@ -62,6 +62,8 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyed:
 class Changed:
     """A checkpoint with some tensors replaced."""
 
+    is_as_read = True
+
     def __init__(self, source: Checkpoint, tensors: dict[str, np.ndarray]) -> None:
         self.config, self.path, self._source, self._tensors = (
             source.config, source.path, source, tensors,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from lrc.convert.hf import export_hf
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import write_safetensors
+from lrc.models.tensors import Plain, Tensor, Tensors
 
 RNG = np.random.default_rng(47)
 WEIGHTS = {
@@ -60,7 +60,8 @@ class Model:
     notes = ("something is not read",)
 
     def __init__(self, source: Source) -> None:
-        self.tensors = SimpleNamespace(read=source.weights)
+        read = {n: Tensor(w.shape, Plain(None, n)) for n, w in source.weights.items()}
+        self.tensors = Tensors(read, lambda name: None)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import tiny
 import lrc
 from lrc.errors import FormatError
 from lrc.formats.hub_cache import snapshot_in
-from lrc.formats.safetensors.checkpoint import Checkpoint, contained
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.formats.side_files import contained
 
 
 def cached(repository: Path, revision: str = "abc123", below: str = "") -> Path:

@@ -35,6 +35,8 @@ def test_with_linears_replaces_only_what_is_given():
 
 
 class CountingSource(MemorySource):
+    is_as_read = True
+
     def __init__(self, config, weights):
         super().__init__(config, weights)
         self.reads = []

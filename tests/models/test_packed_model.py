@@ -18,6 +18,8 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 class PackedSource(MemorySource):
     """Every matrix packed: 2-bit lattice codes in the blocks, 8-bit levels in the tables."""
 
+    is_as_read = True
+
     def linear(self, name):
         shape = self.weights[name].shape
         seed = sum(name.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,12 +20,11 @@ from lrc.formats import diagnose
 from lrc.formats.diagnose import INDEX as INDEX
 from lrc.formats.diagnose import SINGLE as SINGLE
 from lrc.formats.finite import count_non_finite
-from lrc.formats.hub_cache import blobs_of, snapshot_in
+from lrc.formats.hub_cache import snapshot_in
 from lrc.formats.safetensors.file import SafetensorsFile, TensorInfo
-from lrc.formats.side_files import TEMPLATES
-from lrc.formats.stored import StoredMatrix
-
-_WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
+from lrc.formats.side_files import contained, other_files
+from lrc.formats.stored import StoredMatrix, widen
+from lrc.formats.view import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class Checkpoint:
         Tensor name to the file that holds it.
     weight_files
         All files of weights.
-    stored_as
-        Tensor name to its name in the file, where that is another.
+    views
+        Tensor name to where it lies in its file; empty where tensors are as they are stored.
     absent
         Tensors that the index names and their file lacks, with a line that says so.
     """
@@ -51,7 +51,7 @@ class Checkpoint:
     config: dict[str, Any]
     shards: Mapping[str, SafetensorsFile]
     weight_files: tuple[Path, ...]
-    stored_as: Mapping[str, str] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     kind: ClassVar[str] = "dense"
 
@@ -106,11 +106,11 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor; FormatError when there is none."""
-        return self.info(name).shape
+        return self._view(name).shape(self.info(name).shape)
 
     def info(self, name: str) -> TensorInfo:
-        """Dtype, shape and byte range of a tensor; FormatError when there is none."""
-        return self._shard(name).info(self.stored_as.get(name, name))
+        """Header entry of the stored tensor in which a tensor lies; FormatError when none is."""
+        return self._shard(name).info(self._view(name).stored)
 
     def check_dtypes(self, names: Iterable[str]) -> None:
         """Refuse tensors that :meth:`dense` would refuse for what their header says.
@@ -121,20 +121,27 @@ class Checkpoint:
             Naming the first.
         """
         for name in names:
-            self._shard(name).check_dtype(self.stored_as.get(name, name))
+            self._shard(name).check_dtype(self._view(name).stored)
 
-    def reading(self, stored_as: Mapping[str, str]) -> Checkpoint:
-        """The same checkpoint with no other tensors than these, by name: what they are called now.
+    @property
+    def is_as_read(self) -> bool:
+        """Whether tensors are those that a model reads: :meth:`reading` made it."""
+        return bool(self.views)
+
+    def reading(self, views: Mapping[str, View]) -> Checkpoint:
+        """The same checkpoint with no other tensors than these, by name: where each lies.
 
         Bytes and digest stay those of all files.
         """
-        shards = {name: self.shards[was] for name, was in stored_as.items()}
-        in_file = {name: self.stored_as.get(was, was) for name, was in stored_as.items()}
-        return replace(self, shards=shards, stored_as=in_file)
+        if self.is_as_read:
+            raise TypeError("views are of tensors as they are stored, not of views")
+        shards = {name: self.shards[view.stored] for name, view in views.items()}
+        return replace(self, shards=shards, views=dict(views))
 
     def stored_bytes(self, name: str) -> int:
         """Bytes of a tensor on disk; FormatError when there is none."""
-        return self.info(name).nbytes
+        info = self.info(name)
+        return info.nbytes * math.prod(self.shape(name)) // max(math.prod(info.shape), 1)
 
     def dense(self, name: str, *, check_finite: bool = False) -> NDArray[np.float32]:
         """Read one tensor as float32, its shape as stored.
@@ -151,7 +158,8 @@ class Checkpoint:
         FormatError
             No such tensor, not a floating-point one, or not finite.
         """
-        values = self._shard(name).float32(self.stored_as.get(name, name))
+        self.check_dtypes([name])
+        values = widen(self._read(name))
         if check_finite:
             self._refuse_non_finite(name, count_non_finite(values, "F32"))
         return values
@@ -166,8 +174,7 @@ class Checkpoint:
         """
 
         def bad(name: str) -> int:
-            stored = self.stored_as.get(name, name)
-            return count_non_finite(self._shard(name).read(stored), self.info(name).dtype)
+            return count_non_finite(self._read(name), self.info(name).dtype)
 
         names = self.names()
         for name, count in zip(names, ordered_map(bad, names, threads), strict=True):
@@ -194,9 +201,9 @@ class Checkpoint:
 
     def stored(self, name: str) -> StoredMatrix:
         """A matrix as it is on disk; refuses what :meth:`linear` refuses."""
-        file, stored = self._shard(name), self.stored_as.get(name, name)
-        info, values = file.check_dtype(stored), file.read(stored)
-        self._refuse_non_finite(name, count_non_finite(values, info.dtype))
+        self.check_dtypes([name])
+        values = self._read(name)
+        self._refuse_non_finite(name, count_non_finite(values, self.info(name).dtype))
         return StoredMatrix(values)
 
     def other_files(self) -> tuple[Path, ...]:
@@ -219,47 +226,20 @@ class Checkpoint:
             total.update(file_digest(path))
         return total.hexdigest()
 
+    def _view(self, name: str) -> View:
+        return self.views.get(name) or View(name)
+
+    def _read(self, name: str) -> NDArray[Any]:
+        """The values of a tensor as they are stored; of a mapped file no other page is read."""
+        view = self._view(name)
+        return view.of(self._shard(name).read(view.stored))
+
     def _shard(self, name: str) -> SafetensorsFile:
         try:
             return self.shards[name]
         except KeyError:
             absent = self.absent.get(name, f"{self.path} has no tensor {name!r}")
             raise FormatError(absent) from None
-
-
-def contained(root: Path, name: str) -> Path:
-    """Path of the file ``name`` of a directory, which must not lead out of it.
-
-    Links are followed and must end inside ``root``. The one exception is the layout of the
-    Hugging Face cache, where all that is below ``snapshots/REVISION`` may link into the ``blobs``
-    of its repository.
-
-    Raises
-    ------
-    FormatError
-        ``name`` is absolute, has a ``..`` part or ends elsewhere through a link.
-    """
-    parts = name.replace("\\", "/").split("/")
-    if not name or not parts[0] or ":" in name or ".." in parts or "\0" in name:
-        raise FormatError(f"{root} names the file {name!r}, which is not inside the directory")
-    home, target = root.resolve(), (root / name).resolve()
-    blobs = blobs_of(home)
-    inside = target.is_relative_to(home) or (blobs is not None and target.is_relative_to(blobs))
-    if not inside:
-        raise FormatError(f"{root / name} is a link that leads out of the directory; copy the file")
-    return root / name
-
-
-def other_files(root: Path) -> tuple[Path, ...]:
-    """Visible files of ``root`` that hold neither weights nor an index; chat templates, too."""
-    return tuple(
-        contained(root, path.relative_to(root).as_posix())
-        for path in (*sorted(root.iterdir()), *sorted((root / TEMPLATES).glob("*.jinja")))
-        if path.is_file()
-        and not path.name.startswith(".")
-        and path.suffix not in _WEIGHTS
-        and not path.name.endswith((".safetensors.index.json", ".bin.index.json"))
-    )
 
 
 def _open_index(root: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
