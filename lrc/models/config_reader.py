@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -28,12 +28,15 @@ class ConfigKeys:
     harmless : mapping of str to str
         Keys that change nothing that is computed here, whatever they say, and why. A name may
         end in ``*``.
+    spelled : mapping of str to str or None
+        Usual names of keys to those that the family has for them; None where it has no such key.
     """
 
     family: str
     used: frozenset[str]
     off: Mapping[str, tuple[object, ...]]
     harmless: Mapping[str, str]
+    spelled: Mapping[str, str | None] = field(default_factory=dict)
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse a configuration that says anything which would be left out.
@@ -60,6 +63,10 @@ class ConfigKeys:
                 f"config.json: {named}{more} not known for a {self.family} model, and may change "
                 "what it computes; where that is not so, remove it from config.json"
             )
+
+    def name(self, usual: str) -> str:
+        """What the family calls a key; one that no file has, where it has no such key."""
+        return self.spelled.get(usual, usual) or ""
 
     def _knows(self, key: str) -> bool:
         if key in self.used or key in self.off or key in self.harmless:
@@ -117,15 +124,15 @@ def count(config: Mapping[str, Any], key: str, default: int | None = None, least
     return value
 
 
-def flag(config: Mapping[str, Any], key: str) -> bool:
-    """Take true or false; false where the key is absent or null.
+def flag(config: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    """Take true or false; ``default`` where the key is absent, false where it is null.
 
     Raises
     ------
     FormatError
         When it is something else.
     """
-    value = config.get(key)
+    value = config.get(key, default)
     if not isinstance(value, bool | None):
         raise FormatError(f"config.json: {key}={value!r} must be true or false")
     return bool(value)

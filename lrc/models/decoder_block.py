@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lrc.models.base import Site
 from lrc.models.block import ProgramBlock
@@ -19,6 +20,10 @@ class DecoderBlock(ProgramBlock):
     A family whose blocks differ in some of it derives its own.
     """
 
+    #: "layer" where norms are layer norms, with a bias where there is one.
+    norm_kind: ClassVar[str] = "rms"
+    #: Keys of the norms before attention and before the feed-forward part.
+    norms: ClassVar[tuple[str, ...]] = NORMS
     config: DecoderConfig
 
     @property
@@ -29,32 +34,53 @@ class DecoderBlock(ProgramBlock):
     def program(self) -> Sequence[Op]:
         """See the class."""
         return (
-            self.norm(NORMS[0], STREAM, "x"),
+            self.norm(self.norms[0], STREAM, "x"),
             *self.attention("x", "y"),
             Add("y"),
-            self.norm(NORMS[1], STREAM, "x"),
+            self.norm(self.norms[1], STREAM, "x"),
             *self.feed_forward("x", "y"),
             Add("y"),
         )
 
+    def side_by_side(self) -> Sequence[Op]:
+        """The other program: both parts read the stream that the block finds.
+
+        Each has a norm of its own, or both have the only one.
+        """
+        own = [self.norm(key, STREAM, f"x{i}") for i, key in enumerate(self.norms)]
+        return (
+            *own,
+            *self.attention(own[0].target, "y"),
+            Add("y"),
+            *self.feed_forward(own[-1].target, "y"),
+            Add("y"),
+        )
+
     def norm(self, key: str, source: str, target: str) -> Norm:
-        """RMSNorm by a weight of the block."""
-        return Norm(self.plain[key], source, target, self.config.eps)
+        """Norm by a weight of the block."""
+        bias = self.plain.get(f"{key}.bias")
+        return Norm(self.plain[key], source, target, self.config.eps, self.norm_kind, bias)
 
     def attention(self, source: str, target: str) -> Sequence[Op]:
         """From a normalised stream to what is added to it: the first two sites."""
         c = self.config
         window = c.windows[self.index]
         return (
-            self.multiply(0, source, "q", "k", "v"),
+            *self.projections(source),
             *self.positions(),
             Attend("q", "k", "v", "mixed", self.index, c.heads, c.kv_heads, c.head_dim, window),
             self.multiply(1, "mixed", target),
         )
 
+    def projections(self, source: str) -> Sequence[Op]:
+        """Queries, keys and values: the first site."""
+        return (self.multiply(0, source, "q", "k", "v"),)
+
     def positions(self) -> Sequence[Op]:
         """What is done to queries and keys before they meet."""
-        return Rotate("q", self.config.rope), Rotate("k", self.config.rope)
+        rope = self.config.rope
+        head_dim = self.config.head_dim
+        return () if rope is None else tuple(Rotate(name, rope, head_dim) for name in "qk")
 
     def feed_forward(self, source: str, target: str) -> Sequence[Op]:
         """From a normalised stream to what is added to it: the last two sites."""

@@ -18,7 +18,8 @@ from lrc.nn.rope import ROPE_TYPES, Rope
 class DecoderConfig:
     """Shapes and constants of a dense decoder, under short names; families add their own.
 
-    ``windows``: tokens that one sees in each block, itself included; 0 is all.
+    ``windows``: tokens that one sees in each block, itself included; 0 is all. ``rope``: None
+    where positions are not rotated.
     """
 
     hidden: int
@@ -30,7 +31,7 @@ class DecoderConfig:
     vocab: int
     max_positions: int
     eps: float
-    rope: Rope
+    rope: Rope | None
     tied: bool
     bos_id: int | None
     windows: tuple[int, ...]
@@ -40,8 +41,9 @@ class DecoderConfig:
 class Defaults:
     """What transformers takes for a family where ``config.json`` is silent.
 
-    ``kv_heads`` and ``bos_id`` are for keys that are absent: null says something else there, as
-    many as query heads and no token.
+    ``kv_heads``, ``bos_id`` and ``tied`` are for keys that are absent: null says something else
+    there, as many as query heads, no token and no. ``widening``: of the feed-forward part, whose
+    width is so many times that of the stream; None where a file has to say it.
     """
 
     kv_heads: int | None = None
@@ -49,6 +51,8 @@ class Defaults:
     max_positions: int = 2048
     eps: float = 1e-6
     theta: float = 10000.0
+    tied: bool = False
+    widening: int | None = None
 
 
 def decoder_fields(
@@ -67,31 +71,40 @@ def decoder_fields(
         When a field asks for something that is not computed here.
     """
     keys.check(config)
-    layers = count(config, "num_hidden_layers")
-    hidden = count(config, "hidden_size")
-    heads = count(config, "num_attention_heads")
-    absent = defaults.kv_heads if "num_key_value_heads" not in config else None
-    kv_heads = count(config, "num_key_value_heads", absent or heads)
-    head_dim = count(config, "head_dim", hidden // heads)
+    name = keys.name
+    layers = count(config, name("num_hidden_layers"))
+    hidden = count(config, name("hidden_size"))
+    heads = count(config, name("num_attention_heads"))
+    if not name("head_dim") and hidden % heads:
+        raise FormatError(
+            f"config.json: {name('hidden_size')}={hidden} must be a multiple of "
+            f"{name('num_attention_heads')}={heads}"
+        )
+    absent = defaults.kv_heads if name("num_key_value_heads") not in config else None
+    kv_heads = count(config, name("num_key_value_heads"), absent or heads)
+    head_dim = count(config, name("head_dim"), hidden // heads)
     if heads % kv_heads:
         raise FormatError(
             f"config.json: num_attention_heads={heads} must be a multiple of "
             f"num_key_value_heads={kv_heads}"
         )
-    if head_dim % 2:
+    rotary = bool(name("rope_parameters"))
+    if head_dim % 2 and rotary:
         raise FormatError(f"config.json: head_dim={head_dim} must be even for rotary positions")
+    wide = defaults.widening and hidden * defaults.widening
+    positions = count(config, name("max_position_embeddings"), defaults.max_positions)
     return {
         "hidden": hidden,
-        "intermediate": count(config, "intermediate_size"),
+        "intermediate": count(config, name("intermediate_size"), wide),
         "layers": layers,
         "heads": heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
         "vocab": count(config, "vocab_size"),
-        "max_positions": count(config, "max_position_embeddings", defaults.max_positions),
-        "eps": number(config, "rms_norm_eps", defaults.eps),
-        "rope": _rope(config, head_dim, keys.family, defaults.theta),
-        "tied": flag(config, "tie_word_embeddings"),
+        "max_positions": positions,
+        "eps": number(config, name("rms_norm_eps"), defaults.eps),
+        "rope": _rope(config, head_dim, keys.family, defaults.theta) if rotary else None,
+        "tied": flag(config, "tie_word_embeddings", defaults.tied),
         "bos_id": first_id(config.get("bos_token_id", defaults.bos_id)),
         "windows": windows.of(config, layers),
     }

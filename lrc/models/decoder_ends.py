@@ -28,6 +28,15 @@ def norm_and_head(config: Any, plain: Plain, head: Linear) -> Sequence[Op]:
     )
 
 
+def layer_norm_and_head(config: Any, plain: Plain, head: Linear) -> Sequence[Op]:
+    """Layer norm, with a bias where there is one, then the head."""
+    weight, bias = plain[FINAL_NORM], plain.get(f"{FINAL_NORM}.bias")
+    return (
+        Norm(weight, STREAM, "x", config.eps, "layer", bias),
+        Multiply((head,), "x", (LOGITS,)),
+    )
+
+
 @dataclass(frozen=True)
 class Ends:
     """The two ends of a family.
@@ -47,3 +56,5 @@ class Ends:
 
 #: Of Llama and its kin.
 ENDS = Ends()
+#: Of those with layer norms.
+LAYER_NORM_ENDS = Ends(after=layer_norm_and_head)

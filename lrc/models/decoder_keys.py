@@ -50,6 +50,8 @@ _OFF: dict[str, tuple[object, ...]] = {
     "num_experts": (None, 0),
     "n_routed_experts": (None, 0),
 }
+#: Of a family without rotary positions.
+NO_ROTARY: dict[str, str | None] = dict.fromkeys(("rope_theta", "rope_scaling", "rope_parameters"))
 _HARMLESS = {
     "pretraining_tp": "splits products into parts whose sum is the same",
     "num_experts_per_tok": "is read only where there are experts",
@@ -65,19 +67,24 @@ def decoder_keys(
     used: Collection[str] = (),
     off: Mapping[str, tuple[object, ...]] | None = None,
     harmless: Mapping[str, str] | None = None,
+    spelled: Mapping[str, str | None] | None = None,
 ) -> ConfigKeys:
     """All keys of a family, from those that it knows beside the common ones.
 
     A key that it uses is no longer harmless, and one that it uses or knows to be harmless is no
-    longer off.
+    longer off. ``spelled``: see `ConfigKeys`.
     """
-    kept = {k: v for k, v in (COMMON_HARMLESS | _HARMLESS).items() if k not in used}
-    mine = {*used, *(harmless or {})}
+    own = spelled or {}
+    usual = (own.get(key, key) for key in _USED)
+    read = {*used, *(key for key in usual if key is not None)}
+    kept = {k: v for k, v in (COMMON_HARMLESS | _HARMLESS).items() if k not in read}
+    mine = {*read, *(harmless or {})}
     return ConfigKeys(
         family=family,
-        used=frozenset((*_USED, *used)),
+        used=frozenset(read),
         off={k: v for k, v in (COMMON_OFF | _OFF | dict(off or {})).items() if k not in mine},
         harmless=kept | dict(harmless or {}),
+        spelled=own,
     )
 
 
