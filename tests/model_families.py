@@ -89,12 +89,37 @@ QWEN2 = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
 }  # fmt: skip
+#: Of the keys of `tiny_llama.BASE`, those that a family without rotary positions lacks.
+NO_ROTARY = dict.fromkeys(("num_key_value_heads", "rms_norm_eps", "rope_theta"), ABSENT)
+OPT_BASE = {**NO_ROTARY, "hidden_act": ABSENT, "intermediate_size": ABSENT, "ffn_dim": 56}
+OPT = {
+    "plain": {**OPT_BASE, "max_position_embeddings": 90, "num_attention_heads": 2},
+    "untied": {
+        **OPT_BASE, "tie_word_embeddings": False, "enable_bias": False, "hidden_size": 30,
+        "num_attention_heads": 6, "activation_function": "gelu",
+    },
+    "silent": {**OPT_BASE, **SILENT},
+}  # fmt: skip
+STARCODER2_BASE = {"rms_norm_eps": ABSENT, "norm_epsilon": 1e-4, "hidden_act": "gelu_pytorch_tanh"}
+STARCODER2 = {
+    "window": {
+        **STARCODER2_BASE, "sliding_window": 7, "num_key_value_heads": 1, "hidden_size": 36,
+        "num_attention_heads": 3, "use_bias": False, "hidden_act": "gelu",
+    },
+    "tied": {
+        **STARCODER2_BASE, "tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 12,
+        "rope_theta": 1e5,
+    },
+    "silent": {**STARCODER2_BASE, "norm_epsilon": ABSENT, **SILENT},
+}  # fmt: skip
 
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
+    "opt": cases("opt", "OPTForCausalLM", OPT),
     "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
+    "starcoder2": cases("starcoder2", "Starcoder2ForCausalLM", STARCODER2),
 }
 
 #: All cases, under names for test ids.

@@ -9,11 +9,19 @@ from lrc.errors import UnsupportedModelError
 from lrc.models.base import Family, Model
 from lrc.models.llama import LLAMA
 from lrc.models.mistral import MISTRAL
+from lrc.models.opt import OPT
 from lrc.models.qwen2 import QWEN2
 from lrc.models.source import WeightSource
+from lrc.models.starcoder2 import STARCODER2
 from lrc.models.tensors import Tensors
 
-MODELS: dict[str, Family] = {"llama": LLAMA, "mistral": MISTRAL, "qwen2": QWEN2}
+MODELS: dict[str, Family] = {
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "opt": OPT,
+    "qwen2": QWEN2,
+    "starcoder2": STARCODER2,
+}
 
 
 def load_model(source: WeightSource) -> Model:

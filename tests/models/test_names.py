@@ -14,7 +14,7 @@ from lrc.models import declared
 ROOT = Path(lrc.__file__).parent
 HOMES = ("models", "convert")
 #: Parts of names that are words of the language too.
-COMMON = {"model", "layers", "weight", "bias", "norm", "mlp"}
+COMMON = {"model", "decoder", "layers", "weight", "bias", "norm", "mlp", "dense", "attention"}
 
 
 def names() -> set[str]:
