@@ -3,8 +3,9 @@
 They suffice to encode with lattices and levels, to decode every codebook, and to multiply a vector
 with codes on exact activations. Not among them, and taken from :mod:`lrc_kernels.cpu` by name, is
 what makes the same values faster or in another shape there: search of a trellis, decoding of tiles
-of rows, products on integer activations, rotation of rows, widening of 16-bit weights, and the
-loops over whole models with the rows of numbers that describe a model to them.
+of rows, products on integer activations, rotation of rows, widening of 16-bit weights, scans of
+state-space layers, and the loops over whole models with the rows of numbers that describe a model
+to them.
 
 Every array is C-contiguous. Kernels mutate nothing except a parameter named ``work``, run on
 the calling thread, release the GIL, and give each output row by itself: cutting the rows into

@@ -126,3 +126,21 @@ def exp_f32(builder: Any, value: Any) -> Any:
     power = builder.add(builder.fptosi(whole, I32X16.ir), constant(I32X16, [127] * 16))
     two = builder.bitcast(builder.shl(power, constant(I32X16, [23] * 16)), F32X16.ir)
     return builder.fmul(total, two)
+
+
+@operation(F32X16, F32X16)
+def log1p_f32(builder: Any, value: Any) -> Any:
+    """``log(1 + value)`` of numbers from 0 to 1, to about two units in the last place.
+
+    Twice the inverse hyperbolic tangent of ``s = value / (2 + value)``, by its series up to s^15.
+    """
+
+    def number(x: float) -> Any:
+        return ir.Constant(F32X16.ir, [ir.Constant(_F32, x)] * 16)
+
+    s = builder.fdiv(value, builder.fadd(value, number(2.0)))
+    square = builder.fmul(s, s)
+    total = number(1 / 15)
+    for power in range(13, 0, -2):
+        total = builder.fadd(builder.fmul(total, square), number(1 / power))
+    return builder.fmul(builder.fadd(s, s), total)

@@ -198,6 +198,24 @@ def _make_store(vector: Vector) -> Any:
     return store_lanes
 
 
+def _make_store_first(vector: Vector) -> Any:
+    """Masked store: the first ``count`` lanes; what lies behind them is never touched."""
+
+    @operation(types.void, types.intp, vector, types.intp)
+    def store_first(builder: Any, address: Any, value: Any, count: Any) -> None:
+        name = f"llvm.masked.store.v{vector.lanes}{vector.element}.p0"
+        place = pointer(builder, address, vector.ir)
+        every = builder.icmp_signed(">=", count, ir.Constant(count.type, vector.lanes))
+        with builder.if_else(every) as (then, otherwise):
+            with then:
+                builder.store(value, place, align=1)
+            with otherwise:
+                mask = first_lanes(builder, count, vector.lanes)
+                call(builder, name, ir.VoidType(), [value, place, ir.Constant(_I32, 1), mask])
+
+    return store_first
+
+
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     """Mask of the lanes below ``count``."""
     wide = Vector("i32", lanes)
@@ -214,6 +232,7 @@ first_i8x64, first_i16x16 = _make_first(I8X64), _make_first(I16X16)
 first_f32x16 = _make_first(F32X16)
 store_i8x64, store_i16x32 = _make_store(I8X64), _make_store(I16X32)
 store_i32x16, store_f32x16 = _make_store(I32X16), _make_store(F32X16)
+store_first_f32x16 = _make_store_first(F32X16)
 splat_i8x64, splat_i16x32 = _make_splat(I8X64, types.int8), _make_splat(I16X32, types.int16)
 splat_i32x16 = _make_splat(I32X16, types.int32)
 splat_f32x16 = _make_splat(F32X16, types.float32)
