@@ -36,6 +36,12 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+YARN = {
+    "rope_type": "yarn",
+    "factor": 8.0,
+    "beta_fast": 4.0,
+    "original_max_position_embeddings": 32,
+}
 
 #: What each parity golden file adds to `BASE`.
 PARITY_CASES: dict[str, dict[str, Any]] = {
@@ -44,6 +50,7 @@ PARITY_CASES: dict[str, dict[str, Any]] = {
     "one_kv_head": {"num_key_value_heads": 1, "rms_norm_eps": 1e-3},
     "linear_rope": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 500.0},
     "llama3_rope": {"rope_scaling": LLAMA3, "rope_theta": 50.0, "head_dim": 16},
+    "yarn_rope": {"rope_scaling": YARN, "rope_theta": 100.0, "head_dim": 16},
     "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2},
     "wide_heads": {"head_dim": 12, "num_attention_heads": 4, "num_key_value_heads": 2},
     "narrow_heads": {"head_dim": 4, "tie_word_embeddings": True, "num_hidden_layers": 1},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any
 
 from lrc.errors import FormatError, UnsupportedModelError
@@ -93,7 +94,7 @@ def short(value: object, width: int = 60) -> str:
 
 
 def number(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    """Take a positive number, or ``default`` where the key is absent or null.
+    """Take a positive finite number, or ``default`` where the key is absent or null.
 
     Raises
     ------
@@ -103,8 +104,8 @@ def number(config: Mapping[str, Any], key: str, default: float | None = None) ->
     value = config.get(key)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise FormatError(f"config.json: {key}={value!r} must be a number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        raise FormatError(f"config.json: {key}={short(value)} must be a finite number above 0")
     return float(value)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lrc.errors import FormatError, UnsupportedModelError
+from lrc.errors import FormatError
 from lrc.models.config_reader import ConfigKeys, count, first_id, flag, number
-from lrc.models.decoder_keys import ROPE_KEYS
+from lrc.models.decoder_rope import WHOLE_HEADS, Rotary, read_rope
 from lrc.models.decoder_windows import NO_WINDOWS, Windows
-from lrc.nn.rope import ROPE_TYPES, Rope
+from lrc.nn.rope import Rope
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Defaults:
     bos_id: int | None = None
     max_positions: int = 2048
     eps: float = 1e-6
-    theta: float = 10000.0
+    rotary: Rotary = WHOLE_HEADS
     tied: bool = False
     widening: int | None = None
 
@@ -88,11 +87,11 @@ def decoder_fields(
             f"config.json: num_attention_heads={heads} must be a multiple of "
             f"num_key_value_heads={kv_heads}"
         )
-    rotary = bool(name("rope_parameters"))
-    if head_dim % 2 and rotary:
-        raise FormatError(f"config.json: head_dim={head_dim} must be even for rotary positions")
     wide = defaults.widening and hidden * defaults.widening
     positions = count(config, name("max_position_embeddings"), defaults.max_positions)
+    rope = None
+    if name("rope_parameters"):
+        rope = read_rope(config, keys.family, head_dim, positions, defaults.rotary)
     return {
         "hidden": hidden,
         "intermediate": count(config, name("intermediate_size"), wide),
@@ -103,39 +102,8 @@ def decoder_fields(
         "vocab": count(config, "vocab_size"),
         "max_positions": positions,
         "eps": number(config, name("rms_norm_eps"), defaults.eps),
-        "rope": _rope(config, head_dim, keys.family, defaults.theta) if rotary else None,
+        "rope": rope,
         "tied": flag(config, "tie_word_embeddings", defaults.tied),
         "bos_id": first_id(config.get("bos_token_id", defaults.bos_id)),
         "windows": windows.of(config, layers),
     }
-
-
-def _rope(config: Mapping[str, Any], head_dim: int, family: str, default: float) -> Rope:
-    """Rotary settings, where several keys give them in the order that transformers takes.
-
-    ``rope_scaling``, where there is one, takes the place of all ``rope_parameters``; ``rope_theta``
-    within it comes before that beside it, and ``rope_type`` before ``type``.
-    """
-    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if not isinstance(given, Mapping):
-        raise FormatError(f"config.json: rope_scaling={given!r} must be an object")
-    kind = given.get("rope_type", given.get("type", "default"))
-    if kind not in ROPE_TYPES:
-        raise UnsupportedModelError(
-            f"config.json: rope_type={kind!r} is not supported; known are {', '.join(ROPE_TYPES)}"
-        )
-    dataclasses.replace(ROPE_KEYS, family=family).check(given)
-    beside = number(config, "rope_theta", default)
-    theta = number(given, "rope_theta", beside)
-    if kind == "default":
-        return Rope(head_dim, theta)
-    factor = number(given, "factor")
-    if kind == "linear":
-        return Rope(head_dim, theta, kind, factor)
-    low, high = number(given, "low_freq_factor"), number(given, "high_freq_factor")
-    if not low < high:
-        raise FormatError(
-            f"config.json: low_freq_factor={low} must be below high_freq_factor={high}"
-        )
-    original = count(given, "original_max_position_embeddings")
-    return Rope(head_dim, theta, kind, factor, low, high, original)

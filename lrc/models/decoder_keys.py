@@ -12,7 +12,7 @@ _USED = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps",
     "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "bos_token_id",
-    "layer_types",
+    "layer_types", "original_max_position_embeddings",
 )  # fmt: skip
 
 #: Things that only some decoders compute, under the names that they use for them.
@@ -51,12 +51,13 @@ _OFF: dict[str, tuple[object, ...]] = {
     "n_routed_experts": (None, 0),
 }
 #: Of a family without rotary positions.
-NO_ROTARY: dict[str, str | None] = dict.fromkeys(("rope_theta", "rope_scaling", "rope_parameters"))
+NO_ROTARY: dict[str, str | None] = dict.fromkeys(
+    ("rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings")
+)
 _HARMLESS = {
     "pretraining_tp": "splits products into parts whose sum is the same",
     "num_experts_per_tok": "is read only where there are experts",
     "max_window_layers": "is read only where some blocks have a sliding window",
-    "original_max_position_embeddings": "the rotary settings hold their own",
     "multiple_of": "the file gives the width that follows from it",
     "ffn_dim_multiplier": "the file gives the width that follows from it",
 }
@@ -88,20 +89,34 @@ def decoder_keys(
     )
 
 
-#: Keys of ``rope_parameters`` and ``rope_scaling``.
-ROPE_KEYS = ConfigKeys(
-    family="decoder",
-    used=frozenset(
-        {
-            "rope_type",
-            "type",
-            "rope_theta",
-            "factor",
-            "low_freq_factor",
-            "high_freq_factor",
-            "original_max_position_embeddings",
-        }
+#: Kind of rotary positions to the keys of ``rope_parameters`` and ``rope_scaling`` that it reads.
+ROPE_KEYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": (
+        "factor", "original_max_position_embeddings", "attention_factor", "mscale",
+        "mscale_all_dim", "beta_fast", "beta_slow", "truncate",
     ),
-    off={"partial_rotary_factor": (None, 1)},
-    harmless={},
-)
+    "longrope": (
+        "factor", "original_max_position_embeddings", "attention_factor", "short_factor",
+        "long_factor",
+    ),
+    "llama3": (
+        "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor",
+    ),
+}  # fmt: skip
+_UNREAD = "this kind of rotary positions does not read it"
+
+
+def rope_keys(family: str, kind: str, partial: bool) -> ConfigKeys:
+    """All keys of rotary settings of one kind; ``partial``: whether a part of a head may turn."""
+    used = {"rope_type", "type", "rope_theta", *ROPE_KEYS[kind]}
+    part = "partial_rotary_factor"
+    unread = {"factor", "original_max_position_embeddings"} - used
+    return ConfigKeys(
+        family=family,
+        used=frozenset(used | {part} if partial else used),
+        off={} if partial else {part: (None, 1)},
+        harmless=dict.fromkeys(unread, _UNREAD),
+    )

@@ -1,4 +1,4 @@
-"""Rotary position embeddings: frequencies, their scalings, tables and the rotation."""
+"""Rotary position embeddings: the frequencies of a model, their tables, and the rotation."""
 
 from __future__ import annotations
 
@@ -8,65 +8,62 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.nn.rope_scaling import UNSCALED, Scaling
+
 Array = NDArray[np.float32]
 Positions = NDArray[np.integer]
 
-ROPE_TYPES = ("default", "linear", "llama3")
 _SHORTEST_TABLE = 256
 
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotation frequencies of one model.
+    """Rotation of the first dims of a head.
 
-    ``factor`` divides the positions for ``linear``; for ``llama3`` it divides the low
-    frequencies alone, with a smooth passage between wavelengths of
-    ``original_max_positions / high_freq_factor`` and ``/ low_freq_factor``.
+    Attributes
+    ----------
+    head_dim : int
+        How many dims are rotated, an even number; heads may be wider.
+    theta : float
+        Base of the frequencies.
+    scaling : Scaling
+        How they are changed for long texts.
+    interleaved : bool
+        Pairs are ``(x_2j, x_(2j + 1))``, not ``(x_j, x_(j + head_dim / 2))``.
     """
 
     head_dim: int
     theta: float = 10000.0
-    kind: str = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_positions: int = 8192
+    scaling: Scaling = UNSCALED
+    interleaved: bool = False
 
-    def frequencies(self) -> Array:
-        """Radians a position, (head_dim / 2,) float32 (Su et al., 2021)."""
-        exponent = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
-        plain: Array = np.float32(1) / np.float32(self.theta) ** exponent
-        if self.kind == "linear":
-            return plain / np.float32(self.factor)
-        if self.kind == "llama3":
-            return self._llama3(plain)
-        return plain
-
-    def _llama3(self, plain: Array) -> Array:
-        """Frequency-dependent interpolation of Llama 3.1 (Grattafiori et al., 2024)."""
-        rotations = self.original_max_positions * plain.astype(np.float64) / (2 * np.pi)
-        span = self.high_freq_factor - self.low_freq_factor
-        kept = np.clip((rotations - self.low_freq_factor) / span, 0, 1)
-        return (plain * (kept + (1 - kept) / self.factor)).astype(np.float32)
+    def frequencies(self, length: int = 0) -> Array:
+        """Radians a position, (head_dim / 2,) float32, in a text that may reach ``length``."""
+        return self.scaling.frequencies(self.theta, self.head_dim, length)
 
 
 @lru_cache(maxsize=16)
-def _tables(rope: Rope, length: int) -> tuple[Array, Array]:
-    """Cosines and sines of positions ``0 .. length - 1``, each (length, head_dim / 2)."""
-    angles = np.arange(length, dtype=np.float32)[:, None] * rope.frequencies()
-    cos, sin = np.cos(angles), np.sin(angles)
+def _tables(rope: Rope, rows: int, length: int) -> tuple[Array, Array]:
+    """Cosines and sines of positions ``0 .. rows - 1``, each (rows, head_dim / 2)."""
+    angles = np.arange(rows, dtype=np.float32)[:, None] * rope.frequencies(length)
+    factor = np.float32(rope.scaling.attention_factor)
+    cos, sin = np.cos(angles) * factor, np.sin(angles) * factor
     cos.setflags(write=False)
     sin.setflags(write=False)
     return cos, sin
 
 
-def rope_tables(rope: Rope, positions: Positions) -> tuple[Array, Array]:
-    """Cosines and sines at ``positions``.
+def rope_tables(rope: Rope, positions: Positions, length: int | None = None) -> tuple[Array, Array]:
+    """Cosines and sines at ``positions``, times the attention factor of the scaling.
 
     Parameters
     ----------
     rope : Rope
     positions : (T,) integers, at least 0
+    length : int, optional
+        Tokens that the text may reach, which some scalings depend on: those of a whole forward
+        pass, or ``max_length`` of a cache, whose keys keep their rotation. By default as far as
+        the positions go.
 
     Returns
     -------
@@ -74,28 +71,36 @@ def rope_tables(rope: Rope, positions: Positions) -> tuple[Array, Array]:
         Looked up in tables that are kept, whose length is a power of two.
     """
     longest = int(positions.max()) + 1
-    cos, sin = _tables(rope, max(_SHORTEST_TABLE, 1 << (longest - 1).bit_length()))
+    rows = max(_SHORTEST_TABLE, 1 << (longest - 1).bit_length())
+    cos, sin = _tables(rope, rows, rope.scaling.same_as(length or longest))
     return cos[positions], sin[positions]
 
 
-def apply_rope(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate the pairs ``(x_j, x_(j + D/2))`` by each position's angles.
+def apply_rope(x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
+    """Rotate pairs of the first R dims of each head by each position's angles.
 
     Parameters
     ----------
     x : (B, T, heads, D) float32
-    cos, sin : (T, D / 2) float32
+    cos, sin : (T, R / 2) float32, where R is at most D
+    interleaved : bool
+        Pairs are ``(x_2j, x_(2j + 1))``, not ``(x_j, x_(j + R/2))``.
 
     Returns
     -------
-    (B, T, heads, D) float32, a fresh array.
+    (B, T, heads, D) float32, a fresh array; dims from R on are those of ``x``.
     """
-    half = x.shape[-1] // 2
+    half = cos.shape[-1]
+    rotated = 2 * half
+    one, other = slice(0, half), slice(half, rotated)
+    if interleaved:
+        one, other = slice(0, rotated, 2), slice(1, rotated, 2)
     c, s = cos[:, None, :], sin[:, None, :]
-    first, second = x[..., :half], x[..., half:]
+    first, second = x[..., one], x[..., other]
     y = np.empty(x.shape, np.float32)
-    np.multiply(first, c, out=y[..., :half])
-    np.multiply(second, c, out=y[..., half:])
-    y[..., :half] -= second * s
-    y[..., half:] += first * s
+    np.multiply(first, c, out=y[..., one])
+    np.multiply(second, c, out=y[..., other])
+    y[..., one] -= second * s
+    y[..., other] += first * s
+    y[..., rotated:] = x[..., rotated:]
     return y

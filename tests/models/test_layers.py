@@ -14,6 +14,7 @@ from lrc.nn.embedding import make_embedding
 from lrc.nn.layers import ACTIVATIONS, activate, gated, layer_norm, rms_norm, silu, soft_cap
 from lrc.nn.linear import make_linear
 from lrc.nn.rope import Rope, apply_rope, rope_tables
+from lrc.nn.rope_scaling import Llama3
 from lrc.testing.tolerance import assert_within, relative_difference, sum_bound
 
 SEEDS = st.integers(2, 2**32 - 1)
@@ -191,7 +192,7 @@ def test_rope_keeps_norms_and_position_zero(seed, position):
 
 def test_llama3_scaling_keeps_high_and_divides_low_frequencies():
     plain = Rope(64, 500000.0).frequencies()
-    scaled = Rope(64, 500000.0, "llama3", 8.0, 1.0, 4.0, 8192).frequencies()
+    scaled = Rope(64, 500000.0, Llama3(8.0, 1.0, 4.0, 8192)).frequencies()
     wavelength = 2 * np.pi / plain
     np.testing.assert_array_equal(scaled[wavelength < 2048], plain[wavelength < 2048])
     low = wavelength > 8192

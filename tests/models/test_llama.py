@@ -12,6 +12,7 @@ from lrc.models import load_model
 from lrc.models.llama import LlamaConfig
 from lrc.nn.linear import DenseLinear
 from lrc.nn.ops import STREAM, Pass
+from lrc.nn.rope import Rope
 
 MODEL = tiny_model(num_key_value_heads=2)
 IDS = np.random.default_rng(31).integers(0, 48, (3, 24))
@@ -133,8 +134,9 @@ def test_an_unknown_model_type_lists_the_known():
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"rope_interleaved": True}, "rope_interleaved=True"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
-        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_type='yarn'"),
-        ({"rope_scaling": {"rope_type": "dynamic"}}, "rope_type='dynamic'"),
+        ({"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}}, "rope_type='mrope'"),
+        ({"rope_scaling": {"rope_type": "proportional"}}, "rope_type='proportional'"),
+        ({"rope_scaling": {"rope_type": ["yarn"]}}, "rope_type=['yarn']"),
         ({"rope_parameters": {"partial_rotary_factor": 0.25}}, "partial_rotary_factor=0.25"),
     ],
 )
@@ -156,6 +158,7 @@ def test_unsupported_values_are_refused_by_name(change, words):
         ({"attention_bias": "yes"}, "attention_bias='yes'"),
         ({"rope_scaling": "linear"}, "rope_scaling='linear'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor=None"),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, "factor=None"),
         ({"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0}}, "low_freq_factor=4.0"),
         ({"rope_scaling": LLAMA3 | {"factor": True}}, "factor=True"),
     ],
@@ -176,7 +179,7 @@ def test_absent_fields_take_the_family_defaults():
     }
     config = LlamaConfig.from_dict(small)
     assert (config.kv_heads, config.head_dim, config.max_positions) == (4, 8, 2048)
-    assert (config.eps, config.rope.theta, config.rope.kind) == (1e-6, 10000.0, "default")
+    assert (config.eps, config.rope) == (1e-6, Rope(8, 10000.0))
     assert (config.tied, config.attention_bias, config.mlp_bias) == (False, False, False)
     assert config.bos_id is None
     assert LlamaConfig.from_dict(small | {"bos_token_id": [5, 6]}).bos_id == 5

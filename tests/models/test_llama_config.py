@@ -9,6 +9,7 @@ from tiny_llama import LLAMA3, tiny_config, tiny_model
 
 from lrc.errors import UnsupportedModelError
 from lrc.models.llama import KEYS, LlamaConfig
+from lrc.nn.rope_scaling import Interpolation, Llama3, Scaling, Unscaled
 
 #: What transformers 5.24 writes for a Llama model, beside the shapes.
 TRANSFORMERS_5 = {
@@ -101,48 +102,47 @@ def test_no_key_has_two_meanings() -> None:
 
 
 LINEAR = {"rope_type": "linear", "factor": 2.0}
-#: Rotary keys that disagree, and what transformers 5.24 makes of them: (kind, theta, factor).
-PRECEDENCE: list[tuple[dict[str, Any], tuple[str, float, float]]] = [
-    ({"rope_theta": 500.0}, ("default", 500.0, 1.0)),
-    ({}, ("default", 10000.0, 1.0)),
+HALVED, AS_LLAMA3 = Interpolation(2.0), Llama3(8.0, 1.0, 4.0, 32)
+#: Rotary keys that disagree, and what transformers 5.24 makes of them: theta and scaling.
+PRECEDENCE: list[tuple[dict[str, Any], tuple[float, Scaling]]] = [
+    ({"rope_theta": 500.0}, (500.0, Unscaled())),
+    ({}, (10000.0, Unscaled())),
     (
         {"rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}, "rope_scaling": LLAMA3},
-        ("llama3", 10000.0, 8.0),
+        (10000.0, AS_LLAMA3),
     ),
     (
         {"rope_parameters": {**LLAMA3, "rope_theta": 500.0}, "rope_scaling": LINEAR},
-        ("linear", 10000.0, 2.0),
+        (10000.0, HALVED),
     ),
-    ({"rope_theta": 700.0, "rope_parameters": {"rope_type": "default"}}, ("default", 700.0, 1.0)),
-    ({"rope_theta": 700.0, "rope_parameters": {"rope_theta": 500.0}}, ("default", 500.0, 1.0)),
+    ({"rope_theta": 700.0, "rope_parameters": {"rope_type": "default"}}, (700.0, Unscaled())),
+    ({"rope_theta": 700.0, "rope_parameters": {"rope_theta": 500.0}}, (500.0, Unscaled())),
     (
         {"rope_theta": 700.0, "rope_scaling": {**LLAMA3, "rope_theta": 500.0}},
-        ("llama3", 500.0, 8.0),
+        (500.0, AS_LLAMA3),
     ),
-    ({"rope_theta": 70.0, "rope_parameters": LINEAR}, ("linear", 70.0, 2.0)),
-    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, ("linear", 10000.0, 2.0)),
-    ({"rope_scaling": {**LINEAR, "type": "default"}}, ("linear", 10000.0, 2.0)),
+    ({"rope_theta": 70.0, "rope_parameters": LINEAR}, (70.0, HALVED)),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, (10000.0, HALVED)),
+    ({"rope_scaling": {**LINEAR, "type": "default"}}, (10000.0, HALVED)),
     (
         {"rope_scaling": {"type": "linear", "rope_type": "default", "factor": 2.0}},
-        ("default", 10000.0, 1.0),
+        (10000.0, Unscaled()),
     ),
     (
         {"rope_parameters": {**LINEAR, "rope_theta": 5.0}, "rope_scaling": None},
-        ("linear", 5.0, 2.0),
+        (5.0, HALVED),
     ),
-    ({"rope_parameters": {**LINEAR, "rope_theta": 5.0}, "rope_scaling": {}}, ("linear", 5.0, 2.0)),
-    ({"rope_parameters": {}, "rope_scaling": LINEAR}, ("linear", 10000.0, 2.0)),
-    ({"rope_scaling": {"factor": 2.0}}, ("default", 10000.0, 1.0)),
+    ({"rope_parameters": {**LINEAR, "rope_theta": 5.0}, "rope_scaling": {}}, (5.0, HALVED)),
+    ({"rope_parameters": {}, "rope_scaling": LINEAR}, (10000.0, HALVED)),
+    ({"rope_scaling": {"factor": 2.0}}, (10000.0, Unscaled())),
 ]
 
 
 @pytest.mark.parametrize(("given", "expected"), PRECEDENCE)
-def test_rotary_keys_that_disagree(
-    given: dict[str, Any], expected: tuple[str, float, float]
-) -> None:
+def test_rotary_keys_that_disagree(given: dict[str, Any], expected: tuple[float, Scaling]) -> None:
     config = {key: value for key, value in tiny_config().items() if key != "rope_theta"}
     rope = LlamaConfig.from_dict(config | given).rope
-    assert (rope.kind, rope.theta, rope.factor) == expected
+    assert (rope.theta, rope.scaling) == expected
 
 
 @pytest.mark.parametrize(

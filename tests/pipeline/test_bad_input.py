@@ -70,8 +70,8 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "not a llama": (lambda p: break_config(p, model_type="mamba"), "mamba"),
     "unknown activation": (lambda p: break_config(p, hidden_act="gelu"), "gelu"),
     "unknown rope": (
-        lambda p: break_config(p, rope_scaling={"rope_type": "yarn", "factor": 4.0}),
-        "yarn",
+        lambda p: break_config(p, rope_scaling={"rope_type": "spiral", "factor": 4.0}),
+        "spiral",
     ),
     "impossible heads": (lambda p: break_config(p, num_key_value_heads=3), "heads"),
     "config is not json": (lambda p: (p / "config.json").write_text("{") and None, "config.json"),
