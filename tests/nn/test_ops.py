@@ -5,7 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 from engine_checks import assert_close, on_15_bits
-from packed_cases import random_matrix
+from op_blocks import (
+    CASES,
+    DIM,
+    HEADS,
+    HIDDEN,
+    KV_HEADS,
+    WIDE,
+    bare,
+    linear,
+    norm,
+    tail,
+    windows,
+)
 from packed_models import packed_model
 
 from lrc.errors import SpecError
@@ -16,138 +28,29 @@ from lrc.nn.engine.engines import Engines
 from lrc.nn.engine.program import Program
 from lrc.nn.engine.team import Team
 from lrc.nn.linear import DenseLinear
-from lrc.nn.ops import LOGITS, STREAM, Add, Attend, Gate, Multiply, Norm, Op, Rotate
-from lrc.nn.packed import PackedLinear
+from lrc.nn.ops import (
+    LOGITS,
+    STREAM,
+    Add,
+    Attend,
+    Gate,
+    Multiply,
+    Norm,
+    Op,
+    Rotate,
+    Split,
+)
 from lrc.nn.rope import Rope
 from lrc.testing.ops import run_ops
 from lrc_kernels.cpu.engine import table, token
 from lrc_kernels.simd import paths as simd_paths
 
-HIDDEN, HEADS, KV_HEADS, DIM, WIDE, VOCAB, TOKENS = 32, 4, 2, 16, 48, 40, 45
-QUERIES, KEYS = HEADS * DIM, KV_HEADS * DIM
-GLOBAL, LOCAL = Rope(DIM, 10000.0), Rope(DIM, 100.0)
+TOKENS = 45
 
 
 @pytest.fixture(autouse=True)
 def _prompt_engine_on_every_path(monkeypatch):
     monkeypatch.setattr(prompt_program, "path", lambda: simd_paths.PATHS[0])
-
-
-def linear(m, n, seed, *, bias=False, rotation="hadamard", codebook=("trellis12", 2)):
-    matrix = random_matrix((m, n), codebook, seed=seed, rotation=rotation)
-    b = np.random.default_rng(seed).normal(0, 0.3, m).astype(np.float32) if bias else None
-    return PackedLinear(matrix, b)
-
-
-def norm(source, target, width=HIDDEN, seed=3):
-    weight = np.random.default_rng(seed).uniform(0.5, 1.5, width).astype(np.float32)
-    return Norm(weight, source, target, 1e-5)
-
-
-def attention(layer, source, target, *, rope=GLOBAL, heads_normed=False, bias=True, **how):
-    """Queries, keys and values of ``source``, and what attention makes of them."""
-    made = zip((QUERIES, KEYS, KEYS), (1, 2, 3), strict=True)
-    linears = tuple(linear(m, HIDDEN, 10 * layer + i, bias=bias) for m, i in made)
-    normed = (norm("q", "q", DIM, 4), norm("k", "k", DIM, 5)) if heads_normed else ()
-    return (
-        Multiply(linears, source, ("q", "k", "v")),
-        *normed,
-        Rotate("q", rope),
-        Rotate("k", rope),
-        Attend("q", "k", "v", "mixed", layer, HEADS, KV_HEADS, DIM, **how),
-        Multiply((linear(HIDDEN, QUERIES, 10 * layer + 4),), "mixed", (target,)),
-    )
-
-
-def gated(layer, source, target, **how):
-    wide = tuple(linear(WIDE, HIDDEN, 10 * layer + i, **how) for i in (5, 6))
-    return (
-        Multiply(wide, source, ("gate", "up")),
-        Gate("gate", "up"),
-        Multiply((linear(HIDDEN, WIDE, 10 * layer + 7, **how),), "gate", (target,)),
-    )
-
-
-def windows():
-    """Windows in turn, each with a rope and a scale of its own; heads are normed."""
-    return [
-        op
-        for layer, (window, rope) in enumerate([(7, LOCAL), (0, GLOBAL), (33, LOCAL)])
-        for op in (
-            norm(STREAM, "x"),
-            *attention(layer, "x", "y", rope=rope, window=window, scale=0.4, heads_normed=True),
-            Add("y"),
-        )
-    ]
-
-
-def parallel():
-    """Attention and gate read the same norm, whose value outlives attention."""
-    return [
-        op
-        for layer in range(2)
-        for op in (
-            norm(STREAM, "x"),
-            *attention(layer, "x", "a", bias=False),
-            *gated(layer, "x", "b"),
-            Add("b", "a"),
-            Add("a"),
-        )
-    ]
-
-
-def normed_after():
-    """Norms of what blocks add, in place or not, and none before; matrices of no rotation."""
-    return [
-        op
-        for layer in range(2)
-        for op in (
-            *attention(layer, STREAM, "y"),
-            norm("y", "y"),
-            Add("y"),
-            *gated(layer, STREAM, "y", rotation="none"),
-            norm("y", "z"),
-            Add("z"),
-        )
-    ]
-
-
-def bare():
-    """Products alone: nothing lies between one that reads and the next one that writes."""
-    return [
-        op
-        for layer in range(3)
-        for op in (
-            Multiply((linear(HIDDEN, HIDDEN, layer),), STREAM, ("y",)),
-            Multiply((linear(HIDDEN, HIDDEN, layer + 5),), "y", ("y",)),
-            norm("y", "y"),
-            Add("y"),
-        )
-    ]
-
-
-def changed_in_place():
-    """What attention wrote for all threads is changed by each of them."""
-    made = attention(0, STREAM, "y")
-    return [*made[:-1], norm("mixed", "mixed", QUERIES), Gate("mixed", "q"), made[-1], Add("y")]
-
-
-def twice():
-    """Two attentions, the second over what others may still be reading of the first."""
-    *made, attend, out = attention(0, STREAM, "y")
-    again = dataclasses.replace(attend, layer=1, window=3)
-    normed = norm("mixed", "n", QUERIES)
-    return [*made, attend, normed, again, Gate("n", "mixed"), Add("n", "mixed"), out, Add("y")]
-
-
-CASES = [windows, parallel, normed_after, bare, changed_in_place, twice]
-
-
-def tail(bias=False):
-    rng = np.random.default_rng(8)
-    weight = rng.normal(0, 0.2, (VOCAB, HIDDEN)).astype(np.float32)
-    head = DenseLinear(weight, rng.normal(0, 1, VOCAB).astype(np.float32) if bias else None)
-    return (norm(STREAM, "x", seed=6), Multiply((head,), "x", (LOGITS,)))
 
 
 def start():
@@ -164,11 +67,12 @@ def decoded(engines, threads):
     return np.stack([engine.step(row, kept).copy() for row in start()])
 
 
+@pytest.mark.parametrize("cap", [0.0, 1.5])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_tokens(case, bias):
-    ops = [*case(), *tail(bias)]
-    engines = Engines(HIDDEN, ops[:-2], ops[-2:])
+def test_tokens(case, bias, cap):
+    body, end = case(), tail(bias=bias, cap=cap)
+    engines, ops = Engines(HIDDEN, body, end), [*body, *end]
     assert engines.runs_on == "compiled engine"
     one = decoded(engines, 1)
     assert_close(one, run_ops(ops, start())[LOGITS], 2.0**-4)
@@ -224,7 +128,8 @@ class Scan(Op):
     ("extra", "reason"),
     [
         (Scan(), "scan"),
-        (Gate("y", "y", "gelu"), "gate gelu"),
+        (Gate("y", "y", "swish"), "gate swish"),
+        (Norm(np.ones(1, np.float32), "y", "y", 1e-5, "batch"), "batch norm"),
         (Multiply((DenseLinear(np.eye(HIDDEN, dtype=np.float32)),), "y", ("y",)), "not packed"),
     ],
 )
@@ -250,6 +155,9 @@ def test_prompts_of_other_codes_are_left_to_numpy():
         Attend(STREAM, STREAM, STREAM, "y", 0, HEADS, KV_HEADS, HIDDEN // HEADS),
         Gate("wide", STREAM),
         Add("wide"),
+        Rotate(STREAM, Rope(16), 8),
+        Split("wide", ("a", "b"), (WIDE, 1)),
+        Split("wide", ("a", "wide"), (WIDE // 2, WIDE // 2)),
     ],
 )
 def test_widths_that_do_not_fit_are_errors(op):

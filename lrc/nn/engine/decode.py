@@ -69,7 +69,7 @@ class DecodeEngine:
 
         def task(place: NDArray[np.int64], thread: int, threads: int) -> bool:
             return run(
-                program.mats, program.nums, program.ops, program.numbers, scratch.sizes,
+                program.mats, program.nums, program.ops, program.numbers, scratch.width,
                 scratch.addresses, scratch.caches, angles.addresses, position, program.tables,
                 place.ctypes.data, thread, threads, stop,
             )  # fmt: skip
@@ -102,11 +102,9 @@ class _Scratch:
 
     def __init__(self, program: DecodeProgram, cache: KVCache, threads: int) -> None:
         self.cache = cache
-        self.caches = program.source.cache_addresses(cache)
+        self.caches = program.source.caches(cache)
         self._kept: list[NDArray[Any]] = []
-        widest = activations.padded(program.widest)
-        self.sizes = np.zeros(token.SIZES, np.int64)
-        self.sizes[[token.ACTIVATIONS, token.CAPACITY]] = widest, cache.max_length
+        self.width = widest = activations.padded(program.widest)
         lengths = {
             token.Z: widest, token.WORK: widest, token.ACT: activations.size(widest) // 4,
             token.T: int(program.mats[:, RANK].max()) + 16, token.SCORES: cache.max_length + 16,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrc.nn.engine.program import Program, operands
-from lrc.nn.ops import LOGITS, STREAM, Attend, Multiply, Norm
+from lrc.nn.engine.program import Program
+from lrc.nn.engine.rows import Row
+from lrc.nn.ops import LOGITS, STREAM, Attend, Multiply
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import table, token
+
+#: Rows that change each number of a value by itself, so that threads may do a part each.
+_APART = (table.ACTIVATE, table.SCALE, table.SOFT_CAP)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Rows:
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
         self.rows: list[list[int]] = []
-        self.numbers: list[float] = []
+        self.numbers: list[list[float]] = []
         self._read: set[int] = set()
         self._written: set[int] = set()
 
@@ -44,21 +48,24 @@ class Rows:
         return self.buffers[number - token.BUFFERS].shared
 
     def add(
-        self, row: list[int], reads: Collection[int], writes: Collection[int], number: float = 0.0
+        self, row: Row, reads: Collection[int], writes: Collection[int], **operands: int
     ) -> None:
-        """Add a row that reads and writes these buffers, each thread its part of shared ones."""
+        """Add a row that reads and writes these buffers, each thread its part of shared ones.
+
+        ``operands``: buffers by their columns.
+        """
         reads = {b for b in reads if self.is_shared(b)}
         writes = {b for b in writes if self.is_shared(b)}
         if self._written & (reads | writes) or self._read & writes:
-            self._append(table.row(table.BARRIER), 0.0)
+            self._append(Row(table.BARRIER))
             self._read, self._written = set(), set()
-        self._append(row, number)
+        self._append(row, **operands)
         self._read |= reads
         self._written |= writes
 
-    def _append(self, row: list[int], number: float) -> None:
-        self.rows.append(row)
-        self.numbers.append(number)
+    def _append(self, row: Row, **operands: int) -> None:
+        self.rows.append(row.integers(**operands))
+        self.numbers.append(row.floats())
 
 
 class DecodeProgram:
@@ -94,6 +101,7 @@ class DecodeProgram:
         self._own: dict[str, int] = {}
         #: Where values are now.
         self._places: dict[str, int] = {}
+        self._last_product = max(i for i, op in enumerate(source.ops) if isinstance(op, Multiply))
         # Products take turns, so that threads may go on while others still read the last one.
         self._outs = [self._out_buffers() for _ in range(2)]
         self.start = self._places[STREAM] = self._rows.buffer(source.hidden, shared=True)
@@ -119,33 +127,37 @@ class DecodeProgram:
         elif isinstance(op, Attend):
             self._attend(op)
         else:
-            name, changed = operands(op)
-            source = self._places[name]
-            target = self._mine(
-                changed,
-                self.source.width(index, changed),
-                fresh=isinstance(op, Norm) and name != changed,
-            )
-            source = target if name == changed else source
-            row, number = self.source.row(index, source, target)
-            self._rows.add(row, (source, target), (target,), number)
+            for row in self.source.rows(index):
+                self._token(row, self.source.width(index, row.target))
+
+    def _token(self, row: Row, width: int) -> None:
+        """Add a row of one token, on each thread's own memory where that is not wasted."""
+        place = self._places.get(row.target)
+        if row.code in _APART and place is not None and self._rows.is_shared(place):
+            parted = replace(row, columns={**row.columns, "parted": 1})
+            self._rows.add(parted, (), (place,), target=place)
+            return
+        source = self._places[row.source]
+        fresh = not row.changes and row.source != row.target
+        target = self._mine(row.target, width, fresh=fresh)
+        source = target if row.source == row.target else source
+        self._rows.add(row, (source, target), (target,), source=source, target=target)
 
     def _multiply(self, index: int, op: Multiply) -> None:
         """Rows of products, and of rotating each back into a thread's own memory."""
         first, outs = self.source.first_matrix(index), self._outs[self._products % 2]
         self._products += 1
         source, used = self._places[op.source], outs[: len(op.linears)]
-        row = table.row(table.MULTIPLY, source=source, target=outs[0], matrix=first,
-                        count=len(op.linears))  # fmt: skip
-        self._rows.add(row, (source,), used)
+        row = Row(table.MULTIPLY, columns={"matrix": first, "count": len(op.linears)})
+        self._rows.add(row, (source,), used, source=source, target=outs[0])
         for k, out, name in zip(range(first, self.mats.shape[0]), used, op.targets, strict=False):
-            last = index == len(self.source.ops) - 1
+            last = index == self._last_product
             if last and self.mats[k, product.SIGNS_OUT] == self.mats[k, product.BIAS] == 0:
                 self._places[name] = out
                 continue
             target = self._mine(name, self.source.width(index, name), fresh=True)
-            row = table.row(table.FINISH, source=out, target=target, matrix=k)
-            self._rows.add(row, (out,), (target,))
+            row = Row(table.FINISH, columns={"matrix": k})
+            self._rows.add(row, (out,), (target,), source=out, target=target)
 
     def _attend(self, op: Attend) -> None:
         width, keys = op.heads * op.head_dim, op.kv_heads * op.head_dim
@@ -155,10 +167,12 @@ class DecodeProgram:
         if name not in self._own:
             self._own[name] = self._rows.buffer(self.source.widths[op.target], shared=True)
         target = self._places[op.target] = self._own[name]
-        row = table.row(table.ATTEND, source=queries, keys=k, values=v, target=target,
-                        count=op.heads, kv_heads=op.kv_heads, width=op.head_dim, window=op.window,
-                        address=op.layer)  # fmt: skip
-        self._rows.add(row, (queries, k, v), (target,), op.factor)
+        columns = {"count": op.heads, "kv_heads": op.kv_heads, "width": op.head_dim,
+                   "window": op.window, "address": op.layer}  # fmt: skip
+        row = Row(table.ATTEND, numbers=(op.factor, op.cap), columns=columns)
+        self._rows.add(
+            row, (queries, k, v), (target,), source=queries, keys=k, values=v, target=target
+        )
 
     def _mine(self, name: str, width: int, *, fresh: bool = False) -> int:
         """Each thread's own buffer of a value, which is copied there unless it is ``fresh``."""
@@ -167,8 +181,8 @@ class DecodeProgram:
         own = self._own[name]
         if not fresh and self._places[name] != own:
             source = self._places[name]
-            row = table.row(table.COPY, source=source, target=own, width=width)
-            self._rows.add(row, (source,), (own,))
+            row = Row(table.COPY, columns={"count": 1, "width": width})
+            self._rows.add(row, (source,), (own,), source=source, target=own)
         self._places[name] = own
         return own
 

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.layout import Layout, without_layout
-from lrc.nn.ops import STREAM, Add, Attend, Gate, Multiply, Norm, Op, Rotate
+from lrc.nn.engine.rows import Row
+from lrc.nn.engine.token_rules import TOKEN_RULES, Context, widths_after
+from lrc.nn.ops import STREAM, Attend, Multiply, Op, Rotate
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
 from lrc_kernels.cpu.engine import table
-
-#: Kinds of gate that are compiled.
-GATES = ("silu",)
 
 
 def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
@@ -42,17 +41,10 @@ def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
 
 def _outside(op: Op) -> str:
     """Why the compiled loops do not know an operation; an empty text where they do."""
-    if type(op) not in (Norm, Multiply, Rotate, Attend, Gate, Add):
-        return op.name
-    if isinstance(op, Norm) and (op.kind != "rms" or op.bias is not None):
-        return f"{op.kind} norm"
-    if isinstance(op, Rotate) and op.head_dim not in (0, op.rope.head_dim):
-        return "partial rotary positions"
-    if isinstance(op, Attend) and op.cap:
-        return "soft caps in attention"
-    if isinstance(op, Gate) and op.kind not in GATES:
-        return f"gate {op.kind}"
-    return ""
+    if type(op) in (Multiply, Attend):
+        return ""
+    rule = TOKEN_RULES.get(type(op))
+    return op.name if rule is None else rule.outside(op)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +127,11 @@ class Program:
         """The most matrices that share an input."""
         return max(len(op.linears) for op in self.ops if isinstance(op, Multiply))
 
-    def row(self, index: int, source: int, target: int) -> tuple[list[int], float]:
-        """Row of `table.compute`, and its float, for an operation on numbered buffers."""
+    def rows(self, index: int) -> Sequence[Row]:
+        """Rows of `table.compute` for an operation on one token alone."""
         op = self.ops[index]
-        width = self.width(index, operands(op)[0])
-        if isinstance(op, Norm):
-            n, weight = len(op.weight), self.layout.address(op.weight.astype(np.float32))
-            return table.row(table.NORM, source=source, target=target, count=width // n, width=n,
-                             address=weight), op.eps  # fmt: skip
-        if isinstance(op, Rotate):
-            dim, rope = op.rope.head_dim, self.ropes.index(op.rope)
-            return table.row(table.ROTATE, source=source, target=target, count=width // dim,
-                             width=dim, address=rope), 0.0  # fmt: skip
-        code = table.GATE if isinstance(op, Gate) else table.ADD
-        return table.row(code, source=source, target=target, width=width), 0.0
+        width = self.width(index, op.reads[0])
+        return TOKEN_RULES[type(op)].rows(op, width, Context(self.layout, self.ropes))
 
     def angles(self, positions: NDArray[np.integer]) -> Angles:
         """Cosines and sines of every rope at these positions."""
@@ -156,8 +139,8 @@ class Program:
         addresses = [(cos.ctypes.data, sin.ctypes.data) for cos, sin in tables]
         return Angles(np.array(addresses or [(0, 0)], np.int64), tables)
 
-    def cache_addresses(self, cache: KVCache) -> NDArray[np.int64]:
-        """Addresses of every layer's keys and values, (layers, 2).
+    def caches(self, cache: KVCache) -> NDArray[np.int64]:
+        """A row of `table` for every layer's keys and values, (layers, `table.CACHE`).
 
         Raises
         ------
@@ -175,41 +158,25 @@ class Program:
                         f"the cache has no layer {op.layer} of shape {expected}; "
                         "make one with this model's new_cache"
                     )
-        pairs = zip(cache.keys, cache.values, strict=True)
-        return np.array([(k.ctypes.data, v.ctypes.data) for k, v in pairs], np.int64).reshape(-1, 2)
-
-
-def operands(op: Op) -> tuple[str, str]:
-    """What `table.compute` reads, and what it writes or changes, in an operation on one token."""
-    if isinstance(op, Norm | Add):
-        return op.source, op.target
-    if isinstance(op, Gate):
-        return op.up, op.gate
-    if isinstance(op, Rotate):
-        return op.value, op.value
-    raise TypeError(f"{op.name} is no operation on one token alone")
+        found = np.zeros((len(cache.keys), table.CACHE), np.int64)
+        found[:, table.CACHED_KEYS] = [k.ctypes.data for k in cache.keys]
+        found[:, table.CACHED_VALUES] = [v.ctypes.data for v in cache.values]
+        found[:, table.ROOM] = cache.max_length
+        return found
 
 
 def _results(op: Op, now: dict[str, int]) -> dict[str, int]:
     """Widths of what an operation writes, where those of what it reads are ``now``."""
-    if isinstance(op, Norm):
-        _need(now[op.source] % len(op.weight) == 0, op, now)
-        return {op.target: now[op.source]}
     if isinstance(op, Multiply):
         _need(all(f.shape[1] == now[op.source] for f in op.linears), op, now)
         return {to: f.shape[0] for to, f in zip(op.targets, op.linears, strict=True)}
-    if isinstance(op, Rotate):
-        _need(now[op.value] % op.rope.head_dim == 0, op, now)
-    elif isinstance(op, Attend):
+    if isinstance(op, Attend):
         own = op.kv_heads * op.head_dim
         _need(now[op.queries] == op.heads * op.head_dim and op.heads % op.kv_heads == 0, op, now)
         _need(now[op.keys] == now[op.values] == own, op, now)
         return {op.target: now[op.queries]}
-    elif isinstance(op, Gate):
-        _need(now[op.gate] == now[op.up], op, now)
-    elif isinstance(op, Add):
-        _need(now[op.source] == now[op.target], op, now)
-    return {}
+    _need(TOKEN_RULES[type(op)].fits(op, now), op, now)
+    return widths_after(op, now)
 
 
 def _need(fits: bool, op: Op, now: dict[str, int]) -> None:

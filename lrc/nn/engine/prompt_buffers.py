@@ -41,8 +41,8 @@ class PromptBuffers:
     def __init__(
         self, program: PromptProgram, cache: KVCache, most: int, tokens: int, threads: int
     ) -> None:
-        self._program, self._cache = program, cache
-        self.caches = program.source.cache_addresses(cache)
+        self._program = program
+        self.caches = program.source.caches(cache)
         self._padded = weight_panels.padded_tokens(most)
         self._kept: list[NDArray[Any]] = []
         self._rows: dict[str, F32] = {}
@@ -89,8 +89,8 @@ class PromptBuffers:
         self._hidden[: len(start)] = start
         p = prompt
         sizes = {
-            p.CAPACITY: self._cache.max_length, p.TOKENS: len(start), p.POSITION: position,
-            p.ACTIVATIONS: self._padded, p.HIGHEST: self._program.highest,
+            p.TOKENS: len(start), p.POSITION: position, p.ACTIVATIONS: self._padded,
+            p.HIGHEST: self._program.highest,
         }  # fmt: skip
         return np.array([sizes[i] for i in range(p.SIZES)], np.int64)
 

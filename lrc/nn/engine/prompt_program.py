@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from lrc.codebooks.base import EngineRow
-from lrc.nn.engine.program import Program, operands
-from lrc.nn.engine.stages import Row, Stages, row
+from lrc.nn.engine.program import Program
+from lrc.nn.engine.rows import Row
+from lrc.nn.engine.stages import Stages
 from lrc.nn.linear import Linear
-from lrc.nn.ops import STREAM, Attend, Multiply, Norm
+from lrc.nn.ops import STREAM, Attend, Multiply
 from lrc.nn.packed import PackedLinear
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import prompt, prompt_parts, table
@@ -57,20 +56,22 @@ class PromptProgram:
         op = self.source.ops[index]
         if isinstance(op, Multiply):
             first, count = self.source.first_matrix(index), len(op.linears)
-            stages.token(row(table.ENTER, op.source, matrix=first, count=count))
-            stages.alone(row(table.MULTIPLY, matrix=first, count=count))
+            site = {"matrix": first, "count": count}
+            stages.token(Row(table.ENTER, op.source, columns=site))
+            stages.alone(Row(table.MULTIPLY, columns=site))
             for i, name in enumerate(op.targets):
-                stages.token(row(table.LEAVE, target=name, matrix=first, count=i))
+                stages.token(Row(table.LEAVE, target=name, columns={"matrix": first, "count": i}))
         elif isinstance(op, Attend):
+            heads = {"kv_heads": op.kv_heads, "width": op.head_dim, "address": op.layer}
             for i, name in enumerate((op.keys, op.values)):
-                stages.token(row(table.KEEP, name, kv_heads=op.kv_heads, width=op.head_dim,
-                                 window=i, address=op.layer))  # fmt: skip
-            stages.alone(row(table.ATTEND, op.queries, op.target, op.factor, count=op.heads,
-                             kv_heads=op.kv_heads, width=op.head_dim, window=op.window,
-                             address=op.layer))  # fmt: skip
+                stages.token(Row(table.KEEP, name, columns=heads | {"kind": i}))
+            columns = heads | {"count": op.heads, "window": op.window}
+            stages.alone(
+                Row(table.ATTEND, op.queries, op.target, False, (op.factor, op.cap), columns)
+            )
         else:
-            changes = not isinstance(op, Norm)
-            stages.token(Row(*operands(op), changes, partial(self.source.row, index)))
+            for row in self.source.rows(index):
+                stages.token(row)
 
     def _extra_row(self, linear: Linear) -> list[int]:
         """The row of `prompt_parts.EXTRAS` of one matrix, but for its slot."""

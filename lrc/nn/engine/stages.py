@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels.cpu.engine import table
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row while buffers have no numbers, which ``make`` takes: the source's and the target's.
-
-    ``source`` and ``target`` are names of values, "" for none; ``changes``: what is at the target
-    is read, too.
-    """
-
-    source: str
-    target: str
-    changes: bool
-    make: Callable[[int, int], tuple[list[int], float]]
-
-
-def row(code: int, source: str = "", target: str = "", number: float = 0.0, **columns: int) -> Row:
-    """A row of `lrc_kernels.cpu.engine.table` that does not read its target."""
-
-    def make(source: int, target: int) -> tuple[list[int], float]:
-        return table.row(code, source=source, target=target, **columns), number
-
-    return Row(source, target, False, make)
+from lrc.nn.engine.rows import Row
 
 
 class Stages:
@@ -75,14 +51,16 @@ class Stages:
 
         ``places``: the number of each value's buffer.
         """
-        made = [
-            row.make(places.get(row.source, 0), places.get(row.target, 0))
-            for stage in self._stages
-            for row in stage
-        ]
+        made = [row for stage in self._stages for row in stage]
         ends = np.cumsum([len(stage) for stage in self._stages])
-        rows = np.array([integers for integers, _ in made], np.int64)
-        numbers = np.array([number for _, number in made], np.float32)
+        rows = np.array(
+            [
+                row.integers(source=places.get(row.source, 0), target=places.get(row.target, 0))
+                for row in made
+            ],
+            np.int64,
+        )
+        numbers = np.array([row.floats() for row in made], np.float32)
         starts = ends - [len(stage) for stage in self._stages]
         return rows, numbers, np.stack([starts, ends], axis=1).astype(np.int64)
 

@@ -18,6 +18,7 @@ from lrc_kernels.simd.lanes import (
     product_rows,
 )
 from lrc_kernels.simd.math import exp_f32, largest
+from lrc_kernels.simd.sigmoids import tanh_f32
 from lrc_kernels.simd.values import load_f32, load_f32x16, splat_f32x16, store_f32, store_f32x16
 
 _LOW = np.float32(-3e38)
@@ -47,6 +48,14 @@ def _seen(x: Any, j: int, seen: int, window: int, unseen: int, lane: int, other:
 
 
 @njit(inline=True)
+def _cap(scores: int, count: int, cap: np.float32) -> None:
+    """Soft caps of the scores of all lanes."""
+    bound, part = splat_f32x16(cap), splat_f32x16(np.float32(1) / cap)
+    for at in range(scores, scores + ROW_BYTES * count, 64):
+        store_f32x16(at, bound * tanh_f32(part * load_f32x16(at)))
+
+
+@njit(inline=True)
 def _soften(scores: int, seen: int, window: int, count: int, lane: int, totals: int) -> None:
     """Exponentials of 16 queries' scores over their largest, and one over their sums.
 
@@ -71,13 +80,14 @@ def _soften(scores: int, seen: int, window: int, count: int, lane: int, totals: 
 @njit()
 def attend_lanes(
     q: int, stride: int, queries: int, keys: int, values: int, before: int, dim: int,
-    scale: np.float32, window: int, work: int, out: int, out_stride: int,
+    scale: np.float32, cap: np.float32, window: int, work: int, out: int, out_stride: int,
 ) -> None:  # fmt: skip
     """Attention of ``queries`` (at most 32) tokens that follow ``before`` others.
 
     ``q`` and ``out`` f32 (queries, dim), rows so many bytes apart; ``keys`` and ``values`` f32
     (before + queries, dim). ``window``: how many of these a token sees, itself included; 0 is all.
-    ``work``: room for ``before + queries + dim + 1`` rows of lanes.
+    ``cap``: scores are capped softly there; 0 is not. ``work``: room for
+    ``before + queries + dim + 1`` rows of lanes.
     """
     first = max(0, before + 1 - window) if window > 0 else 0
     seen, count = before + 1 - first, before + queries - first
@@ -91,6 +101,8 @@ def attend_lanes(
         for lane in range(queries, LANES):
             store_f32(row + 4 * lane, np.float32(0))
     _multiply(k, 4 * dim, 4, count, transposed, dim, scores)
+    if cap > 0:
+        _cap(scores, count, cap)
     for lane in range(0, LANES, 16):
         _soften(scores + 4 * lane, seen, window, count, lane, totals + 4 * lane)
     _multiply(v, 4, 4 * dim, dim, scores, count, transposed)

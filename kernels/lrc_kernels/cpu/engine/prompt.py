@@ -18,16 +18,24 @@ from lrc_kernels.cpu.engine.prompt_parts import enter, leave, multiply_site
 from lrc_kernels.cpu.engine.table import (
     ADDRESS,
     ATTEND,
+    BEGIN,
+    BIAS,
+    CACHED_KEYS,
+    CACHED_VALUES,
     CODE,
     COUNT,
     ENTER,
+    FIRST,
     KEEP,
+    KIND,
     KV_HEADS,
     LEAVE,
     MATRIX,
     MULTIPLY,
+    ROOM,
     ROTATE,
     SOURCE,
+    STRIDE,
     TARGET,
     WIDTH,
     WINDOW,
@@ -40,10 +48,10 @@ from lrc_kernels.simd.values import load_f32, store_f32
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
-#: Sizes: tokens that the cache and the quantized activations have room for, how many tokens there
-#: are and where they begin, numbers of a token in R x.
-CAPACITY, ACTIVATIONS, TOKENS, POSITION, HIGHEST = 0, 1, 2, 3, 4
-SIZES = 5
+#: Sizes: tokens that the quantized activations have room for, how many tokens there are and where
+#: they begin, numbers of a token in R x.
+ACTIVATIONS, TOKENS, POSITION, HIGHEST = 0, 1, 2, 3
+SIZES = 4
 #: Buffers of a thread's own, before those that the table names.
 Z, WORK, WEIGHT_PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4
 BUFFERS = 5
@@ -64,21 +72,22 @@ def _keep(x: int, heads: int, dim: int, to: int, stride: int) -> None:
 
 @njit(inner=True)
 def _attention(
-    op: I64, scale: np.float32, sizes: I64, buffers: I64, strides: I64, caches: I64, claims: int
+    op: I64, numbers: F32, sizes: I64, buffers: I64, strides: I64, cache: I64, claims: int
 ) -> None:
     """Heads of 32 queries, those that see most first, until all are done."""
     tokens, dim, heads = sizes[TOKENS], op[WIDTH], op[COUNT]
     group, blocks = heads // op[KV_HEADS], (tokens + LANES - 1) // LANES
-    queries, out, layer = strides[op[SOURCE]], strides[op[TARGET]], op[ADDRESS]
+    queries, out, now = strides[op[SOURCE]], strides[op[TARGET]], sizes[POSITION] - cache[BEGIN]
     while True:
         item = arrive(claims)
         if item >= blocks * heads:
             break
         first, head = LANES * (blocks - 1 - item // heads), item % heads
-        own = 4 * dim * sizes[CAPACITY] * (head // group)
+        own = 4 * dim * cache[ROOM] * (head // group)
         attend_lanes(buffers[op[SOURCE]] + queries * first + 4 * dim * head, queries,
-                     min(LANES, tokens - first), caches[layer, 0] + own, caches[layer, 1] + own,
-                     sizes[POSITION] + first, dim, scale, op[WINDOW], buffers[SCORES],
+                     min(LANES, tokens - first), cache[CACHED_KEYS] + own,
+                     cache[CACHED_VALUES] + own, now + first, dim, numbers[0], numbers[1],
+                     op[WINDOW], buffers[SCORES],
                      buffers[op[TARGET]] + out * first + 4 * dim * head, out)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, blocks * heads)
@@ -106,13 +115,16 @@ def _tokens(
                     enter(mats, nums, extra, k, count, x, t, sizes[ACTIVATIONS], sizes[HIGHEST],
                           shared, buffers[Z], buffers[WORK])  # fmt: skip
                 elif code == KEEP:
-                    kept = caches[ops[r, ADDRESS], ops[r, WINDOW]]
-                    _keep(x, ops[r, KV_HEADS], width, kept + 4 * width * (sizes[POSITION] + t),
-                          4 * width * sizes[CAPACITY])  # fmt: skip
+                    layer = ops[r, ADDRESS]
+                    slot = sizes[POSITION] + t - caches[layer, BEGIN]
+                    _keep(x, ops[r, KV_HEADS], width,
+                          caches[layer, CACHED_KEYS + ops[r, KIND]] + 4 * width * slot,
+                          4 * width * caches[layer, ROOM])  # fmt: skip
                 else:
                     table = ops[r, ADDRESS] if code == ROTATE else 0
                     at = 2 * width * t if code == ROTATE else 0
-                    compute(code, count, width, ops[r, ADDRESS], numbers[r], x, to,
+                    compute(code, count, width, ops[r, STRIDE], ops[r, KIND], ops[r, FIRST],
+                            ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], x, to,
                             ropes[table, 0] + at, ropes[table, 1] + at)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, (sizes[TOKENS] + _CHUNK - 1) // _CHUNK)
@@ -129,8 +141,8 @@ def run_prompt(
     ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, all trellises. ``ops`` and
     ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``all_buffers``: a row of addresses a
     thread; token t has its part of buffer b ``strides[b] * t`` bytes further on. ``shared``:
-    (4, most matrices of a site) addresses of `prompt_parts`. ``caches``: (layers, 2) addresses
-    of f32 (kv_heads, capacity, head_dim), which receive keys and values. ``ropes``: addresses
+    (4, most matrices of a site) addresses of `prompt_parts`. ``caches``: rows of
+    the table's module, a layer each, which receive keys and values. ``ropes``: addresses
     of cosines and sines f32 (tokens, head_dim / 2). ``place``: of a `barrier.new_place` with
     a part for every stage. False, and nothing done by this thread, where it came too late;
     thread 0 then has to do it all.
@@ -145,7 +157,7 @@ def run_prompt(
             multiply_site(mats, extra, op[MATRIX], op[COUNT], sizes[TOKENS], sizes[ACTIVATIONS],
                           shared, claims, buffers[WEIGHT_PANEL], buffers[TOTALS])  # fmt: skip
         elif code == ATTEND:
-            _attention(op, numbers[start], sizes, buffers, strides, caches, claims)
+            _attention(op, numbers[start], sizes, buffers, strides, caches[op[ADDRESS]], claims)
         else:
             _tokens(mats, nums, extra, ops, numbers, start, end, sizes, buffers, strides, shared,
                     caches, ropes, claims)  # fmt: skip

@@ -19,30 +19,36 @@ from lrc_kernels.cpu.engine.table import (
     ADDRESS,
     ATTEND,
     BARRIER,
+    BEGIN,
+    BIAS,
+    CACHED_KEYS,
+    CACHED_VALUES,
     CODE,
     COUNT,
     FINISH,
+    FIRST,
     KEYS,
+    KIND,
     KV_HEADS,
     MATRIX,
     MULTIPLY,
+    PARTED,
+    ROOM,
     ROTATE,
     SOURCE,
+    STRIDE,
     TARGET,
     VALUES,
     WIDTH,
     WINDOW,
     compute,
 )
-from lrc_kernels.cpu.engine.token_parts import attend
+from lrc_kernels.cpu.engine.token_attention import attend
 from lrc_kernels.simd.values import load_f32, store_f32
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
-#: Sizes: inputs that activations have room for, and tokens that the cache has room for.
-ACTIVATIONS, CAPACITY = 0, 1
-SIZES = 2
 #: Buffers of a thread's own, before those that the table names.
 Z, WORK, ACT, T, SCORES = 0, 1, 2, 3, 4
 BUFFERS = 5
@@ -66,44 +72,51 @@ def _site(
 
 @njit(inner=True)
 def _attention(
-    op: I64, scale: np.float32, sizes: I64, buffers: I64, keys: int, values: int, position: int,
-    thread: int, threads: int,
-) -> None:  # fmt: skip
+    op: I64, numbers: F32, buffers: I64, cache: I64, position: int, thread: int, threads: int
+) -> None:
     """One thread's heads of one layer; q, k, v are in the buffers, k and v go to the cache."""
-    heads, dim = op[COUNT], op[WIDTH]
-    group, stride = heads // op[KV_HEADS], 4 * dim * sizes[CAPACITY]
-    first = max(0, position + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
+    heads, dim, now = op[COUNT], op[WIDTH], position - cache[BEGIN]
+    group, stride = heads // op[KV_HEADS], 4 * dim * cache[ROOM]
+    first = max(0, now + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
     k, v, stored = buffers[op[KEYS]], buffers[op[VALUES]], -1
     for head in range(heads * thread // threads, heads * (thread + 1) // threads):
         kv = head // group
-        k_at, v_at = keys + stride * kv, values + stride * kv
+        k_at, v_at = cache[CACHED_KEYS] + stride * kv, cache[CACHED_VALUES] + stride * kv
         if kv != stored:
             # Threads that share a kv head write the same bytes.
             for j in range(dim):
-                new = 4 * (position * dim + j)
+                new = 4 * (now * dim + j)
                 store_f32(k_at + new, load_f32(k + 4 * (kv * dim + j)))
                 store_f32(v_at + new, load_f32(v + 4 * (kv * dim + j)))
             stored = kv
         q = buffers[op[SOURCE]] + 4 * dim * head
         for j in range(dim):
-            store_f32(buffers[WORK] + 4 * j, load_f32(q + 4 * j) * scale)
+            store_f32(buffers[WORK] + 4 * j, load_f32(q + 4 * j) * numbers[0])
         before = 4 * dim * first
-        attend(buffers[WORK], k_at + before, v_at + before, position + 1 - first, dim,
+        attend(buffers[WORK], k_at + before, v_at + before, now + 1 - first, dim, numbers[1],
                buffers[SCORES], buffers[op[TARGET]] + 4 * dim * head)  # fmt: skip
+
+
+@njit(inline=True)
+def _part(width: int, thread: int, threads: int) -> tuple[int, int]:
+    """Which of ``width`` numbers are a thread's: whole 16s."""
+    blocks = (width + 15) // 16
+    start, stop = 16 * (blocks * thread // threads), 16 * (blocks * (thread + 1) // threads)
+    return start, min(width, stop)
 
 
 @njit()
 def run_token(
-    mats: I64, nums: F32, ops: I64, numbers: F32, sizes: I64, all_buffers: I64, caches: I64,
+    mats: I64, nums: F32, ops: I64, numbers: F32, width: int, all_buffers: I64, caches: I64,
     ropes: I64, position: int, tables: int, place: int, thread: int, threads: int, stop: int,
 ) -> bool:  # fmt: skip
     """Do the first ``stop`` rows of a table for the token at ``position``.
 
     ``mats`` and ``nums``: rows of :mod:`~lrc_kernels.cpu.dot.product`. ``ops`` and
     ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`, with barriers before a thread
-    reads what others wrote, or writes what others read. ``all_buffers``: a row of addresses a
-    thread. ``caches``: (layers, 2) addresses of f32 (kv_heads, capacity, head_dim).
-    ``ropes``: addresses of the position's cosines and sines. ``place``: of a
+    reads what others wrote, or writes what others read. ``width``: inputs that activations have
+    room for. ``all_buffers``: a row of addresses a thread. ``caches``: a row of the same module
+    for each layer. ``ropes``: addresses of the position's cosines and sines. ``place``: of a
     `barrier.new_place`. False, and nothing done, where not all ``threads`` came.
     """
     if threads > 1 and not gather(place, thread, threads - 1):
@@ -114,16 +127,19 @@ def run_token(
         if code == BARRIER:
             target = barrier(place, target, threads)
         elif code == MULTIPLY:
-            _site(mats, nums, ops[r], buffers, sizes[ACTIVATIONS], tables, thread, threads)
+            _site(mats, nums, ops[r], buffers, width, tables, thread, threads)
         elif code == FINISH:
             finish(mats, nums, ops[r, MATRIX], x, to, buffers[WORK])
         elif code == ATTEND:
-            layer = ops[r, ADDRESS]
-            _attention(ops[r], numbers[r], sizes, buffers, caches[layer, 0], caches[layer, 1],
-                       position, thread, threads)  # fmt: skip
+            _attention(ops[r], numbers[r], buffers, caches[ops[r, ADDRESS]], position, thread,
+                       threads)  # fmt: skip
         else:
             table = ops[r, ADDRESS] if code == ROTATE else 0
-            compute(code, ops[r, COUNT], ops[r, WIDTH], ops[r, ADDRESS], numbers[r], x, to,
+            start, end = 0, int(ops[r, WIDTH])
+            if ops[r, PARTED]:
+                start, end = _part(end, thread, threads)
+            compute(code, ops[r, COUNT], end - start, ops[r, STRIDE], ops[r, KIND], ops[r, FIRST],
+                    ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], x, to + 4 * start,
                     ropes[table, 0], ropes[table, 1])  # fmt: skip
     barrier(place, target, threads)
     return True

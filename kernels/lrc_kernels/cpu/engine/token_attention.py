@@ -1,12 +1,11 @@
-"""What lies between the matrix products of one token: norms, rotary positions, attention."""
+"""Attention of one token."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from lrc_kernels._jit import njit
+from lrc_kernels.cpu.engine.elementwise import cap_softly
 from lrc_kernels.simd.math import exp_f32, largest, max_f32, sum_f32
 from lrc_kernels.simd.values import (
     first_f32x16,
@@ -16,47 +15,6 @@ from lrc_kernels.simd.values import (
     store_f32,
     store_f32x16,
 )
-
-
-@njit(inline=True)
-def normalise(x: int, weight: int, n: int, eps: np.float32, y: int) -> None:
-    """RMSNorm of x f32 (n,) to y."""
-    total = splat_f32x16(np.float32(0))
-    for i in range(0, n, 16):
-        v = first_f32x16(x + 4 * i, n - i)
-        total = total + v * v
-    scale = np.float32(1) / np.float32(math.sqrt(sum_f32(total) / np.float32(n) + eps))
-    for i in range(n):
-        store_f32(y + 4 * i, load_f32(x + 4 * i) * scale * load_f32(weight + 4 * i))
-
-
-@njit(inline=True)
-def add_to(x: int, y: int, n: int) -> None:
-    """X += y, f32 (n,)."""
-    for i in range(n):
-        store_f32(x + 4 * i, load_f32(x + 4 * i) + load_f32(y + 4 * i))
-
-
-@njit(inline=True)
-def gate_by_silu(gate: int, up: int, n: int) -> None:
-    """Gate = silu(gate) * up, f32; both buffers reach to the next multiple of 16."""
-    one, zero = splat_f32x16(np.float32(1)), splat_f32x16(np.float32(0))
-    for i in range(0, n, 16):
-        g, u = first_f32x16(gate + 4 * i, n - i), first_f32x16(up + 4 * i, n - i)
-        store_f32x16(gate + 4 * i, g / (one + exp_f32(zero - g)) * u)
-
-
-@njit(inline=True)
-def rotate_pairs(x: int, heads: int, dim: int, cos: int, sin: int) -> None:
-    """Rotary positions of heads f32 (heads, dim), in place; cos, sin f32 (dim / 2,)."""
-    half = dim // 2
-    for h in range(heads):
-        for j in range(half):
-            low, high = x + 4 * (h * dim + j), x + 4 * (h * dim + half + j)
-            a, b = load_f32(low), load_f32(high)
-            c, s = load_f32(cos + 4 * j), load_f32(sin + 4 * j)
-            store_f32(low, a * c - b * s)
-            store_f32(high, b * c + a * s)
 
 
 @njit(inline=True)
@@ -140,14 +98,22 @@ def _mix(scores: int, values: int, count: int, dim: int, scale: np.float32, y: i
 
 
 @njit(inline=True)
-def attend(q: int, keys: int, values: int, count: int, dim: int, scores: int, y: int) -> None:
+def attend(
+    q: int, keys: int, values: int, count: int, dim: int, cap: np.float32, scores: int, y: int
+) -> None:
     """One query f32 (dim,) over keys and values f32 (count, dim), to y (dim,).
 
-    ``scores`` is room for count, rounded up to 16, f32; q is already scaled.
+    ``scores`` is room for count, rounded up to 16, f32; q is already scaled. ``cap``: scores are
+    capped softly there, 0 is not.
     """
     if dim == 64:
         _scores_64(q, keys, count, scores)
-        _mix_64(scores, values, count, _softmax(scores, count), y)
     else:
         _scores(q, keys, count, dim, scores)
-        _mix(scores, values, count, dim, _softmax(scores, count), y)
+    if cap > 0:
+        cap_softly(scores, count, cap)
+    scale = _softmax(scores, count)
+    if dim == 64:
+        _mix_64(scores, values, count, scale, y)
+    else:
+        _mix(scores, values, count, dim, scale, y)

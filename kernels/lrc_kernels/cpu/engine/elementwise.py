@@ -1,0 +1,85 @@
+"""What is done to the numbers of one token each by itself, f32 (n,), 16 at a time.
+
+Every buffer reaches to the next multiple of 16, which may be written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lrc_kernels._jit import njit
+from lrc_kernels.simd.math import exp_f32, largest
+from lrc_kernels.simd.sigmoids import logistic_f32, normal_f32, tanh_f32
+from lrc_kernels.simd.values import (
+    first_f32x16,
+    load_f32,
+    load_f32x16,
+    splat_f32x16,
+    store_f32,
+    store_f32x16,
+)
+
+# Kinds of activation.
+SILU, GELU, GELU_TANH, RELU = 0, 1, 2, 3
+
+_CUBIC, _TWICE_ROOT = 0.044715, 2 * (2 / np.pi) ** 0.5
+
+
+@njit(inline=True)
+def _activated(kind: int, x: Any) -> Any:
+    if kind == GELU:
+        return x * normal_f32(x)
+    if kind == GELU_TANH:
+        # Half of one and the hyperbolic tangent is the logistic function of twice as much.
+        inner = x * (splat_f32x16(np.float32(1)) + x * x * splat_f32x16(np.float32(_CUBIC)))
+        return x * logistic_f32(inner * splat_f32x16(np.float32(_TWICE_ROOT)))
+    if kind == RELU:
+        return largest(splat_f32x16(np.float32(0)), x)
+    return x / (splat_f32x16(np.float32(1)) + exp_f32(splat_f32x16(np.float32(0)) - x))
+
+
+@njit(inline=True)
+def activate(x: int, n: int, kind: int) -> None:
+    """X = kind(x)."""
+    for i in range(0, n, 16):
+        store_f32x16(x + 4 * i, _activated(kind, first_f32x16(x + 4 * i, n - i)))
+
+
+@njit(inline=True)
+def gate_by(gate: int, up: int, n: int, kind: int) -> None:
+    """Gate = kind(gate) * up."""
+    for i in range(0, n, 16):
+        g, u = first_f32x16(gate + 4 * i, n - i), first_f32x16(up + 4 * i, n - i)
+        store_f32x16(gate + 4 * i, _activated(kind, g) * u)
+
+
+@njit(inline=True)
+def scale_by(x: int, n: int, factor: np.float32) -> None:
+    """X = x * factor."""
+    for i in range(n):
+        store_f32(x + 4 * i, load_f32(x + 4 * i) * factor)
+
+
+@njit(inline=True)
+def cap_softly(x: int, n: int, cap: np.float32) -> None:
+    """X = cap * tanh(x / cap)."""
+    bound, part = splat_f32x16(cap), splat_f32x16(np.float32(1) / cap)
+    for i in range(0, n, 16):
+        store_f32x16(x + 4 * i, bound * tanh_f32(part * load_f32x16(x + 4 * i)))
+
+
+@njit(inline=True)
+def add_to(x: int, y: int, n: int) -> None:
+    """X += y."""
+    for i in range(n):
+        store_f32(x + 4 * i, load_f32(x + 4 * i) + load_f32(y + 4 * i))
+
+
+@njit(inline=True)
+def copy_stretches(x: int, count: int, n: int, stride: int, y: int) -> None:
+    """``count`` stretches of n, ``stride`` numbers apart in x, to y one after the other."""
+    for j in range(count):
+        for i in range(n):
+            store_f32(y + 4 * (n * j + i), load_f32(x + 4 * (stride * j + i)))
