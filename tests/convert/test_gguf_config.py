@@ -42,6 +42,7 @@ def test_config_follows_the_metadata(tmp_path: Path) -> None:
         "mlp_bias": False,
         "bos_token_id": 1,
         "eos_token_id": 2,
+        "pad_token_id": None,
         "torch_dtype": "float16",
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tiny_gguf import SPECIAL, TEMPLATE, TOKENS
 from tokenizers import Tokenizer
 
 from lrc.convert.gguf import import_gguf
+from lrc.convert.gguf.tokenizer import write_tokenizer
+from lrc.errors import FormatError
 
 
 def imported(folder: Path, **changes: Any) -> Path:
@@ -74,6 +77,77 @@ def test_other_pre_tokenizers(tmp_path: Path) -> None:
     assert cut["llama-bpe"] == llama
     assert cut["gpt-2 ids"] == ["12"]
     assert cut["llama-bpe ids"] == ["<|im_start|>", "12"]
+
+
+#: A tokenizer by SentencePiece: specials, a byte for "!", letters, pairs of them, a user's token.
+SPM = ["<unk>", "<s>", "</s>", "<0x21>", "\u2581", "a", "b", "ab", "\u2581a", "\u2581ab", "  "]
+SPM += ["<x>"]
+SPM_FIELDS: dict[str, Any] = {
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": SPM,
+    "tokenizer.ggml.scores": [0.0] * 7 + [-1.0, -2.0, -3.0, -1000.0, -1000.0],
+    "tokenizer.ggml.token_type": [2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 4, 4],
+}
+
+
+def sentencepiece(folder: Path, **changes: Any) -> Tokenizer:
+    """The tokenizer that the files have; names of changes write ``__`` for each dot."""
+    own = {f"tokenizer.ggml.{key}": value for key, value in changes.items()}
+    write_tokenizer(SPM_FIELDS | own, folder)
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def test_sentencepiece_joins_by_score_and_falls_back_to_bytes(tmp_path: Path) -> None:
+    tokenizer = sentencepiece(tmp_path)
+    assert tokenizer.encode("ab b!").tokens == ["<s>", "\u2581ab", "\u2581", "b", "<0x21>"]
+    assert tokenizer.encode("ab a").tokens == ["<s>", "\u2581ab", "\u2581a"]
+    assert tokenizer.encode("a<x>  b</s>").ids == [1, 8, 11, 10, 4, 6, 2]
+    ids = as_json(tmp_path / "special_tokens_map.json")
+    assert ids == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def test_no_space_is_put_first_where_the_file_says_so(tmp_path: Path) -> None:
+    tokenizer = sentencepiece(tmp_path, add_space_prefix=False)
+    assert tokenizer.encode("ab a", add_special_tokens=False).ids == [7, 8]
+    assert tokenizer.decode([7, 8]) == "ab a"
+
+
+@pytest.mark.parametrize(("bos", "eos"), list(itertools.product([False, True], repeat=2)))
+def test_start_and_end_are_added_as_the_file_says(tmp_path: Path, bos: bool, eos: bool) -> None:
+    tokenizer = sentencepiece(tmp_path, add_bos_token=bos, add_eos_token=eos)
+    assert tokenizer.encode("a").ids == [1] * bos + [8] + [2] * eos
+    config = as_json(tmp_path / "tokenizer_config.json")
+    assert (config["add_bos_token"], config["add_eos_token"]) == (bos, eos)
+
+
+def test_special_tokens_of_phi3_take_the_spaces_after_them(tmp_path: Path) -> None:
+    """As its own tokenizer.json says; GGUF has no place for it."""
+    found = {}
+    for name in ("llama", "phi3"):
+        write_tokenizer(SPM_FIELDS | {"general.architecture": name}, tmp_path)
+        tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        found[name] = tokenizer.encode("<x> a</s>", add_special_tokens=False).ids
+    assert found == {"llama": [11, 4, 8, 2], "phi3": [11, 8, 2]}
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        ("no list of 12 .*scores", {"scores": [0.0]}),
+        ("no list of 12 .*scores", {"scores": None}),
+        ("add_space_prefix is 'no'", {"add_space_prefix": "no"}),
+        ("no list of bytes", {"precompiled_charsmap": 7}),
+        ("charsmap .* damaged", {"precompiled_charsmap": [7]}),
+        ("charsmap .* damaged", {"precompiled_charsmap": [4, 0, 0, 1, 0, 0, 0, 0]}),
+        ("unknown_token_id is 12", {"unknown_token_id": 12}),
+    ],
+)
+def test_damaged_sentencepiece_is_refused(
+    tmp_path: Path, message: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(FormatError, match=message):
+        sentencepiece(tmp_path, **changes)
+    assert not list(tmp_path.iterdir())
 
 
 def test_user_defined_tokens_are_added_but_not_special(tmp_path: Path) -> None:

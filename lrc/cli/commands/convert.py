@@ -15,7 +15,7 @@ def add(subparsers: SubParsers) -> None:
     gguf = add_verb(
         subparsers, "import-gguf", run_import, "write a GGUF model as a Hugging Face directory"
     )
-    gguf.add_argument("file", type=Path, metavar="FILE", help="GGUF file of a Llama model")
+    gguf.add_argument("file", type=Path, metavar="FILE", help="GGUF file, or any of its parts")
     add_out(gguf)
     export = add_verb(
         subparsers, "export", run_export, "write a compressed model for other programs"

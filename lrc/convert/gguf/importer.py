@@ -1,4 +1,4 @@
-"""GGUF file of a Llama-type model to an ordinary Hugging Face directory."""
+"""GGUF file of a model to an ordinary Hugging Face directory."""
 
 from __future__ import annotations
 
@@ -14,33 +14,25 @@ from numpy.typing import NDArray
 
 from lrc.base.atomic import atomic_directory, check_output, json_bytes
 from lrc.base.strict_json import read_object
-from lrc.convert.gguf_config import Shapes, hf_config, tensor_shapes
-from lrc.convert.gguf_parts import read_parts
-from lrc.convert.gguf_tokenizer import special_ids, write_tokenizer
+from lrc.convert.gguf.architectures import architecture, hf_config
+from lrc.convert.gguf.metadata import Metadata
+from lrc.convert.gguf.parts import read_parts
+from lrc.convert.gguf.places import find_places
+from lrc.convert.gguf.rope import FACTORS
+from lrc.convert.gguf.tokenizer import special_ids, write_tokenizer
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.view import stored_shapes
+from lrc.models import declared
+from lrc.models.views import first_views
 
 #: Called with what is being done, units done and units in all.
 Progress = Callable[[str, int, int], None]
 
-_TOP = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_IN_BLOCK = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+#: Tensors that llama.cpp keeps in float32 beside matrices of few bits: routers, state spaces.
+_EXACT = re.compile(r"\.ssm_(a|d|conv1d|norm)\b|\.ffn_gate_inp|_norm\.|^position_embd")
 _DAMAGE = (ValueError, IndexError, KeyError, OverflowError, TypeError, struct.error, OSError)
 
 
@@ -52,15 +44,13 @@ def import_gguf(file: Path | str, out_dir: Path | str, progress: Progress | None
     """Write the model in a GGUF file as config, tokenizer and safetensors weights.
 
     Quantised weights are decoded and stored in float16; files whose matrices are in float32,
-    or do not fit into float16, are stored in float32. The row order of q and k, which GGUF
-    permutes for its rotary embedding, is put back. Biases on q, k and v alone are joined by zeros
-    on o, which Hugging Face's Llama has with them.
+    or do not fit into float16, are stored in float32. What llama.cpp changes in weights when it
+    writes them, such as the row order of q and k, is put back.
 
     Parameters
     ----------
     file
-        The GGUF file, or any of its parts ``NAME-00001-of-00003.gguf``; its architecture must be
-        ``llama``.
+        The GGUF file, or any of its parts ``NAME-00001-of-00003.gguf``.
     out_dir
         Made by this call; must not exist.
     progress
@@ -78,7 +68,7 @@ def import_gguf(file: Path | str, out_dir: Path | str, progress: Progress | None
     FormatError
         The file is missing, damaged or incomplete.
     UnsupportedModelError
-        Another architecture, or a setting that the Hugging Face Llama cannot express.
+        An architecture, a setting, a tensor or a tokenizer that is not known.
     OutputError
         ``out_dir`` exists or cannot be written.
     """
@@ -96,7 +86,8 @@ def import_gguf(file: Path | str, out_dir: Path | str, progress: Progress | None
             dtype = np.dtype(np.float32)
             _write_weights(source, work, dtype, progress)
         ids = special_ids(source.fields, source.config["vocab_size"])
-        config = {**source.config, **ids, "torch_dtype": dtype.name}
+        absent = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        config = {**source.config, **absent, **ids, "torch_dtype": dtype.name}
         (work / "config.json").write_bytes(json_bytes(config))
         (work / "generation_config.json").write_bytes(json_bytes(ids))
         _verify(work, source)
@@ -111,14 +102,22 @@ class _Source:
         self.fields, found = read_parts(path, gguf)
         self._dequantize = gguf.quants.dequantize
         self._float32 = gguf.GGMLQuantizationType.F32
+        name = self.fields.get("general.architecture")
+        self._row = architecture(name)
         shapes = {n: tuple(int(d) for d in reversed(t.shape)) for n, t in found.items()}
-        factors = found.pop("rope_freqs.weight", None)
-        self.config = hf_config(self.fields, shapes, None if factors is None else factors.data)
-        self._tensors = {hf_name(name): tensor for name, tensor in found.items()}
-        self.shapes = tensor_shapes(self.config)
-        have = {hf_name(n): shapes[n] for n in found}
-        self._zeros = _zero_biases(self.shapes, have)
-        _compare(self.shapes, have | self._zeros)
+        factors = {n: np.asarray(found.pop(n).data) for n in FACTORS if n in found}
+        meta = Metadata(self.fields, shapes)
+        self.config = hf_config(self._row, meta, factors)
+        tensors = declared(self.config)
+        self.shapes = stored_shapes(first_views(tensors), tensors.shape)
+        names = gguf.get_tensor_name_map(_number(gguf, str(name)), meta.count("block_count"))
+        self._tensors = found
+        self._places = find_places(
+            self.shapes,
+            {n: shapes[n] for n in found},
+            self._row,
+            lambda n: names.get_name(n, (".weight", ".bias")),
+        )
 
     @classmethod
     def open(cls, path: Path) -> _Source:
@@ -139,93 +138,42 @@ class _Source:
             raise FormatError(f"{path} is not a readable GGUF file ({error})") from error
 
     def wants_float32(self) -> bool:
-        """Whether some matrix is stored in float32."""
-        return any(
-            t.tensor_type == self._float32 and len(t.shape) == 2 for t in self._tensors.values()
-        )
+        """Whether some matrix is stored in float32 that need not be."""
+        return any(self._in_float32(t) for n, t in self._tensors.items() if not _EXACT.search(n))
+
+    def stays_float32(self, name: str) -> bool:
+        """Whether a tensor is stored in float32 in every file, because it has to be exact."""
+        place = self._places[name]
+        if place is None or not _EXACT.search(place.name):
+            return False
+        return self._in_float32(self._tensors[place.name])
+
+    def _in_float32(self, tensor: Any) -> bool:
+        return bool(tensor.tensor_type == self._float32 and len(tensor.shape) > 1)
 
     def weight(self, name: str) -> NDArray[np.float32]:
-        """One tensor, decoded, in Hugging Face row order."""
-        if name in self._zeros:
+        """One tensor, decoded, as Hugging Face has it."""
+        place = self._places[name]
+        if place is None:
             return np.zeros(self.shapes[name], np.float32)
-        tensor = self._tensors[name]
+        tensor = self._tensors[place.name]
+        data = tensor.data if place.part is None else tensor.data[place.part]
         try:
-            values = self._dequantize(tensor.data, tensor.tensor_type)
+            values = self._dequantize(data, tensor.tensor_type)
         except NotImplementedError as error:
             raise UnsupportedModelError(f"{self.path}: {name}: {error}") from error
-        values = np.asarray(values, np.float32).reshape(self.shapes[name])
+        values = self._row.restore(name, np.asarray(values, np.float32), self.config)
         if not np.isfinite(values).all():
             raise FormatError(f"{self.path}: {name} has NaN or infinite values")
-        if ".q_proj." in name:
-            return unpermute(values, self.config["num_attention_heads"])
-        if ".k_proj." in name:
-            return unpermute(values, self.config["num_key_value_heads"])
-        return values
+        return values.reshape(self.shapes[name])
 
 
-def hf_name(name: str) -> str:
-    """Hugging Face name of a GGUF tensor of a Llama model.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The Llama model of Hugging Face has no such tensor.
-
-    Examples
-    --------
-    >>> hf_name("blk.3.attn_q.weight")
-    'model.layers.3.self_attn.q_proj.weight'
-    """
-    if name in _TOP:
-        return _TOP[name]
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
-    if match is None or match[2] not in _IN_BLOCK:
-        raise UnsupportedModelError(f"GGUF tensor {name!r} has no place in a Llama model")
-    return f"model.layers.{int(match[1])}.{_IN_BLOCK[match[2]]}.{match[3]}"
-
-
-def unpermute(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Undo GGUF's row order of q and k.
-
-    GGUF keeps the two halves of each head's rotary pairs interleaved, Hugging Face one after
-    the other.
-
-    Parameters
-    ----------
-    values
-        (heads * head_dim, ...) weight or bias.
-    heads
-        Number of heads of this matrix.
-
-    Examples
-    --------
-    >>> unpermute(np.arange(8, dtype=np.float32), 2).astype(int).tolist()
-    [0, 2, 1, 3, 4, 6, 5, 7]
-    """
-    rows, rest = values.shape[0], values.shape[1:]
-    pairs = values.reshape(heads, rows // heads // 2, 2, *rest)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
-
-
-def _zero_biases(expected: Shapes, found: Shapes) -> dict[str, tuple[int, ...]]:
-    """Biases of o_proj, which Hugging Face asks for beside those of q, k and v, if none is there.
-
-    Models that were trained with biases on q, k and v alone are the same with zeros on o.
-    """
-    biases = {name: s for name, s in expected.items() if name.endswith("o_proj.bias")}
-    return {} if biases.keys() & found.keys() else biases
-
-
-def _compare(expected: Shapes, found: Shapes) -> None:
-    """Exactly the expected tensors, each in its shape."""
-    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if missing:
-        raise FormatError(f"the GGUF file lacks {missing[0]} ({len(missing)} tensors missing)")
-    if extra:
-        raise UnsupportedModelError(f"the GGUF file has {extra[0]}, which its config does not use")
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise FormatError(f"{name} has shape {found[name]} in the GGUF file; expected {shape}")
+def _number(gguf: ModuleType, name: str) -> Any:
+    """The number that the package has for an architecture."""
+    for number, known in gguf.MODEL_ARCH_NAMES.items():
+        if known == name:
+            return number
+    raise LrcError(f"the package gguf does not know {name!r}; install a newer one")
 
 
 def _verify(directory: Path, source: _Source) -> None:
@@ -255,8 +203,12 @@ def _write_weights(
     source: _Source, directory: Path, dtype: np.dtype[Any], progress: Progress | None
 ) -> None:
     """Write every tensor in ``dtype``; raise _DoesNotFitError when float16 is too narrow."""
+    dtypes = {
+        name: np.dtype(np.float32) if source.stays_float32(name) else dtype
+        for name in source.shapes
+    }
     specs = {
-        name: TensorSpec("F16" if dtype == np.float16 else "F32", shape)
+        name: TensorSpec("F16" if dtypes[name] == np.float16 else "F32", shape)
         for name, shape in source.shapes.items()
     }
     done = 0
@@ -264,11 +216,12 @@ def _write_weights(
     def read(name: str) -> NDArray[Any]:
         nonlocal done
         values = source.weight(name)
-        if dtype == np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        narrow = dtypes[name] == np.float16
+        if narrow and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
             raise _DoesNotFitError(name)
         done += 1
         if progress is not None:
             progress("importing weights", done, len(specs))
-        return values.astype(dtype, copy=False)
+        return values.astype(dtypes[name], copy=False)
 
     write_weights(directory, specs, read)
