@@ -169,7 +169,7 @@ SETTINGS |= {f"drawn-{seed}": _drawn(seed) for seed in range(24)}
 
 
 def config(name: str) -> dict[str, Any]:
-    """The configuration of a case, nothing of which is shared: transformers changes what it reads."""
+    """The configuration of a case, sharing nothing: transformers changes what it reads."""
     family, given = SETTINGS[name]
     shapes: dict[str, Any] = {
         "model_type": family, "hidden_size": 64, "num_attention_heads": 4,

@@ -88,7 +88,9 @@ def read_layer_ropes(
     """Rotary positions of each kind of block, under the names that ``layer_types`` has for them.
 
     ``rope_parameters`` hold an object for each. In older files the keys beside them are read, and
-    ``rope_scaling``, which is for blocks that see all and is put over what those have.
+    ``rope_scaling``, which is for blocks that see all and is put over what those have. A family
+    with several names these keys among those it uses, is `NO_ROTARY` for what decoders share, and
+    calls this beside `decoder_fields`.
 
     Raises
     ------

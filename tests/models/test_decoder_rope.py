@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from rope_cases import ROTARIES, SETTINGS, config
+from tiny_llama import tiny_config
 
 from lrc.errors import FormatError, UnsupportedModelError
-from lrc.models.decoder_keys import ROPE_KEYS
+from lrc.models.decoder_config import decoder_fields
+from lrc.models.decoder_keys import NO_ROTARY, ROPE_KEYS, decoder_keys
 from lrc.models.decoder_rope import Rotary, read_layer_ropes, read_rope
 from lrc.nn.rope import Rope, rope_tables
+from lrc.nn.rope_scaling import Interpolation
 from lrc.testing.tolerance import assert_within, eps
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden" / "rope.json").read_text())
@@ -86,6 +89,7 @@ def test_dims_that_a_family_counts() -> None:
         read_rope({"rotary_dim": 18}, "toy", 16, 64, rule)
 
 
+LINEAR = {"rope_type": "linear", "factor": 2.0}
 YARN = {"rope_type": "yarn", "factor": 4.0}
 LONG = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 
@@ -152,3 +156,18 @@ def test_kinds_of_blocks_that_a_family_does_not_have_are_refused() -> None:
     for given in ({"rope_theta": 5.0}, {"chunked_attention": {"rope_theta": 5.0}}):
         with pytest.raises(UnsupportedModelError, match=next(iter(given))):
             read_layer_ropes({"rope_parameters": given}, "toy", 16, 64, rules)
+
+
+def test_a_family_with_several_reads_them_beside_what_decoders_share() -> None:
+    used = ("rope_parameters", "rope_scaling", "rope_theta", "rope_local_base_freq")
+    keys = decoder_keys("toy", used=used, spelled=NO_ROTARY)
+    given = tiny_config(rope_theta=2e6, rope_local_base_freq=700.0, rope_scaling=LINEAR)
+    fields = decoder_fields(given, keys)
+    rules = ROTARIES["gemma3_text"]
+    assert isinstance(rules, Mapping)
+    found = read_layer_ropes(given, "toy", fields["head_dim"], fields["max_positions"], rules)
+    assert fields["rope"] is None
+    assert found == {
+        "sliding_attention": Rope(8, 700.0),
+        "full_attention": Rope(8, 2e6, Interpolation(2.0)),
+    }
