@@ -26,7 +26,13 @@ import regex
 import sentencepiece
 from gguf_tokenizer_cases import GOLDEN, TEXTS
 from sentencepiece import sentencepiece_model_pb2
-from transformers import CohereTokenizer, GPT2Tokenizer, GPTNeoXTokenizer, Qwen2Tokenizer
+from transformers import (
+    CohereTokenizer,
+    GPT2Tokenizer,
+    GPTNeoXTokenizer,
+    Qwen2Tokenizer,
+    Qwen3_5Tokenizer,
+)
 from transformers.integrations.gguf import gguf_tokenizer_mapping as mapping
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -48,6 +54,10 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"), (CL100K % "1,3",)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2"), (CL100K % "1",)),
     **dict.fromkeys(("gpt-4o", "llama4"), (BY_CASE % (f"{ENGLISH}?", f"{ENGLISH}?", "1,3"),)),
+    "qwen35": (
+        ENGLISH + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + TAIL,
+    ),
+    "seed-coder": (ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|" + TAIL,),
     "tekken": (BY_CASE % ("", "", "1"),),
     "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", GPT2, LATIN1_DIGITS, "[0-9][0-9][0-9]"),
     "deepseek-llm": (
@@ -68,7 +78,7 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("bloom", "poro-chat"), (BLOOM,)),
     "viking": (BLOOM, r"\p{N}"),
 }
-NFC = {"mpt", "olmo", "command-r", "qwen2", "deepseek-r1-qwen", "stablelm2"}
+NFC = {"mpt", "olmo", "command-r", "qwen2", "deepseek-r1-qwen", "stablelm2", "qwen35"}
 #: Names whose later expressions see bytes written as letters, and from which on.
 ON_BYTES = {"falcon": 2}
 CLASSES = {
@@ -76,6 +86,7 @@ CLASSES = {
     **dict.fromkeys(("mpt", "olmo"), GPTNeoXTokenizer),
     "command-r": CohereTokenizer,
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), Qwen2Tokenizer),
+    "qwen35": Qwen3_5Tokenizer,
 }
 
 

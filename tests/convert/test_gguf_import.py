@@ -148,6 +148,7 @@ def test_import_is_deterministic(tmp_path: Path, directory: Path) -> None:
     ("error", "message", "changes"),
     [
         (UnsupportedModelError, "architecture 'bert'", {"architecture": "bert"}),
+        (UnsupportedModelError, "type 'adapter'", {"general__type": "adapter"}),
         (UnsupportedModelError, "'longrope'", {"llama__rope__scaling__type": "longrope"}),
         (UnsupportedModelError, "sliding_window", {"llama__attention__sliding_window": 64}),
         (FormatError, "expert_used_count is None", {"llama__expert_count": 8}),

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from lrc.convert.gguf import import_gguf
 from lrc.convert.gguf.tokenizer import write_tokenizer
 from lrc.errors import FormatError
+from lrc.run.text import Tokenizer as LrcTokenizer
 
 
 def imported(folder: Path, **changes: Any) -> Path:
@@ -45,6 +46,21 @@ def test_special_tokens_and_template_survive(directory: Path) -> None:
 def test_end_of_turn_joins_the_end_tokens(tmp_path: Path) -> None:
     path = imported(tmp_path, tokenizer__ggml__eot_token_id=0)
     assert as_json(path / "generation_config.json")["eos_token_id"] == [2, 0]
+
+
+def test_end_of_turn_is_known_by_its_name(tmp_path: Path) -> None:
+    tokens = [*SPECIAL[:2], "<end_of_turn>", *TOKENS[3:]]
+    changes = {"tokenizer__ggml__tokens": tokens, "tokenizer__ggml__eos_token_id": 0}
+    path = imported(tmp_path, **changes)
+    assert as_json(path / "generation_config.json")["eos_token_id"] == [0, 2]
+
+
+def test_templates_keep_their_names(tmp_path: Path) -> None:
+    path = imported(tmp_path, tokenizer__chat_template__tool_use="{{ tools }}")
+    assert LrcTokenizer.open(path).chat_templates == {
+        "default": TEMPLATE,
+        "tool_use": "{{ tools }}",
+    }
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))

@@ -19,7 +19,8 @@ from lrc.convert.gguf.metadata import Metadata
 from lrc.convert.gguf.parts import read_parts
 from lrc.convert.gguf.places import find_places
 from lrc.convert.gguf.rope import FACTORS
-from lrc.convert.gguf.tokenizer import special_ids, write_tokenizer
+from lrc.convert.gguf.special_tokens import special_ids
+from lrc.convert.gguf.tokenizer import chat_template, write_tokenizer
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import TensorSpec
@@ -102,6 +103,9 @@ class _Source:
         self.fields, found = read_parts(path, gguf)
         self._dequantize = gguf.quants.dequantize
         self._float32 = gguf.GGMLQuantizationType.F32
+        kind = self.fields.get("general.type", "model")
+        if kind != "model":
+            raise UnsupportedModelError(f"{path} is a GGUF file of type {kind!r}; expected a model")
         name = self.fields.get("general.architecture")
         self._row = architecture(name)
         shapes = {n: tuple(int(d) for d in reversed(t.shape)) for n, t in found.items()}
@@ -193,7 +197,7 @@ def _verify(directory: Path, source: _Source) -> None:
         token = settings.get(f"{name}_token")
         if first != (None if token is None else tokenizer.token_to_id(token)):
             wrong.append(f"{name}_token")
-    if settings.get("chat_template") != source.fields.get("tokenizer.chat_template"):
+    if settings.get("chat_template") != chat_template(source.fields):
         wrong.append("chat_template")
     if wrong:
         raise FormatError(f"{source.path}: {wrong[0]} did not survive the import")

@@ -93,6 +93,19 @@ def _by_case(numbers: str, suffix: str) -> str:
     )
 
 
+_SEED_CODER = (
+    _split(
+        rf"{_ENGLISH}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}"
+    ),
+    _BYTES,
+)
+_QWEN35 = (
+    _split(
+        rf"{_ENGLISH}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
+        rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
+    ),
+    _BYTES,
+)
 _LLAMA3 = (_split(_words(r"\p{N}{1,3}")), _BYTES)
 _QWEN2 = (_split(_words(r"\p{N}")), _BYTES)
 _O200K = (_split(_by_case(r"\p{N}{1,3}", f"{_ENGLISH}?")), _BYTES)
@@ -132,6 +145,8 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "dbrx": PreTokenizer(_LLAMA3),
     "qwen2": PreTokenizer(_QWEN2, nfc=True),
     "deepseek-r1-qwen": PreTokenizer(_QWEN2, nfc=True),
+    "qwen35": PreTokenizer(_QWEN35, nfc=True),
+    "seed-coder": PreTokenizer(_SEED_CODER),
     "stablelm2": PreTokenizer(_QWEN2, nfc=True),
     "gpt-4o": PreTokenizer(_O200K),
     "llama4": PreTokenizer(_O200K),
