@@ -27,7 +27,8 @@ from lrc.nn.rope import Rope
 
 HIDDEN, HEADS, KV_HEADS, DIM, WIDE, VOCAB = 32, 4, 2, 16, 48, 40
 QUERIES, KEYS = HEADS * DIM, KV_HEADS * DIM
-GLOBAL, LOCAL = Rope(DIM, 10000.0), Rope(DIM, 100.0)
+GLOBAL, LOCAL, PART = Rope(DIM, 10000.0), Rope(DIM, 100.0), Rope(6, 1000.0)
+PAIRS, PAIRED_PART = Rope(DIM, 1000.0, interleaved=True), Rope(6, 100.0, interleaved=True)
 
 
 def linear(m, n, seed, *, bias=False, rotation="hadamard", codebook=("trellis12", 2)):
@@ -194,6 +195,20 @@ def capped():
     ]
 
 
+def partial():
+    """Part of each head is rotated, by halves and by neighbours, or none of it."""
+    return [
+        op
+        for layer, rope in enumerate((PART, PAIRS, PAIRED_PART, None))
+        for op in (
+            norm(STREAM, "x"),
+            *(op for op in attention(layer, "x", "y", rope=rope or GLOBAL, heads_normed=True)
+              if rope or not isinstance(op, Rotate)),
+            Add("y"),
+        )
+    ]  # fmt: skip
+
+
 def fused():
     """Queries, keys and values of one product, by kind or by head; gate and up likewise."""
     group = HEADS // KV_HEADS * DIM
@@ -208,7 +223,7 @@ def fused():
             norm(STREAM, "x"),
             Multiply((linear(QUERIES + 2 * KEYS, HIDDEN, layer, bias=True),), "x", ("qkv",)),
             split,
-            *attention(layer, "x", "y", rope=LOCAL)[1:],
+            *attention(layer, "x", "y", rope=PART)[1:],
             Add("y"),
             Multiply((linear(2 * WIDE, HIDDEN, layer + 5),), STREAM, ("both",)),
             Split("both", ("gate", "up"), (WIDE, WIDE)),
@@ -219,7 +234,7 @@ def fused():
 
 
 CASES = [
-    windows, parallel, normed_after, bare, changed_in_place, twice, layered, gates, capped,
+    windows, parallel, normed_after, bare, changed_in_place, twice, layered, gates, capped, partial,
     fused,
 ]  # fmt: skip
 

@@ -51,9 +51,10 @@ class Pass:
     _angles: dict[Rope, tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
     def angles(self, rope: Rope) -> tuple[Array, Array]:
-        """Cosines and sines at the positions; looked up once."""
+        """Cosines and sines at the positions, of a text as long as the cache; looked up once."""
         if rope not in self._angles:
-            self._angles[rope] = rope_tables(rope, self.positions)
+            length = None if self.cache is None else self.cache.max_length
+            self._angles[rope] = rope_tables(rope, self.positions, length)
         return self._angles[rope]
 
 
@@ -209,7 +210,7 @@ class Rotate(Op):
         """The rotated heads; see `apply_rope`."""
         x = values[self.value]
         heads = x.reshape(*x.shape[:-1], -1, self.head_dim or self.rope.head_dim)
-        return (apply_rope(heads, *at.angles(self.rope)).reshape(x.shape),)
+        return (apply_rope(heads, *at.angles(self.rope), self.rope.interleaved).reshape(x.shape),)
 
 
 @dataclass(frozen=True)

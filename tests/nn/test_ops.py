@@ -58,7 +58,7 @@ def start():
 
 
 def cache(batch=1, dim=DIM):
-    return KVCache(3, batch, KV_HEADS, TOKENS, dim)
+    return KVCache(4, batch, KV_HEADS, TOKENS, dim)
 
 
 def decoded(engines, threads):

@@ -63,7 +63,7 @@ class DecodeEngine:
         program, scratch = self._program, self._attached(cache)
         scratch.start[...] = start
         position = cache.length
-        angles = program.source.angles(np.array([position]))
+        angles = program.source.angles(np.array([position]), cache.max_length)
         stop = len(program.ops) if head else program.body
         run: Callable[..., bool] = token.run_token
 

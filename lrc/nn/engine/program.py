@@ -49,7 +49,7 @@ def _outside(op: Op) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Angles:
-    """Cosines and sines f32 (T, head_dim / 2) of every rope, and their addresses (ropes, 2)."""
+    """Cosines and sines f32 (T, rotated / 2) of every rope, and their addresses (ropes, 2)."""
 
     addresses: NDArray[np.int64]
     tables: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -133,9 +133,9 @@ class Program:
         width = self.width(index, op.reads[0])
         return TOKEN_RULES[type(op)].rows(op, width, Context(self.layout, self.ropes))
 
-    def angles(self, positions: NDArray[np.integer]) -> Angles:
-        """Cosines and sines of every rope at these positions."""
-        tables = [rope_tables(rope, positions) for rope in self.ropes]
+    def angles(self, positions: NDArray[np.integer], length: int) -> Angles:
+        """Cosines and sines of every rope at these positions, of a cache with so much room."""
+        tables = [rope_tables(rope, positions, length) for rope in self.ropes]
         addresses = [(cos.ctypes.data, sin.ctypes.data) for cos, sin in tables]
         return Angles(np.array(addresses or [(0, 0)], np.int64), tables)
 

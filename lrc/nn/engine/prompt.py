@@ -82,7 +82,7 @@ class PromptEngine:
     def _run(self, start: F32, position: int, buffers: PromptBuffers) -> None:
         """Take tokens through all layers; ``position``: of the first of them."""
         program, tokens = self._program, len(start)
-        angles = program.source.angles(np.arange(position, position + tokens))
+        angles = program.source.angles(np.arange(position, position + tokens), buffers.length)
         sizes = buffers.begin(start, position)
         run: Callable[..., bool] = prompt.run_prompt
 

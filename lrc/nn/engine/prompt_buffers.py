@@ -36,12 +36,14 @@ class PromptBuffers:
     ----------
     addresses, strides, shared, caches
         As `lrc_kernels.cpu.engine.prompt` wants them.
+    length
+        Tokens that the cache is for.
     """
 
     def __init__(
         self, program: PromptProgram, cache: KVCache, most: int, tokens: int, threads: int
     ) -> None:
-        self._program = program
+        self._program, self.length = program, cache.max_length
         self.caches = program.source.caches(cache)
         self._padded = weight_panels.padded_tokens(most)
         self._kept: list[NDArray[Any]] = []

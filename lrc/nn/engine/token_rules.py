@@ -63,9 +63,9 @@ def _norm(op: Norm, width: int, at: Context) -> Sequence[Row]:
 
 
 def _rotate(op: Rotate, width: int, at: Context) -> Sequence[Row]:
-    stride = _head_dim(op)
+    stride, kind = _head_dim(op), norms.NEIGHBOURS if op.rope.interleaved else norms.HALVES
     columns = {"count": width // stride, "width": op.rope.head_dim, "stride": stride,
-               "address": at.ropes.index(op.rope), "kind": norms.HALVES}  # fmt: skip
+               "address": at.ropes.index(op.rope), "kind": kind}  # fmt: skip
     return [Row(table.ROTATE, op.value, op.value, True, (), columns)]
 
 
@@ -121,7 +121,6 @@ TOKEN_RULES: dict[type[Op], TokenRule] = {
     Rotate: TokenRule(
         lambda op, now: now[op.value] % _head_dim(op) == 0 and op.rope.head_dim <= _head_dim(op),
         _rotate,
-        lambda op: "" if op.rope.head_dim == _head_dim(op) else "partial rotary positions",
     ),
     Gate: TokenRule(lambda op, now: now[op.gate] == now[op.up], _gate, _known_activation),
     Activate: TokenRule(_any, _activate, _known_activation),
