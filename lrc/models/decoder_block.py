@@ -9,7 +9,7 @@ from typing import ClassVar
 from lrc.models.base import Site
 from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import DecoderConfig
-from lrc.models.decoder_tensors import NORMS, SITES
+from lrc.models.decoder_tensors import K_NORM, NORMS, Q_NORM, SITES
 from lrc.nn.ops import STREAM, Add, Attend, Gate, Norm, Op, Rotate
 
 
@@ -63,18 +63,24 @@ class DecoderBlock(ProgramBlock):
 
     def attention(self, source: str, target: str) -> Sequence[Op]:
         """From a normalised stream to what is added to it: the first two sites."""
-        c = self.config
-        window = c.windows[self.index]
         return (
             *self.projections(source),
             *self.positions(),
-            Attend("q", "k", "v", "mixed", self.index, c.heads, c.kv_heads, c.head_dim, window),
+            self.attend("q", "k", "v", "mixed"),
             self.multiply(1, "mixed", target),
         )
 
     def projections(self, source: str) -> Sequence[Op]:
         """Queries, keys and values: the first site."""
         return (self.multiply(0, source, "q", "k", "v"),)
+
+    def attend(self, queries: str, keys: str, values: str, target: str) -> Attend:
+        """Attention as the configuration has it."""
+        c = self.config
+        return Attend(
+            queries, keys, values, target, self.index, c.heads, c.kv_heads, c.head_dim,
+            c.windows[self.index], c.scale, c.cap,
+        )  # fmt: skip
 
     def positions(self) -> Sequence[Op]:
         """What is done to queries and keys before they meet."""
@@ -86,6 +92,14 @@ class DecoderBlock(ProgramBlock):
         """From a normalised stream to what is added to it: the last two sites."""
         return (
             self.multiply(2, source, "gate", "up"),
-            Gate("gate", "up"),
+            Gate("gate", "up", self.config.activation),
             self.multiply(3, "gate", target),
         )
+
+
+class QKNormBlock(DecoderBlock):
+    """The same, with norms of queries and keys before they are rotated; see `qk_norms`."""
+
+    def positions(self) -> Sequence[Op]:
+        """Norms, then rotation."""
+        return (self.norm(Q_NORM, "q", "q"), self.norm(K_NORM, "k", "k"), *super().positions())

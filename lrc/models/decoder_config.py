@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrc.errors import FormatError
+from lrc.models.activations import activation
 from lrc.models.config_reader import ConfigKeys, count, first_id, flag, number
 from lrc.models.decoder_rope import WHOLE_HEADS, Rotary, read_rope
 from lrc.models.decoder_windows import NO_WINDOWS, Windows
 from lrc.nn.rope import Rope
 
+#: Whether linear layers of attention, and of the feed-forward part, have a bias: keys of the
+#: families that use them.
+BIASES = ("attention_bias", "mlp_bias")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Shapes and constants of a dense decoder, under short names; families add their own.
 
     ``windows``: tokens that one sees in each block, itself included; 0 is all. ``rope``: None
-    where positions are not rotated.
+    where positions are not rotated. ``activation``: of the feed-forward part, a kind of
+    `lrc.nn.layers.ACTIVATIONS`. ``scale``, ``cap``: of attention, as in `lrc.nn.ops.Attend`.
     """
 
     hidden: int
@@ -34,24 +40,32 @@ class DecoderConfig:
     tied: bool
     bos_id: int | None
     windows: tuple[int, ...]
+    activation: str = "silu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    scale: float | None = None
+    cap: float = 0.0
 
 
 @dataclass(frozen=True)
 class Defaults:
     """What transformers takes for a family where ``config.json`` is silent.
 
-    ``kv_heads``, ``bos_id`` and ``tied`` are for keys that are absent: null says something else
-    there, as many as query heads, no token and no. ``widening``: of the feed-forward part, whose
-    width is so many times that of the stream; None where a file has to say it.
+    ``kv_heads``, ``head_dim``, ``bos_id`` and ``tied`` are for keys that are absent: null says
+    something else there, as many as query heads, their share of the stream, no token and no.
+    ``widening``: of the feed-forward part, whose width is so many times that of the stream; None
+    where a file has to say it. ``activation``: as files name it.
     """
 
     kv_heads: int | None = None
+    head_dim: int | None = None
     bos_id: int | None = None
     max_positions: int = 2048
     eps: float = 1e-6
     rotary: Rotary = WHOLE_HEADS
     tied: bool = False
     widening: int | None = None
+    activation: str = "silu"
 
 
 def decoder_fields(
@@ -81,7 +95,8 @@ def decoder_fields(
         )
     absent = defaults.kv_heads if name("num_key_value_heads") not in config else None
     kv_heads = count(config, name("num_key_value_heads"), absent or heads)
-    head_dim = count(config, name("head_dim"), hidden // heads)
+    absent = defaults.head_dim if name("head_dim") not in config else None
+    head_dim = count(config, name("head_dim"), absent or hidden // heads)
     if heads % kv_heads:
         raise FormatError(
             f"config.json: num_attention_heads={heads} must be a multiple of "
@@ -106,4 +121,6 @@ def decoder_fields(
         "tied": flag(config, "tie_word_embeddings", defaults.tied),
         "bos_id": first_id(config.get("bos_token_id", defaults.bos_id)),
         "windows": windows.of(config, layers),
+        "activation": activation(config, name("hidden_act"), defaults.activation),
+        **{key: flag(config, key) for key in BIASES if key in keys.used},
     }

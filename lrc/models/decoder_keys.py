@@ -12,16 +12,16 @@ _USED = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps",
     "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "bos_token_id",
-    "layer_types", "original_max_position_embeddings",
+    "layer_types", "original_max_position_embeddings", "hidden_act",
 )  # fmt: skip
 
 #: Things that only some decoders compute, under the names that they use for them.
 _OFF: dict[str, tuple[object, ...]] = {
-    "hidden_act": ("swish", "silu"),
     "attention_bias": (None, False),
     "mlp_bias": (None, False),
     "sliding_window": (None,),
     "use_sliding_window": (None, False),
+    "use_bidirectional_attention": (None, False),
     "attention_chunk_size": (None,),
     "partial_rotary_factor": (None, 1),
     "rotary_pct": (None, 1),

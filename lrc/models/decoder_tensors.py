@@ -22,6 +22,8 @@ SITES = (
 )
 #: Its norms: before attention, and before the feed-forward part.
 NORMS = ("input_layernorm", "post_attention_layernorm")
+#: Norms of queries and of keys, in families that have them.
+Q_NORM, K_NORM = "self_attn.q_norm", "self_attn.k_norm"
 
 _ROTARY = re.compile(r"(.+\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 
@@ -73,12 +75,31 @@ def linear_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
     }
 
 
+def usual_norms(config: DecoderConfig, *others: str) -> dict[str, int]:
+    """Widths of the norms of `NORMS`, and of others that are as wide as the stream."""
+    return dict.fromkeys((*NORMS, *others), config.hidden)
+
+
+def qk_norms(config: DecoderConfig) -> dict[str, int]:
+    """Widths of norms of queries and keys that all heads share."""
+    return dict.fromkeys((Q_NORM, K_NORM), config.head_dim)
+
+
+def biased_linears(config: DecoderConfig) -> list[str]:
+    """Keys of the linear layers with a bias, where two keys of ``config.json`` say which."""
+    return [
+        key
+        for key in linear_shapes(config)
+        if (config.attention_bias if key.startswith("self_attn.") else config.mlp_bias)
+    ]
+
+
 def decoder_tensors(
     config: DecoderConfig,
     *,
     sites: Sequence[Site] = SITES,
     shapes: Callable[[DecoderConfig], Mapping[str, tuple[int, int]]] = linear_shapes,
-    biased: Collection[str] = (),
+    biased: Collection[str] | None = None,
     transposed: Collection[str] = (),
     norms: Mapping[str, int] | None = None,
     norm_bias: bool = False,
@@ -99,11 +120,11 @@ def decoder_tensors(
     shapes : function of the configuration
         (m, n) of their linear layers, by key.
     biased : collection of str
-        Keys of the linear layers that have a bias.
+        Keys of the linear layers that have a bias; None is `biased_linears`.
     transposed : collection of str
         Keys of the linear layers whose weights dense checkpoints store as (n, m).
     norms : mapping, optional
-        Width of every norm of a block, by key; those of `NORMS` are as wide as the stream.
+        Width of every norm of a block, by key; None is `usual_norms`.
     norm_bias : bool
         Whether all norms, the final one too, have a bias; its key ends in ``.bias``.
     names : Names
@@ -116,7 +137,8 @@ def decoder_tensors(
     embedding, head = f"{names.embedding}.weight", f"{names.head}.weight"
     places = (View(embedding), View(head))  # a tied head may be stored in its place
     read = {embedding: Tensor(table, Table(EMBEDDING), places if config.tied else ())}
-    widths = dict.fromkeys(NORMS, config.hidden) if norms is None else norms
+    normed = usual_norms(config) if norms is None else norms
+    with_bias = biased_linears(config) if biased is None else biased
     found = shapes(config)
 
     def add_norm(block: int | None, name: str, key: str, width: int) -> None:
@@ -131,9 +153,9 @@ def decoder_tensors(
                 name = prefix + key
                 layouts = (View(f"{name}.weight", transposed=True),) if key in transposed else ()
                 read[f"{name}.weight"] = Tensor(found[key], Matrix(block, site.name, key), layouts)
-                if key in biased:
+                if key in with_bias:
                     read[f"{name}.bias"] = Tensor(found[key][:1], Plain(block, f"{key}.bias"))
-        for key, width in widths.items():
+        for key, width in normed.items():
             add_norm(block, prefix + key, key, width)
     add_norm(None, names.final_norm, FINAL_NORM, config.hidden)
     for key, tensor in (outside or {}).items():

@@ -21,12 +21,15 @@ class Windows:
         Tokens that one sees where there is a window, itself included; 0 where there is none.
     first : int
         The window is in this block and all after it.
+    every : int
+        But not in each block of this number, the first one of them being ``every - 1``; 0 is none.
     by_layer : bool
         Whether ``layer_types`` may say otherwise, block by block; else it may only agree.
     """
 
     width: int = 0
     first: int = 0
+    every: int = 0
     by_layer: bool = False
 
     def of(self, config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
@@ -39,7 +42,7 @@ class Windows:
         UnsupportedModelError
             When it has what is not computed here.
         """
-        implied = [SLIDING if self.width and i >= self.first else FULL for i in range(layers)]
+        implied = [SLIDING if self._slides(i) else FULL for i in range(layers)]
         given = config.get("layer_types")
         kinds = implied if given is None else given
         if not isinstance(kinds, list) or len(kinds) != layers:
@@ -55,6 +58,10 @@ class Windows:
                     f"{' or '.join(sorted(known))} is supported there"
                 )
         return tuple(self.width if kind == SLIDING else 0 for kind in kinds)
+
+    def _slides(self, block: int) -> bool:
+        between = not self.every or (block + 1) % self.every != 0
+        return self.width > 0 and block >= self.first and between
 
 
 NO_WINDOWS = Windows()

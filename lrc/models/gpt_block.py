@@ -13,17 +13,6 @@ from lrc.nn.ops import Activate, Op, Split
 
 
 @dataclass(frozen=True)
-class GptConfig(DecoderConfig):
-    """Shapes and constants of such a model.
-
-    ``activation``: between the layers of the feed-forward part, one of
-    `lrc.nn.layers.ACTIVATIONS`.
-    """
-
-    activation: str
-
-
-@dataclass(frozen=True)
 class GptLayers:
     """What a family calls the linear layers of a block.
 
@@ -80,7 +69,6 @@ class GptBlock(DecoderBlock):
 
     norm_kind = "layer"
     layers: ClassVar[GptLayers]
-    config: GptConfig
 
     @property
     def sites(self) -> tuple[Site, ...]:

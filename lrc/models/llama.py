@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from lrc.models.config_reader import flag
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_block import DecoderBlock
 from lrc.models.decoder_config import DecoderConfig, decoder_fields
 from lrc.models.decoder_keys import decoder_keys
-from lrc.models.decoder_tensors import decoder_tensors, linear_shapes
-from lrc.models.tensors import Tensors
+from lrc.models.decoder_tensors import decoder_tensors
 
 KEYS = decoder_keys(
     "llama",
@@ -25,9 +23,6 @@ KEYS = decoder_keys(
 class LlamaConfig(DecoderConfig):
     """Shapes and constants of a Llama model."""
 
-    attention_bias: bool
-    mlp_bias: bool
-
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
         """Read the fields of a Hugging Face ``config.json``.
@@ -39,21 +34,7 @@ class LlamaConfig(DecoderConfig):
         UnsupportedModelError
             When a field asks for something that is not computed here.
         """
-        return cls(
-            **decoder_fields(config, KEYS),
-            attention_bias=flag(config, "attention_bias"),
-            mlp_bias=flag(config, "mlp_bias"),
-        )
+        return cls(**decoder_fields(config, KEYS))
 
 
-def tensors(config: LlamaConfig) -> Tensors:
-    """Every tensor of a checkpoint with this configuration."""
-    biased = [
-        key
-        for key in linear_shapes(config)
-        if (config.attention_bias if key.startswith("self_attn.") else config.mlp_bias)
-    ]
-    return decoder_tensors(config, biased=biased)
-
-
-LLAMA = DecoderFamily("llama", LlamaConfig.from_dict, tensors, DecoderBlock)
+LLAMA = DecoderFamily("llama", LlamaConfig.from_dict, decoder_tensors, DecoderBlock)

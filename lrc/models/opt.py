@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lrc.errors import UnsupportedModelError
-from lrc.models.activations import activation
 from lrc.models.config_reader import count, flag
 from lrc.models.decoder import DecoderFamily
-from lrc.models.decoder_config import Defaults, decoder_fields
+from lrc.models.decoder_config import DecoderConfig, Defaults, decoder_fields
 from lrc.models.decoder_ends import Ends, Plain, layer_norm_and_head
 from lrc.models.decoder_keys import NO_ROTARY, decoder_keys
 from lrc.models.decoder_tensors import Names, Outside, decoder_tensors
-from lrc.models.gpt_block import GptBlock, GptConfig, GptLayers
+from lrc.models.gpt_block import GptBlock, GptLayers
 from lrc.models.tensors import Tensors
 from lrc.nn.ops import AddPositions, Op
 
 KEYS = decoder_keys(
     "opt",
-    used=("activation_function", "enable_bias", "word_embed_proj_dim"),
+    used=("enable_bias", "word_embed_proj_dim"),
     off={
         "do_layer_norm_before": (True,),
         "_remove_final_layer_norm": (None, False),
@@ -32,13 +31,14 @@ KEYS = decoder_keys(
     },
     spelled={
         **NO_ROTARY,
+        "hidden_act": "activation_function",
         "intermediate_size": "ffn_dim",
         "num_key_value_heads": None,
         "head_dim": None,
         "rms_norm_eps": None,
     },
 )
-DEFAULTS = Defaults(bos_id=2, eps=1e-5, tied=True)
+DEFAULTS = Defaults(bos_id=2, eps=1e-5, tied=True, activation="relu")
 LAYERS = GptLayers(
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "self_attn.out_proj", "fc1", "fc2"
 )
@@ -54,7 +54,7 @@ OFFSET = 2
 
 
 @dataclass(frozen=True)
-class OptConfig(GptConfig):
+class OptConfig(DecoderConfig):
     """Shapes and constants of an OPT model; ``bias``: of every linear layer."""
 
     bias: bool
@@ -72,7 +72,6 @@ class OptConfig(GptConfig):
         """
         read = cls(
             **decoder_fields(config, KEYS, DEFAULTS),
-            activation=activation(config, "activation_function", "relu"),
             bias=flag(config, "enable_bias", True),
         )
         width = count(config, "word_embed_proj_dim", read.hidden)

@@ -45,10 +45,10 @@ class Qwen2Config(DecoderConfig):
         UnsupportedModelError
             When a field asks for something that is not computed here.
         """
-        return cls(**decoder_fields(config, KEYS, DEFAULTS, _windows(config)))
+        return cls(**decoder_fields(config, KEYS, DEFAULTS, upper_windows(config)))
 
 
-def _windows(config: Mapping[str, Any]) -> Windows:
+def upper_windows(config: Mapping[str, Any]) -> Windows:
     """None unless ``use_sliding_window`` is true and ``sliding_window`` is not null."""
     given = {"sliding_window": WINDOW, **config}
     if not flag(config, "use_sliding_window") or given["sliding_window"] is None:

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from lrc.models.activations import activation
 from lrc.models.config_reader import count, flag
 from lrc.models.decoder import DecoderFamily
-from lrc.models.decoder_config import Defaults, decoder_fields
+from lrc.models.decoder_config import DecoderConfig, Defaults, decoder_fields
 from lrc.models.decoder_ends import LAYER_NORM_ENDS
 from lrc.models.decoder_keys import decoder_keys
 from lrc.models.decoder_tensors import decoder_tensors
 from lrc.models.decoder_windows import Windows
-from lrc.models.gpt_block import GptBlock, GptConfig, GptLayers
+from lrc.models.gpt_block import GptBlock, GptLayers
 from lrc.models.tensors import Tensors
 
 KEYS = decoder_keys(
     "starcoder2",
-    used=("hidden_act", "use_bias", "sliding_window"),
+    used=("use_bias", "sliding_window"),
     harmless={
         "residual_dropout": "is for training",
         "embedding_dropout": "is for training",
@@ -29,7 +28,14 @@ KEYS = decoder_keys(
     },
     spelled={"rms_norm_eps": "norm_epsilon"},
 )
-DEFAULTS = Defaults(kv_heads=2, bos_id=50256, max_positions=4096, eps=1e-5, tied=True)
+DEFAULTS = Defaults(
+    kv_heads=2,
+    bos_id=50256,
+    max_positions=4096,
+    eps=1e-5,
+    tied=True,
+    activation="gelu_pytorch_tanh",
+)
 LAYERS = GptLayers(
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "self_attn.o_proj",
@@ -39,7 +45,7 @@ LAYERS = GptLayers(
 
 
 @dataclass(frozen=True)
-class Starcoder2Config(GptConfig):
+class Starcoder2Config(DecoderConfig):
     """Shapes and constants of a StarCoder2 model; ``bias``: of every linear layer."""
 
     bias: bool
@@ -59,7 +65,6 @@ class Starcoder2Config(GptConfig):
         window = 0 if given is None else count(config, "sliding_window")
         return cls(
             **decoder_fields(config, KEYS, DEFAULTS, Windows(window)),
-            activation=activation(config, "hidden_act", "gelu_pytorch_tanh"),
             bias=flag(config, "use_bias", True),
         )
 

@@ -93,7 +93,8 @@ def run(ops: Iterable[Op], values: Values, at: Pass) -> dict[str, Array]:
 class Norm(Op):
     """Normalisation of ``source`` to ``target``, of each stretch that is as long as ``weight``.
 
-    ``kind``: "rms" or "layer"; ``bias`` is added, where there is one, after a "layer".
+    A weight of two axes has a row for each stretch. ``kind``: "rms" or "layer"; ``bias`` is added,
+    where there is one, after a "layer".
     """
 
     name: ClassVar[str] = "norm"
@@ -117,7 +118,7 @@ class Norm(Op):
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The normalised stretches; see `rms_norm` and `layer_norm`."""
         x = values[self.source]
-        stretches = x.reshape(*x.shape[:-1], -1, len(self.weight))
+        stretches = x.reshape(*x.shape[:-1], -1, self.weight.shape[-1])
         if self.kind == "layer":
             y = layer_norm(stretches, self.weight, self.bias, self.eps)
         else:

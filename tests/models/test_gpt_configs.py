@@ -1,4 +1,4 @@
-"""Configurations of families with the block of GPT-2: what is read, harmless, or refused by name."""
+"""Configurations of families with the block of GPT-2: what is read, harmless or refused."""
 
 from __future__ import annotations
 

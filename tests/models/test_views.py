@@ -22,8 +22,8 @@ from lrc.models import MODELS
 from lrc.models.base import Model
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_block import DecoderBlock
+from lrc.models.decoder_tensors import decoder_tensors as llama_tensors
 from lrc.models.llama import LlamaConfig
-from lrc.models.llama import tensors as llama_tensors
 from lrc.models.tensors import Tensors
 
 Weights = dict[str, NDArray[np.float32]]
