@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 import tiny_llama
+from families import ABSENT, SILENT
+from families.gemma import GEMMA, GEMMA2
+from families.others import GRANITE, OLMO2, SMOLLM3
+from families.qwen3 import QWEN3
 from numpy.typing import NDArray
 from random_weights import MemorySource, random_weights
 
@@ -43,10 +47,6 @@ class Case:
             return int(file["seed"]), file["ids"], file["logits"]
 
 
-#: As a change: the key is not in the configuration.
-ABSENT = object()
-
-
 def cases(family: str, architecture: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Case]:
     """Cases from what they change in `tiny_llama.BASE`."""
     named = {"model_type": family, "architectures": [architecture]}
@@ -59,11 +59,6 @@ def cases(family: str, architecture: str, rows: Mapping[str, Mapping[str, Any]])
     }
 
 
-#: All that transformers has a default for.
-SILENT = dict.fromkeys(
-    ("num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "rope_theta",
-     "tie_word_embeddings", "bos_token_id", "hidden_act"), ABSENT,
-)  # fmt: skip
 MISTRAL = {
     "window": {"sliding_window": 7, "num_key_value_heads": 2, "head_dim": 12},
     "tied": {
@@ -115,10 +110,16 @@ STARCODER2 = {
 
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
+    "gemma": cases("gemma", "GemmaForCausalLM", GEMMA),
+    "gemma2": cases("gemma2", "Gemma2ForCausalLM", GEMMA2),
+    "granite": cases("granite", "GraniteForCausalLM", GRANITE),
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
+    "olmo2": cases("olmo2", "Olmo2ForCausalLM", OLMO2),
     "opt": cases("opt", "OPTForCausalLM", OPT),
     "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
+    "qwen3": cases("qwen3", "Qwen3ForCausalLM", QWEN3),
+    "smollm3": cases("smollm3", "SmolLM3ForCausalLM", SMOLLM3),
     "starcoder2": cases("starcoder2", "Starcoder2ForCausalLM", STARCODER2),
 }
 

@@ -7,19 +7,32 @@ from typing import Any
 
 from lrc.errors import UnsupportedModelError
 from lrc.models.base import Family, Model
+from lrc.models.gemma import GEMMA
+from lrc.models.gemma2 import GEMMA2
+from lrc.models.granite import GRANITE
 from lrc.models.llama import LLAMA
 from lrc.models.mistral import MISTRAL
+from lrc.models.olmo2 import OLMO2
 from lrc.models.opt import OPT
 from lrc.models.qwen2 import QWEN2
+from lrc.models.qwen3 import QWEN3
+from lrc.models.smollm3 import SMOLLM3
 from lrc.models.source import WeightSource
 from lrc.models.starcoder2 import STARCODER2
 from lrc.models.tensors import Tensors
 
+#: Family by the ``model_type`` of its files.
 MODELS: dict[str, Family] = {
+    "gemma": GEMMA,
+    "gemma2": GEMMA2,
+    "granite": GRANITE,
     "llama": LLAMA,
     "mistral": MISTRAL,
+    "olmo2": OLMO2,
     "opt": OPT,
     "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    "smollm3": SMOLLM3,
     "starcoder2": STARCODER2,
 }
 
