@@ -42,6 +42,11 @@ YARN = {
     "beta_fast": 4.0,
     "original_max_position_embeddings": 32,
 }
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.25, 2.0, 4.0],
+    "long_factor": [1.0, 2.0, 5.0, 12.0],
+}
 
 #: What each parity golden file adds to `BASE`.
 PARITY_CASES: dict[str, dict[str, Any]] = {
@@ -51,6 +56,7 @@ PARITY_CASES: dict[str, dict[str, Any]] = {
     "linear_rope": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 500.0},
     "llama3_rope": {"rope_scaling": LLAMA3, "rope_theta": 50.0, "head_dim": 16},
     "yarn_rope": {"rope_scaling": YARN, "rope_theta": 100.0, "head_dim": 16},
+    "longrope": {"rope_scaling": LONGROPE, "original_max_position_embeddings": 32},
     "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2},
     "wide_heads": {"head_dim": 12, "num_attention_heads": 4, "num_key_value_heads": 2},
     "narrow_heads": {"head_dim": 4, "tie_word_embeddings": True, "num_hidden_layers": 1},
