@@ -14,13 +14,14 @@ from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.accept import accept
 from lrc.models.block import ProgramBlock
-from lrc.models.decoder_config import DecoderConfig
+from lrc.models.decoder_config import StackConfig
 from lrc.models.decoder_ends import ENDS, Ends
 from lrc.models.decoder_stack import DecoderStack
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import Tensors
 from lrc.nn.cache import KVCache
 from lrc.nn.execution import PLAIN, Execution
+from lrc.nn.ops import new_cache
 
 if TYPE_CHECKING:
     from lrc.nn.engine.engines import Engines
@@ -45,7 +46,7 @@ class DecoderFamily:
     """
 
     name: str
-    read: Callable[[Mapping[str, Any]], DecoderConfig]
+    read: Callable[[Mapping[str, Any]], StackConfig]
     tensors: Callable[[Any], Tensors]
     block: type[ProgramBlock]
     ends: Ends = ENDS
@@ -196,8 +197,7 @@ class DecoderModel:
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens."""
         self.check_length(max_length)
-        c = self.config
-        return KVCache(c.layers, batch, c.kv_heads, max_length, c.head_dim)
+        return new_cache((op for block in self.blocks for op in block.ops()), batch, max_length)
 
     def engines(self) -> Engines:
         """What computes packed models fast; made once and kept."""

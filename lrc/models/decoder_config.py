@@ -19,26 +19,36 @@ BIASES = ("attention_bias", "mlp_bias")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """Shapes and constants of a dense decoder, under short names; families add their own.
+class StackConfig:
+    """What every model of one stack has: shapes and constants, under short names.
+
+    ``max_positions``: the most tokens of a text; ``eps``: of the final norm; ``tied``: whether the
+    head is the embedding.
+    """
+
+    hidden: int
+    layers: int
+    vocab: int
+    max_positions: int
+    eps: float
+    tied: bool
+    bos_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(StackConfig):
+    """Shapes and constants of a dense decoder with rotary attention; families add their own.
 
     ``windows``: tokens that one sees in each block, itself included; 0 is all. ``rope``: None
     where positions are not rotated. ``activation``: of the feed-forward part, a kind of
     `lrc.nn.layers.ACTIVATIONS`. ``scale``, ``cap``: of attention, as in `lrc.nn.ops.Attend`.
     """
 
-    hidden: int
     intermediate: int
-    layers: int
     heads: int
     kv_heads: int
     head_dim: int
-    vocab: int
-    max_positions: int
-    eps: float
     rope: Rope | None
-    tied: bool
-    bos_id: int | None
     windows: tuple[int, ...]
     activation: str = "silu"
     attention_bias: bool = False

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrc.errors import SpecError
 from lrc.models.block import ProgramBlock
-from lrc.models.decoder_config import DecoderConfig
+from lrc.models.decoder_config import StackConfig
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import EMBEDDING, HEAD, HEAD_BIAS, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
@@ -29,7 +29,7 @@ class DecoderStack:
     Parameters
     ----------
     family : DecoderFamily
-    config : DecoderConfig
+    config : StackConfig
     tensors : Tensors
     source : WeightSource
         It has all of them.
@@ -42,7 +42,7 @@ class DecoderStack:
     def __init__(
         self,
         family: DecoderFamily,
-        config: DecoderConfig,
+        config: StackConfig,
         tensors: Tensors,
         source: WeightSource,
         read: Callable[[str], Weight],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lrc.formats.view import View
 from lrc.models.base import Site
-from lrc.models.decoder_config import DecoderConfig
+from lrc.models.decoder_config import DecoderConfig, StackConfig
 from lrc.models.tensors import EMBEDDING, HEAD, Ignored, Matrix, Plain, Table, Tensor, Tensors
 
 #: Key of the norm after the last block.
@@ -75,7 +76,7 @@ def linear_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
     }
 
 
-def usual_norms(config: DecoderConfig, *others: str) -> dict[str, int]:
+def usual_norms(config: StackConfig, *others: str) -> dict[str, int]:
     """Widths of the norms of `NORMS`, and of others that are as wide as the stream."""
     return dict.fromkeys((*NORMS, *others), config.hidden)
 
@@ -95,14 +96,15 @@ def biased_linears(config: DecoderConfig) -> list[str]:
 
 
 def decoder_tensors(
-    config: DecoderConfig,
+    config: StackConfig,
     *,
     sites: Sequence[Site] = SITES,
-    shapes: Callable[[DecoderConfig], Mapping[str, tuple[int, int]]] = linear_shapes,
+    shapes: Callable[[Any], Mapping[str, tuple[int, int]]] = linear_shapes,
     biased: Collection[str] | None = None,
     transposed: Collection[str] = (),
     norms: Mapping[str, int] | None = None,
     norm_bias: bool = False,
+    inside: Mapping[str, tuple[int, ...]] | None = None,
     names: Names = NAMES,
     outside: Mapping[str, Outside] | None = None,
     ignored: Callable[[str], Ignored | None] = lambda name: None,
@@ -114,19 +116,21 @@ def decoder_tensors(
 
     Parameters
     ----------
-    config : DecoderConfig
+    config : StackConfig
     sites : sequence of Site
         Of every block.
     shapes : function of the configuration
         (m, n) of their linear layers, by key.
     biased : collection of str
-        Keys of the linear layers that have a bias; None is `biased_linears`.
+        Keys of the linear layers that have a bias; None is `biased_linears` of a `DecoderConfig`.
     transposed : collection of str
         Keys of the linear layers whose weights dense checkpoints store as (n, m).
     norms : mapping, optional
         Width of every norm of a block, by key; None is `usual_norms`.
     norm_bias : bool
         Whether all norms, the final one too, have a bias; its key ends in ``.bias``.
+    inside : mapping, optional
+        Shapes of further tensors of a block, by their names in it, which are also their keys.
     names : Names
     outside : mapping, optional
         Further tensors outside the blocks, by key.
@@ -138,7 +142,9 @@ def decoder_tensors(
     places = (View(embedding), View(head))  # a tied head may be stored in its place
     read = {embedding: Tensor(table, Table(EMBEDDING), places if config.tied else ())}
     normed = usual_norms(config) if norms is None else norms
-    with_bias = biased_linears(config) if biased is None else biased
+    if biased is None:
+        assert isinstance(config, DecoderConfig)
+        biased = biased_linears(config)
     found = shapes(config)
 
     def add_norm(block: int | None, name: str, key: str, width: int) -> None:
@@ -153,10 +159,12 @@ def decoder_tensors(
                 name = prefix + key
                 layouts = (View(f"{name}.weight", transposed=True),) if key in transposed else ()
                 read[f"{name}.weight"] = Tensor(found[key], Matrix(block, site.name, key), layouts)
-                if key in with_bias:
+                if key in biased:
                     read[f"{name}.bias"] = Tensor(found[key][:1], Plain(block, f"{key}.bias"))
         for key, width in normed.items():
             add_norm(block, prefix + key, key, width)
+        for key, shape in (inside or {}).items():
+            read[prefix + key] = Tensor(shape, Plain(block, key))
     add_norm(None, names.final_norm, FINAL_NORM, config.hidden)
     for key, tensor in (outside or {}).items():
         read[tensor.name] = Tensor(tensor.shape, Plain(None, key))

@@ -76,6 +76,11 @@ class Op:
         """Values that it makes or changes."""
         raise NotImplementedError
 
+    @property
+    def states(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of what it carries from token to token of a text, by name in the cache."""
+        return {}
+
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """What it writes, in the order of ``writes``; arrays of ``values`` stay as they are."""
         raise NotImplementedError
@@ -403,3 +408,15 @@ class AddPositions(Op):
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The sum."""
         return (values[STREAM] + self.table[at.positions + self.offset],)
+
+
+def new_cache(ops: Iterable[Op], batch: int, max_length: int) -> KVCache:
+    """Make an empty cache of what ``ops`` keep: for so many sequences of up to so many tokens."""
+    heads: dict[int, tuple[int, int]] = {}
+    states: dict[str, tuple[int, ...]] = {}
+    for op in ops:
+        states |= op.states
+        if isinstance(op, Attend):
+            heads[op.layer] = op.kv_heads, op.head_dim
+    ((kv_heads, head_dim),) = set(heads.values()) or {(0, 0)}
+    return KVCache(1 + max(heads, default=-1), batch, kv_heads, max_length, head_dim, states)
