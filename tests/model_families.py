@@ -18,6 +18,7 @@ from families import ABSENT, SILENT
 from families.gemma import GEMMA, GEMMA2
 from families.others import GRANITE, OLMO2, SMOLLM3
 from families.qwen3 import QWEN3
+from families.state_space import FALCON_MAMBA, MAMBA, MAMBA2
 from numpy.typing import NDArray
 from random_weights import MemorySource, random_weights
 
@@ -47,12 +48,17 @@ class Case:
             return int(file["seed"]), file["ids"], file["logits"]
 
 
-def cases(family: str, architecture: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Case]:
-    """Cases from what they change in `tiny_llama.BASE`."""
-    named = {"model_type": family, "architectures": [architecture]}
+def cases(
+    family: str,
+    architecture: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    base: Mapping[str, Any] = tiny_llama.BASE,
+) -> dict[str, Case]:
+    """Cases from what they change in ``base``."""
+    named = {**base, "model_type": family, "architectures": [architecture]}
     return {
         name: Case(
-            {k: v for k, v in tiny_llama.tiny_config(**named, **row).items() if v is not ABSENT},
+            {k: v for k, v in {**named, **row}.items() if v is not ABSENT},
             GOLDEN / "parity" / family / name,
         )
         for name, row in rows.items()
@@ -110,10 +116,13 @@ STARCODER2 = {
 
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
+    "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
     "gemma": cases("gemma", "GemmaForCausalLM", GEMMA),
     "gemma2": cases("gemma2", "Gemma2ForCausalLM", GEMMA2),
     "granite": cases("granite", "GraniteForCausalLM", GRANITE),
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
+    "mamba": cases("mamba", "MambaForCausalLM", MAMBA, {}),
+    "mamba2": cases("mamba2", "Mamba2ForCausalLM", MAMBA2, {}),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
     "olmo2": cases("olmo2", "Olmo2ForCausalLM", OLMO2),
     "opt": cases("opt", "OPTForCausalLM", OPT),

@@ -7,10 +7,13 @@ from typing import Any
 
 from lrc.errors import UnsupportedModelError
 from lrc.models.base import Family, Model
+from lrc.models.falcon_mamba import FALCON_MAMBA
 from lrc.models.gemma import GEMMA
 from lrc.models.gemma2 import GEMMA2
 from lrc.models.granite import GRANITE
 from lrc.models.llama import LLAMA
+from lrc.models.mamba import MAMBA
+from lrc.models.mamba2 import MAMBA2
 from lrc.models.mistral import MISTRAL
 from lrc.models.olmo2 import OLMO2
 from lrc.models.opt import OPT
@@ -23,10 +26,13 @@ from lrc.models.tensors import Tensors
 
 #: Family by the ``model_type`` of its files.
 MODELS: dict[str, Family] = {
+    "falcon_mamba": FALCON_MAMBA,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "granite": GRANITE,
     "llama": LLAMA,
+    "mamba": MAMBA,
+    "mamba2": MAMBA2,
     "mistral": MISTRAL,
     "olmo2": OLMO2,
     "opt": OPT,

@@ -14,7 +14,8 @@ from lrc.models import declared
 ROOT = Path(lrc.__file__).parent
 HOMES = ("models", "convert")
 #: Parts of names that are words of the language too.
-COMMON = {"model", "decoder", "layers", "weight", "bias", "norm", "mlp", "dense", "attention"}
+COMMON = {"model", "decoder", "layers", "weight", "bias", "norm", "mlp", "dense", "attention",
+          "embeddings", "backbone", "D"}  # fmt: skip
 
 
 def names() -> set[str]:

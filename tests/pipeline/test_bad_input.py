@@ -67,7 +67,7 @@ def wrong_shape(path: Path) -> None:
 
 
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "not a llama": (lambda p: break_config(p, model_type="mamba"), "mamba"),
+    "not a llama": (lambda p: break_config(p, model_type="elsewhere"), "elsewhere"),
     "unknown activation": (lambda p: break_config(p, hidden_act="mish"), "mish"),
     "unknown rope": (
         lambda p: break_config(p, rope_scaling={"rope_type": "spiral", "factor": 4.0}),
