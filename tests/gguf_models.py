@@ -222,6 +222,38 @@ CASES: dict[str, GgufCase] = {
         {"attention.head_count_kv": None, NORM: 1e-5, "rope.dimension_count": 4,
          "use_parallel_residual": True},
     ),
+    "falcon": _case(
+        "falcon", "falcon",
+        {"num_kv_heads": 1, "ffn_hidden_size": 128, "layer_norm_epsilon": 1e-5,
+         "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True,
+         "bias": False, "alibi": False, "tie_word_embeddings": True},
+        {"attention.head_count_kv": 1, "feed_forward_length": 128, NORM: 1e-5,
+         "tensor_data_layout": "jploski"},
+    ),
+    "falcon-40b": _case(
+        "falcon", "falcon",
+        {"num_kv_heads": 2, "ffn_hidden_size": 128, "layer_norm_epsilon": 1e-5,
+         "multi_query": True, "new_decoder_architecture": True, "bias": False, "alibi": False},
+        {"feed_forward_length": 128, NORM: 1e-5, "tensor_data_layout": "jploski"},
+    ),
+    "nemotron": _case(
+        "nemotron", "nemotron",
+        {"head_dim": 8, "norm_eps": 1e-5, "partial_rotary_factor": 0.5, "rope_theta": 1e4,
+         "hidden_act": "relu2", "attention_bias": False, "mlp_bias": False},
+        {"attention.key_length": 8, "attention.value_length": 8, RMS: 1e-5, NORM: 1e-5,
+         "rope.freq_base": 1e4, "rope.dimension_count": 4, "rope.scaling.type": "none",
+         "vocab_size": VOCAB},
+    ),
+    "starcoder": GgufCase(
+        "starcoder",
+        {"model_type": "gpt_bigcode", "vocab_size": VOCAB, "n_positions": 96, "n_embd": 32,
+         "n_layer": 2, "n_head": 4, "n_inner": 128, "layer_norm_epsilon": 1e-5,
+         "multi_query": True, "activation_function": _GELU, "bos_token_id": 1,
+         "eos_token_id": 2, "tie_word_embeddings": True},
+        {"block_count": 2, "context_length": 96, "embedding_length": 32,
+         "feed_forward_length": 128, "attention.head_count": 4, "attention.head_count_kv": 1,
+         NORM: 1e-5},
+    ),
     "gpt2": GgufCase(
         "gpt2",
         {"model_type": "gpt2", "vocab_size": VOCAB, "n_positions": 96, "n_embd": 32, "n_layer": 2,
@@ -292,7 +324,7 @@ def draw(shapes: Mapping[str, tuple[int, ...]], shift: bool, seed: int) -> Array
 
 def shifted(case: GgufCase) -> bool:
     """Whether 1 is added to norms."""
-    return case.architecture.startswith("gemma")
+    return case.architecture.startswith(("gemma", "nemotron"))
 
 
 def stored(case: GgufCase, weights: Arrays) -> Arrays:
@@ -336,8 +368,11 @@ def _changed(case: GgufCase, name: str, values: NDArray[np.float32]) -> NDArray[
     if case.architecture == "gpt2" and name.endswith(("attn.weight", "proj.weight", "fc.weight")):
         return values.T
     if "query_key_value" in name:
-        parts = values.reshape(heads, 3, -1, *values.shape[1:])
-        return np.concatenate([parts[:, i] for i in range(3)]).reshape(values.shape)
+        groups = case.config.get("num_kv_heads", heads)
+        parts = values.reshape(groups, heads // groups + 2, -1, *values.shape[1:])
+        queries, keys, others = parts[:, :-2], parts[:, -2:-1], parts[:, -1:]
+        rows = [part.reshape(-1, *values.shape[1:]) for part in (queries, keys, others)]
+        return np.concatenate(rows)
     if name.endswith("A_log"):
         values = -np.exp(values)
     if case.architecture == "mamba2" and name.endswith(("A_log", ".D")):

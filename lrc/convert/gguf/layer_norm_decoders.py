@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from lrc.convert.gguf.common import (
     LAYER_NORM_EPS,
+    RMS_EPS,
     Config,
+    head_size,
     partly_rotated_scaled,
     shapes_of,
     whole_heads,
 )
 from lrc.convert.gguf.metadata import Metadata
 from lrc.convert.gguf.rope import Factors
+from lrc.errors import UnsupportedModelError
 
 
 def phi2(meta: Metadata, factors: Factors) -> Config:
@@ -80,6 +83,55 @@ def gpt_neox(meta: Metadata, factors: Factors) -> Config:
         "layer_norm_eps": meta.number(LAYER_NORM_EPS),
         "use_parallel_residual": meta.flag("use_parallel_residual", True),
         "attention_bias": meta.has("blk.0.attn_qkv.bias"),
+    }
+
+
+def falcon(meta: Metadata, factors: Factors) -> Config:
+    """Falcon, whose blocks have their parts side by side."""
+    config = whole_heads(meta, factors)
+    key_heads, heads = config["num_key_value_heads"], config["num_attention_heads"]
+    two_norms = meta.has("blk.0.attn_norm_2.weight")
+    renamed = {"num_key_value_heads": "num_kv_heads", "intermediate_size": "ffn_hidden_size"}
+    return {
+        "model_type": "falcon",
+        **{renamed.get(key, key): value for key, value in config.items()},
+        "activation": "gelu",
+        "layer_norm_epsilon": meta.number(LAYER_NORM_EPS),
+        "alibi": False,
+        "bias": meta.has("blk.0.attn_qkv.bias"),
+        "multi_query": key_heads == 1,
+        "new_decoder_architecture": two_norms or key_heads not in (1, heads),
+        "num_ln_in_parallel_attn": 2 if two_norms else 1,
+        "parallel_attn": True,
+    }
+
+
+def nemotron(meta: Metadata, factors: Factors) -> Config:
+    """Nemotron and Minitron; the epsilon is in two keys."""
+    meta.get(RMS_EPS)
+    return {
+        "model_type": "nemotron",
+        **partly_rotated_scaled(meta, factors),
+        "head_dim": head_size(meta),
+        "hidden_act": "relu2",
+        "norm_eps": meta.number(LAYER_NORM_EPS),
+        "attention_bias": meta.has("blk.0.attn_q.bias"),
+        "mlp_bias": meta.has("blk.0.ffn_up.bias"),
+    }
+
+
+def gpt_bigcode(meta: Metadata, factors: Factors) -> Config:
+    """StarCoder: GPT-2 with one key head."""
+    if meta.count("attention.head_count_kv", 1) != 1:
+        raise UnsupportedModelError(
+            f"{meta.architecture}.attention.head_count_kv is "
+            f"{meta.get('attention.head_count_kv')}; only 1 is supported"
+        )
+    return {
+        **gpt2(meta, factors),
+        "model_type": "gpt_bigcode",
+        "activation_function": "gelu_pytorch_tanh",
+        "multi_query": True,
     }
 
 

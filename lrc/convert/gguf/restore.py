@@ -67,7 +67,7 @@ def transposed(name: str, values: Values, config: Config) -> Values:
 
 
 def heads_apart(name: str, values: Values, config: Config) -> Values:
-    """Rows of query, key and value: GGUF has all heads of each, Hugging Face all of each head.
+    """Rows of query, key and value: GGUF has all heads of each, Hugging Face all of each key head.
 
     Examples
     --------
@@ -77,8 +77,12 @@ def heads_apart(name: str, values: Values, config: Config) -> Values:
     """
     if ".query_key_value." not in name:
         return values
-    parts = values.reshape(3, config["num_attention_heads"], -1, *values.shape[1:])
-    return np.ascontiguousarray(parts.swapaxes(0, 1)).reshape(values.shape)
+    heads = config["num_attention_heads"]
+    key_heads = config.get("num_kv_heads", heads)
+    by_head = values.reshape(heads + 2 * key_heads, -1, *values.shape[1:])
+    parts = np.split(by_head, (heads, heads + key_heads))
+    grouped = [part.reshape(key_heads, -1, *values.shape[1:]) for part in parts]
+    return np.concatenate(grouped, axis=1).reshape(values.shape)
 
 
 def decay(name: str, values: Values, config: Config) -> Values:
