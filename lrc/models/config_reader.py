@@ -31,6 +31,8 @@ class ConfigKeys:
         end in ``*``.
     spelled : mapping of str to str or None
         Usual names of keys to those that the family has for them; None where it has no such key.
+    file : str
+        The file that has them, named in errors.
     """
 
     family: str
@@ -38,6 +40,7 @@ class ConfigKeys:
     off: Mapping[str, tuple[object, ...]]
     harmless: Mapping[str, str]
     spelled: Mapping[str, str | None] = field(default_factory=dict)
+    file: str = "config.json"
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse a configuration that says anything which would be left out.
@@ -52,17 +55,17 @@ class ConfigKeys:
         for key, allowed in self.off.items():
             if key in config and config[key] not in allowed:
                 raise UnsupportedModelError(
-                    f"config.json: {key}={short(config[key])} is not supported; only "
+                    f"{self.file}: {key}={short(config[key])} is not supported; only "
                     f"{allowed[-1]!r} is"
                 )
-        _refuse_own_code(config)
+        _refuse_own_code(config, self.file)
         unknown = [k for k in config if config[k] is not None and not self._knows(k)]
         if unknown:
             named = ", ".join(f"{key}={short(config[key])}" for key in unknown[:_NAMED])
             more = f" and {len(unknown) - _NAMED} more keys" if len(unknown) > _NAMED else ""
             raise UnsupportedModelError(
-                f"config.json: {named}{more} not known for a {self.family} model, and may change "
-                "what it computes; where that is not so, remove it from config.json"
+                f"{self.file}: {named}{more} not known for a {self.family} model, and may change "
+                f"what it computes; where that is not so, remove it from {self.file}"
             )
 
     def name(self, usual: str) -> str:
@@ -75,14 +78,14 @@ class ConfigKeys:
         return any(fnmatchcase(key, known) for known in self.harmless if known.endswith("*"))
 
 
-def _refuse_own_code(config: Mapping[str, Any]) -> None:
+def _refuse_own_code(config: Mapping[str, Any], file: str) -> None:
     """Refuse a model that is run by code of its own; code of a tokenizer only is fine."""
     own = config.get("auto_map") or {}
     names = own if isinstance(own, Mapping) else {"auto_map": own}
     code = sorted(str(name) for name in names if name != "AutoTokenizer")
     if code:
         raise UnsupportedModelError(
-            f"config.json: auto_map names code of the model's own for {', '.join(code)}, which may "
+            f"{file}: auto_map names code of the model's own for {', '.join(code)}, which may "
             "compute something else and is not run; where it does not, remove auto_map"
         )
 
@@ -109,8 +112,17 @@ def number(config: Mapping[str, Any], key: str, default: float | None = None) ->
     return float(value)
 
 
-def count(config: Mapping[str, Any], key: str, default: int | None = None, least: int = 1) -> int:
+def count(
+    config: Mapping[str, Any],
+    key: str,
+    default: int | None = None,
+    least: int = 1,
+    *,
+    file: str = "config.json",
+) -> int:
     """Take an integer of at least ``least``, or ``default`` where the key is absent or null.
+
+    ``file`` is named in errors.
 
     Raises
     ------
@@ -121,7 +133,7 @@ def count(config: Mapping[str, Any], key: str, default: int | None = None, least
     if value is None and default is not None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise FormatError(f"config.json: {key}={value!r} must be an integer of at least {least}")
+        raise FormatError(f"{file}: {key}={value!r} must be an integer of at least {least}")
     return value
 
 

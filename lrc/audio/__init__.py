@@ -1,0 +1,1 @@
+"""Audio files to the features that speech models read."""
