@@ -79,3 +79,20 @@ def interval(
     with np.errstate(invalid="ignore"):
         low, high = np.quantile(draws, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def ratio_interval(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], level: float = LEVEL
+) -> Interval | None:
+    """Interval of sum(sums) / sum(counts) by drawing pairs; draws that count nothing are left out.
+
+    Parameters
+    ----------
+    sums, counts : (N,) float64
+        Of each text.
+    level : float
+        As of :func:`interval`.
+    """
+    above, below = resampled_means(np.stack([sums, counts], axis=1)).T
+    drawn = below > 0
+    return interval(above[drawn] / below[drawn], len(sums), level)
