@@ -25,7 +25,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from random_weights import MemorySource, random_weights
 
-from lrc.calibrate.streams import site_moment
+from lrc.calibrate.streams import site_moment, window_chunks
 from lrc.calibrate.walk import start_stream
 from lrc.models import declared, load_model
 from lrc.models.base import Model
@@ -55,7 +55,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def moments(model: Model, ids: Any, threads: int) -> None:
     """The walk of a calibration with the second moments of every site."""
     (stack,) = model.stacks
-    stream = start_stream(stack, ids, threads)
+    stream = start_stream(stack, window_chunks(ids), threads)
     for index in range(len(stack)):
         block = stack.load_block(index)
         stream.enter(block, threads)

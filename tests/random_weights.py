@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def random_weights(tensors: Tensors, seed: int) -> dict[str, NDArray[np.float32]
             table = (rng.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
             return table * np.float32(1.5) if isinstance(role, Matrix) else table
         if len(shape) > 2:  # of a convolution
-            return rng.normal(0, shape[-1] ** -0.5, shape).astype(np.float32)
+            return rng.normal(0, math.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
         if name.endswith(("dt_proj.bias", "dt_bias")):  # step sizes are well below one
             return rng.normal(-3, 1, shape).astype(np.float32)
         if name.endswith(".bias"):

@@ -24,10 +24,11 @@ from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import calibration_windows
 from lrc.calibrate.windows import given_windows
-from lrc.errors import FormatError
+from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.base import Model
 from lrc.models.opened import open_original
+from lrc.models.speech import hears
 from lrc.run.text import Tokenizer
 from lrc.solvers.api import derive_seed
 from lrc.spec import AllocationSpec, CompressSpec
@@ -143,8 +144,13 @@ def check_request(
     Raises
     ------
     SpecError
-        The budget cannot be met, bits are fixed already, or the survey is of something else.
+        The budget cannot be met, bits are fixed already, the survey is of something else, or the
+        model hears.
     """
+    if hears(model):
+        raise SpecError(
+            "a budget is for models that only read: give a speech model its bits and its rank"
+        )
     check_allocatable(spec.decompose)
     check_budget(model.tensors, spec, allocation)
     if survey_folder is not None:

@@ -13,6 +13,7 @@ from lrc.allocation.candidates import CandidateStore
 from lrc.allocation.options import WIDTHS, Curves, Option, candidate_ranks, matrix_options
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
+from lrc.calibrate.streams import window_chunks
 from lrc.calibrate.walk import SiteAtWork, Streams, start_stream, walk
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.lowrank import top_output_eigenvectors
@@ -95,7 +96,7 @@ def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
     """
     (stack,) = job.model.stacks
     with job.progress.bar("survey", len(job.model.tensors.matrices), "matrix") as advance:
-        streams = Streams(start_stream(stack, job.surveyed, job.threads))
+        streams = Streams(start_stream(stack, window_chunks(job.surveyed), job.threads))
         visitor = _Surveyor(job, advance)
         walk(stack, streams, visitor, job.threads)
     return visitor.options

@@ -6,9 +6,10 @@ after it read; nothing else is kept, and only one block of each model is in memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ from lrc.models.base import Block
 from lrc.nn.ops import STREAM, Pass, Values
 
 Array = NDArray[np.float32]
+
+#: What runs through a model: for each of its stacks, the arrays that `Stack.start` takes, of each
+#: chunk. Chunks of later stacks belong to those of the first.
+Inputs: TypeAlias = Sequence[Sequence[NDArray[Any]]]
 
 #: Tokens worked on together: the unit of parallel work, whatever the thread count.
 CHUNK_TOKENS = 2048
@@ -33,18 +38,19 @@ class Stream:
     ``values`` holds those of each chunk, by name, and ``source`` names the one that the next site
     multiplies. Memory: 4 bytes a token and channel, for the residual stream and what later sites
     read; the same memory is used from block to block, because arrays that come and go leave holes
-    of a gigabyte in the heap.
+    of a gigabyte in the heap. ``given`` are values that every block finds, of each chunk.
     """
 
     values: list[dict[str, Array]]
     source: str = STREAM
+    given: Sequence[Values] = ()
     _buffers: list[list[Array]] = field(default_factory=list, repr=False)
 
     @classmethod
-    def start(cls, hidden: Iterable[Array]) -> Stream:
+    def start(cls, hidden: Iterable[Array], given: Sequence[Values] = ()) -> Stream:
         """A stream at the entrance of the first block; it owns the arrays from then on."""
         values = [{STREAM: h} for h in hidden]
-        return cls(values, STREAM, [[v[STREAM].reshape(-1)] for v in values])
+        return cls(values, STREAM, given, [[v[STREAM].reshape(-1)] for v in values])
 
     @property
     def hidden(self) -> list[Array]:
@@ -69,15 +75,18 @@ class Stream:
     def _move(
         self, through: Callable[[Values, Pass], dict[str, Array]], source: str, threads: int
     ) -> Stream:
-        positions = np.arange(self.hidden[0].shape[1]) if self.values else np.arange(0)
-
         def work(chunk: int) -> dict[str, Array]:
-            return through(self.values[chunk], Pass(positions))
+            positions = np.arange(self.values[chunk][STREAM].shape[1])
+            return through(self._found(chunk), Pass(positions))
 
         for chunk, fresh in enumerate(ordered_map(work, range(len(self.values)), threads)):
-            self.values[chunk] = _housed(fresh, self.values[chunk], self._buffers[chunk])
+            self.values[chunk] = _housed(fresh, self._found(chunk), self._buffers[chunk])
         self.source = source
         return self
+
+    def _found(self, chunk: int) -> Values:
+        """All values of a chunk, those that are given among them."""
+        return {**self.given[chunk], **self.values[chunk]} if self.given else self.values[chunk]
 
 
 def _housed(fresh: Values, before: Values, buffers: list[Array]) -> dict[str, Array]:

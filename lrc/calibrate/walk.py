@@ -5,21 +5,31 @@ Compressing and surveying are visitors. This is the only loop over blocks and si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
-from lrc.calibrate.streams import Stream, site_moment, window_chunks
+from lrc.calibrate.streams import Stream, site_moment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
 from lrc.models.tensors import linear_of
 from lrc.nn.linear import DenseLinear, Linear, make_linear
+from lrc.nn.memory import MEMORY
+from lrc.nn.ops import Values
 
 F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What blocks of a stack find beside its own streams, of each chunk: the memory of another."""
+
+    student: Sequence[Values] = ()
+    original: Sequence[Values] = ()
 
 
 @dataclass(frozen=True)
@@ -44,13 +54,25 @@ class Streams:
             self.original.step(original, site_index, threads)
         self.student.step(student, site_index, threads)
 
+    def finish(self, stack: Stack, threads: int) -> Given:
+        """What the next stack is given, behind the last block of this one."""
+        student = _memories(stack, self.student, threads)
+        original = self.original and _memories(stack, self.original, threads)
+        return Given(student, original or ())
+
     def _both(self) -> tuple[Stream, ...]:
         return (self.student,) if self.original is None else (self.original, self.student)
 
 
-def start_stream(stack: Stack, windows: NDArray[np.integer], threads: int) -> Stream:
-    """Token windows (N, T) before the first block."""
-    return Stream.start(ordered_map(stack.start, window_chunks(windows), threads))
+def start_stream(
+    stack: Stack, inputs: Sequence[NDArray[Any]], threads: int, given: Sequence[Values] = ()
+) -> Stream:
+    """Inputs of a stack, chunk by chunk, before its first block; see `Stream` for what is given."""
+    return Stream.start(ordered_map(stack.start, inputs, threads), given)
+
+
+def _memories(stack: Stack, stream: Stream, threads: int) -> list[Values]:
+    return [{MEMORY: made} for made in ordered_map(stack.finish, stream.hidden, threads)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,7 @@ class SiteAtWork:
     Attributes
     ----------
     block : int
-        Index of the block.
+        Place of the block among those of all stacks.
     site : Site
     name : str
         Of the site, in the whole model.
@@ -118,13 +140,16 @@ class Visitor(Protocol):
 def walk(stack: Stack, streams: Streams, visitor: Visitor, threads: int) -> None:
     """Take streams through a stack, bottom first, past a visitor.
 
+    Visitors know a block by its place among those of all stacks.
+
     Memory: one block as float32, what the visitor puts in its place, and the streams.
     """
     for index in range(len(stack)):
-        fresh = visitor.begin(index)
+        place = stack.first + index
+        fresh = visitor.begin(place)
         _through(stack, index, streams, visitor, threads, fresh=fresh)
         if fresh:
-            visitor.end(index)
+            visitor.end(place)
 
 
 def _through(
@@ -132,7 +157,7 @@ def _through(
 ) -> None:
     """Through one block, of which nothing is left in memory."""
     dense = stack.load_block(index)
-    student = dense if fresh else dense.with_linears(visitor.replay(index, dense))
+    student = dense if fresh else dense.with_linears(visitor.replay(stack.first + index, dense))
     streams.enter(dense, threads)
     for site_index, site in enumerate(dense.sites):
         if fresh:
@@ -148,7 +173,7 @@ def _at_work(
     first = site.linears[0]
     prefix = linear_of(names[first]).removesuffix(first)
     return SiteAtWork(
-        block=index,
+        block=stack.first + index,
         site=site,
         name=prefix + site.name,
         dense=dense,

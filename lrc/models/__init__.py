@@ -23,6 +23,7 @@ from lrc.models.smollm3 import SMOLLM3
 from lrc.models.source import WeightSource
 from lrc.models.starcoder2 import STARCODER2
 from lrc.models.tensors import Tensors
+from lrc.models.whisper import WHISPER
 
 #: Family by the ``model_type`` of its files.
 MODELS: dict[str, Family] = {
@@ -40,6 +41,7 @@ MODELS: dict[str, Family] = {
     "qwen3": QWEN3,
     "smollm3": SMOLLM3,
     "starcoder2": STARCODER2,
+    "whisper": WHISPER,
 }
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 from lrc.models.source import Array, Ids, Weight, WeightSource
 from lrc.models.tensors import Tensors
@@ -76,8 +79,10 @@ class Block(Protocol):
         positions: Positions,
         cache: KVCache | None = None,
         execution: Execution = PLAIN,
+        *,
+        given: Values = MappingProxyType({}),
     ) -> Array:
-        """Residual stream after the block, (B, T, hidden)."""
+        """Residual stream after the block, (B, T, hidden); ``given`` is what else it finds."""
         ...
 
     def ops(self) -> tuple[Op, ...]:
@@ -102,8 +107,15 @@ class Stack(Protocol):
         """Number of blocks."""
         ...
 
-    def start(self, inputs: Ids, first: int = 0) -> Array:
+    @property
+    def first(self) -> int:
+        """Place of its first block among those of all stacks of the model."""
+        ...
+
+    def start(self, inputs: NDArray[Any], first: int = 0) -> Array:
         """Residual stream (B, T, hidden) before the first block, from token ids (B, T).
+
+        A stack that hears takes features (B, bands, frames).
 
         ``first`` is the position of the first of them.
         """

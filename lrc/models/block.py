@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Self
 
 from lrc.errors import SpecError
@@ -79,9 +80,11 @@ class ProgramBlock:
         positions: Positions,
         cache: KVCache | None = None,
         execution: Execution = PLAIN,
+        *,
+        given: Values = MappingProxyType({}),
     ) -> Array:
-        """Residual stream after the block, (B, T, hidden)."""
-        values, at = {STREAM: h}, Pass(positions, cache, execution)
+        """Residual stream after the block, (B, T, hidden); ``given`` is what else it finds."""
+        values, at = {**given, STREAM: h}, Pass(positions, cache, execution)
         for index in range(len(self._stretches)):
             values = self._run(index, values, at)
         return values[STREAM]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrc.errors import SpecError
 from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import StackConfig
-from lrc.models.source import Array, Ids, Weight, WeightSource
+from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
 from lrc.models.tensors import EMBEDDING, HEAD, HEAD_BIAS, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
 from lrc.nn.execution import PLAIN, Execution
@@ -55,6 +54,11 @@ class DecoderStack:
     def __len__(self) -> int:
         """Number of blocks."""
         return self._config.layers
+
+    @property
+    def first(self) -> int:
+        """Place of the first block among those of the model."""
+        return 0
 
     def with_tables(self, tables: Mapping[str, Weight]) -> DecoderStack:
         """Return the same stack with other tables, by role; a tied head follows the embedding."""
@@ -107,18 +111,8 @@ class DecoderStack:
                 self.__dict__.pop(name, None)
 
     def check_ids(self, ids: Ids) -> None:
-        """Refuse token ids outside the vocabulary.
-
-        Raises
-        ------
-        SpecError
-            With the range found and the range known.
-        """
-        if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < self._config.vocab):
-            raise SpecError(
-                f"token ids run from {ids.min()} to {ids.max()}, but the model knows "
-                f"0 to {self._config.vocab - 1}; does the tokenizer belong to this model?"
-            )
+        """Refuse token ids outside the vocabulary; see `check_ids`."""
+        check_ids(ids, self._config.vocab)
 
     @cached_property
     def _embedding(self) -> Embedding:

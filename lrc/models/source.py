@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.errors import FormatError
+from lrc.errors import FormatError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,4 +78,19 @@ def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> N
         raise FormatError(
             f"tensor {name} has shape {tuple(got)} and config.json implies {expected}; "
             "the weights and the configuration do not belong together"
+        )
+
+
+def check_ids(ids: Ids, vocab: int) -> None:
+    """Refuse token ids outside a vocabulary.
+
+    Raises
+    ------
+    SpecError
+        With the range found and the range known.
+    """
+    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < vocab):
+        raise SpecError(
+            f"token ids run from {ids.min()} to {ids.max()}, but the model knows "
+            f"0 to {vocab - 1}; does the tokenizer belong to this model?"
         )

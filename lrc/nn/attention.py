@@ -1,4 +1,4 @@
-"""Causal attention with grouped queries, in BLAS products over small blocks of queries."""
+"""Attention, causal with grouped queries or to all, in BLAS products over blocks of queries."""
 
 from __future__ import annotations
 
@@ -74,6 +74,39 @@ def attention(
     return out.reshape(batch, tokens, heads * dim)
 
 
+def full_attention(q: Array, k: Array, v: Array, execution: Execution = PLAIN) -> Array:
+    """Softmax attention of T tokens over S others, each seeing all of them.
+
+    Parameters
+    ----------
+    q : (B, T, heads, D) float32
+    k, v : (B, heads, S, D) float32
+        Any strides whose last axis is contiguous.
+    execution : Execution
+
+    Returns
+    -------
+    (B, T, heads * D) float32
+    """
+    batch, tokens, heads, dim = q.shape
+    q = (q * np.float32(dim**-0.5)).reshape(batch, tokens, heads, 1, dim)
+    if tokens == 1:
+        return _attend_last(q, k, v, 0.0).reshape(batch, 1, heads * dim)
+    out = np.empty(q.shape, np.float32)
+    size = max(1, min(QUERY_BLOCK, MAX_SCORES // k.shape[2]))
+
+    def tile(item: tuple[int, int, int]) -> None:
+        b, start, h = item
+        block = q[b, start : start + size, h : h + 1].transpose(1, 2, 0, 3)
+        keys, values = (a[b, h : h + 1, None] for a in (k, v))
+        mixed = _attend_block(block, keys, values, None, 0.0)
+        out[b, start : start + size, h : h + 1] = mixed.transpose(2, 0, 1, 3)
+
+    starts = range(0, tokens, size)
+    execution.each(tile, list(itertools.product(range(batch), starts, range(heads))))
+    return out.reshape(batch, tokens, heads * dim)
+
+
 def _softmax_terms(scores: Array) -> Array:
     """Replace ``scores`` (work) by exp(score - row maximum); return the row sums (..., 1)."""
     scores -= scores.max(axis=-1, keepdims=True)
@@ -97,12 +130,13 @@ def _attend_last(q: Array, k: Array, v: Array, cap: float) -> Array:
     return mixed
 
 
-def _attend_block(q: Array, k: Array, v: Array, mask: Array, cap: float) -> Array:
+def _attend_block(q: Array, k: Array, v: Array, mask: Array | None, cap: float) -> Array:
     """Attend with queries (kv, group, t, D) to keys (kv, 1, S, D); the mask is of the last ones."""
     scores: Array = q @ k.transpose(0, 1, 3, 2)
     if cap:
         soft_cap(scores, cap)
-    scores[..., -mask.shape[1] :] += mask
+    if mask is not None:
+        scores[..., -mask.shape[1] :] += mask
     total = _softmax_terms(scores)
     mixed: Array = scores @ v
     mixed /= total

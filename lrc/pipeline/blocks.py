@@ -1,12 +1,12 @@
-"""The compression of a stack: a walk whose visitor decomposes every matrix and writes blocks."""
+"""The compression of a model: a walk whose visitor decomposes every matrix and writes blocks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from lrc.base.own_files import reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
-from lrc.calibrate.walk import SiteAtWork, Streams, replaced, start_stream, walk
+from lrc.calibrate.streams import Inputs
+from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
-from lrc.models.base import Block, Model
+from lrc.models.base import Block, Model, Stack
 from lrc.models.tensors import EMBEDDING, HEAD, linear_of
 from lrc.nn.linear import Linear
 from lrc.parts.fields import MATRIX
@@ -28,6 +29,8 @@ from lrc.pipeline.site import site_problem
 from lrc.quant.tables import TABLES_FILE, Tensors, read_table, store_table
 from lrc.solvers.base import Decomposition
 from lrc.spec import CompressSpec
+
+Table: TypeAlias = "PackedMatrix | NDArray[np.float32]"
 
 
 @dataclass(frozen=True)
@@ -53,35 +56,43 @@ class Job:
         return not self.original_only and (calibration.mix > 0.0 or calibration.repair > 0.0)
 
 
-def run_blocks(job: Job, windows: NDArray[np.integer], progress: Progress) -> None:
-    """Compress and write tables and blocks; blocks already in the journal only run forward."""
-    (stack,) = job.model.stacks
+def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
+    """Compress and write tables and blocks; blocks already in the journal only run forward.
+
+    A stack behind another one is given the memory of that, of each stream its own.
+    """
     matrices = len(job.model.tensors.matrices)
     with progress.bar("compress", matrices + 1, "matrix") as advance:
-        streams = _start(job, windows)
+        embedding = _tables(job)
         advance()
-        walk(stack, streams, _Compressor(job, advance), job.threads)
+        visitor, given = _Compressor(job, advance), Given()
+        for stack, chunks in zip(job.model.stacks, inputs, strict=True):
+            streams = _start(job, stack, chunks, embedding, given)
+            walk(stack, streams, visitor, job.threads)
+            if stack is not job.model.stacks[-1]:
+                given = streams.finish(stack, job.threads)
 
 
-def _start(job: Job, windows: NDArray[np.integer]) -> Streams:
-    """Write what is around the blocks; start the streams on the embeddings.
+def _start(
+    job: Job, stack: Stack, chunks: Sequence[NDArray[Any]], embedding: Table, given: Given
+) -> Streams:
+    """Start the streams of a stack.
 
     The student runs the compressed prefix, or the original one where only that is wanted.
     """
-    embedding = _tables(job)
-    (stack,) = job.model.stacks
-    original = None
-    if job.two_streams or job.original_only:
-        original = start_stream(stack, windows, job.threads)
-        job.model.release()
     if job.original_only:
-        assert original is not None
-        return Streams(original)
+        only = start_stream(stack, chunks, job.threads, given.student)
+        job.model.release()
+        return Streams(only)
+    original = None
+    if job.two_streams:
+        original = start_stream(stack, chunks, job.threads, given.original)
+        job.model.release()
     compressed = stack.with_tables({EMBEDDING: embedding})
-    return Streams(start_stream(compressed, windows, job.threads), original)
+    return Streams(start_stream(compressed, chunks, job.threads, given.student), original)
 
 
-def _tables(job: Job) -> PackedMatrix | NDArray[np.float32]:
+def _tables(job: Job) -> Table:
     """Write embedding and head with what else is outside the blocks; return the embedding.
 
     Where an unfinished run has written them, they are read.

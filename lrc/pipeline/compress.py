@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lrc import __version__
 from lrc.allocation.api import allocate_in, check_request, forget, surveyed_files
@@ -19,14 +18,6 @@ from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
-from lrc.calibrate.corpus import (
-    WINDOW,
-    calibration_windows,
-    check_files,
-    described,
-    window_length,
-)
-from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
@@ -34,7 +25,8 @@ from lrc.models.base import Model
 from lrc.models.opened import open_original
 from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST
 from lrc.pipeline.blocks import Job, run_blocks
-from lrc.pipeline.journal import Journal, finished_files, is_complete, load_windows, save_windows
+from lrc.pipeline.journal import Journal, finished_files, is_complete
+from lrc.pipeline.material import material_of
 from lrc.pipeline.report import CompressReport
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
@@ -98,19 +90,14 @@ def compress(
     spec = spec or CompressSpec()
     model, checkpoint = open_original(source)
     _check_names(model, spec)
-    if windows is not None:
-        windows = given_windows(windows, model)
     if allocation is not None:
         check_request(model, spec, allocation, survey_folder)
     elif survey_folder is not None:
         raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
     check_output(out)
     tokenizer = Tokenizer.open(checkpoint.path)
-    asked = spec.calibration
-    if windows is None:
-        check_files(asked.files)
-        length = window_length(asked, model.context)
-        spec = dataclasses.replace(spec, calibration=dataclasses.replace(asked, seqlen=length))
+    material = material_of(model, checkpoint.path, tokenizer, spec, windows)
+    spec = material.spec
     side_files = checkpoint.other_files()
     count = resolve_threads(threads)
     checkpoint.check_finite(count)
@@ -119,8 +106,7 @@ def compress(
         json.dumps(spec.to_dict()),
         json.dumps(allocation.to_dict() if allocation else None),
         code_digest(),
-        b"" if windows is None else np.ascontiguousarray(windows, np.int64).tobytes(),
-        *(file_digest(Path(name)) for name in spec.calibration.files if windows is None),
+        *material.identity(),
         *(part for path in side_files for part in (path.name, file_digest(path))),
     )
     with (
@@ -140,21 +126,18 @@ def compress(
                 progress.note(f"continuing an unfinished run: {len(journal.files)} files are done")
             _copy(checkpoint.path, side_files, tokenizer, folder)
             job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
-            if windows is None:
-                windows = _windows(job, tokenizer, progress)
-            elif not journal.calibration:
-                journal.calibration = described(windows, "given by the caller")
-            _note_conditions(job, spec.calibration != asked and windows.shape[1] < WINDOW)
+            calibration = material.calibration(job, progress)
+            _note_conditions(job)
             summary = None
-            if allocation is not None:
+            if allocation is not None and calibration.windows is not None:
                 chosen = allocate_in(
-                    folder, model, spec, allocation, windows,
+                    folder, model, spec, allocation, calibration.windows,
                     threads=count, progress=progress, survey_folder=survey_folder,
                 )  # fmt: skip
                 job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
-            run_blocks(job, windows, progress)
+            run_blocks(job, calibration.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
-            atomic_write_json(folder / MANIFEST, _manifest(job, windows, summary))
+            atomic_write_json(folder / MANIFEST, _manifest(job, calibration.tokens, summary))
         journal.finish(folder)
         forget(folder)
     report = CompressReport.of(out, journal, time.perf_counter() - began)
@@ -181,35 +164,11 @@ def _check_names(model: Model, spec: CompressSpec) -> None:
         )
 
 
-def _windows(job: Job, tokenizer: Tokenizer, progress: Progress) -> NDArray[np.integer]:
-    """Calibration tokens, those of the interrupted run if there are any."""
-    kept = load_windows(job.folder)
-    if kept is not None:
-        return kept
-    text = calibration_windows(
-        job.spec.calibration,
-        tokenizer,
-        job.model,
-        seed=job.spec.decompose.seed,
-        threads=job.threads,
-        progress=progress,
-    )
-    job.journal.calibration = text.record
-    job.journal.warn(*text.warnings)
-    job.journal.save(job.folder)
-    save_windows(job.folder, text.windows)
-    return text.windows
-
-
-def _note_conditions(job: Job, shortened: bool) -> None:
+def _note_conditions(job: Job) -> None:
     """Put on record what differs from what was asked for."""
     if job.journal.files:
         return
     job.journal.warn(*job.model.notes)
-    if shortened:
-        job.journal.warn(
-            f"calibration windows are {job.model.context} tokens long, the model's whole context"
-        )
     if unused := job.spec.calibration.unused():
         job.journal.warn(f"streams original alone: {', '.join(unused)} not used")
     if not blas_is_controlled():
@@ -240,9 +199,7 @@ def _copy(root: Path, files: tuple[Path, ...], tokenizer: Tokenizer, folder: Pat
         raise FormatError(f"{folder}: eos, bos or chat template differ from the source's")
 
 
-def _manifest(
-    job: Job, windows: NDArray[np.integer], allocation: dict[str, Any] | None
-) -> dict[str, Any]:
+def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
     source, journal = job.source, job.journal
     dropped = sum(journal.dropped.values())
     if dropped:
@@ -258,7 +215,7 @@ def _manifest(
             "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
         },
         "calibration": {
-            "tokens": int(windows.size),
+            "tokens": tokens,
             "dropped_rows": dropped,
             **journal.calibration,
         },

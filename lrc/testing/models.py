@@ -9,14 +9,17 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrc.models.base import Model, Stack
 from lrc.models.source import Ids
 from lrc.models.sweep import sweep
 from lrc.models.tensors import EMBEDDING, HEAD, Matrix, Plain, Table, linear_of
-from lrc.nn.ops import STREAM, Pass
+from lrc.nn.ops import STREAM, Pass, Values
 from lrc.testing.tolerance import assert_within, relative_difference
 
 #: Relative difference of logits that are the same sums in another order, of a tiny model.
@@ -43,7 +46,8 @@ def check_claims(model: Model) -> None:
     for stack in model.stacks:
         for index in range(len(stack)):
             block = stack.load_block(index)
-            found |= {Matrix(index, s.name, key) for s in block.sites for key in s.linears}
+            place = stack.first + index
+            found |= {Matrix(place, s.name, key) for s in block.sites for key in s.linears}
             for key, name in stack.linears(index).items():
                 assert tensors.matrices[linear_of(name)].key == key
                 assert block.linears[key].shape == tensors.shape(name)
@@ -53,13 +57,16 @@ def check_claims(model: Model) -> None:
         assert tuple(model.source.shape(name)) == tensor.shape, name
 
 
-def check_sites(stack: Stack, ids: Ids) -> None:
-    """Site by site is the whole block, to the bit; nothing is written to; widths are declared."""
-    at = Pass(np.arange(ids.shape[1]))
-    h = stack.start(ids)
+def check_sites(stack: Stack, inputs: NDArray[Any], given: Values = MappingProxyType({})) -> None:
+    """Site by site is the whole block, to the bit; nothing is written to; widths are declared.
+
+    ``given``: what blocks find beside the stream, such as another stack's memory.
+    """
+    h = stack.start(inputs)
+    at, shape = Pass(np.arange(h.shape[1])), h.shape
     for index in range(len(stack)):
         block = stack.load_block(index)
-        values = block.enter({STREAM: h}, at)
+        values = block.enter({**given, STREAM: h}, at)
         for site_index, site in enumerate(block.sites):
             width = values[block.input_of(site_index)].shape[-1]
             assert {block.linears[key].shape[1] for key in site.linears} == {width}
@@ -71,10 +78,10 @@ def check_sites(stack: Stack, ids: Ids) -> None:
             assert site.writes or not wrote, f"{site.name} does not say that it writes"
             values = moved
         assert set(values) == {STREAM}
-        whole = block(h, at.positions)
+        whole = block(h, at.positions, given=given)
         np.testing.assert_array_equal(values[STREAM], whole)
         h = whole
-    assert h.shape == (*ids.shape, stack.start(ids).shape[-1])
+    assert h.shape == shape
 
 
 def check_cached(model: Model, ids: Ids, cuts: Sequence[int]) -> None:

@@ -19,7 +19,7 @@ from lrc.allocation.sensitivity import choose_groups, measure
 from lrc.allocation.sizes import matrix_specs
 from lrc.allocation.survey import SurveyJob, Tables, split_windows, survey, survey_tables
 from lrc.base.progress import SILENT
-from lrc.calibrate.streams import site_moment
+from lrc.calibrate.streams import site_moment, window_chunks
 from lrc.calibrate.walk import start_stream
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.norms import relative_proxy_error
@@ -148,7 +148,7 @@ def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
     job, _ = surveyed
     (stack,) = job.model.stacks
     block = stack.load_block(0)
-    stream = start_stream(stack, job.surveyed, 1).enter(block, 1)
+    stream = start_stream(stack, window_chunks(job.surveyed), 1).enter(block, 1)
     for site_index, site in enumerate(block.sites):
         H = site_moment(stream, None, 1).matrix()
         for key in site.linears:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_llama import tiny_model
 
+from lrc.calibrate.streams import window_chunks
 from lrc.calibrate.walk import SiteAtWork, Streams, dense_weight, replaced, start_stream, walk
 from lrc.models.base import Block
 from lrc.nn.linear import Linear
@@ -46,8 +47,8 @@ class Halving:
 
 def walked(visitor: Halving, threads: int = 1, two: bool = True) -> Streams:
     (stack,) = tiny_model(3, attention_bias=True).stacks
-    original = start_stream(stack, IDS, threads) if two else None
-    streams = Streams(start_stream(stack, IDS, threads), original)
+    original = start_stream(stack, window_chunks(IDS), threads) if two else None
+    streams = Streams(start_stream(stack, window_chunks(IDS), threads), original)
     walk(stack, streams, visitor, threads)
     return streams
 

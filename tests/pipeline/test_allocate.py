@@ -288,7 +288,7 @@ def test_a_survey_of_something_else_is_refused(
         assert "calibration text, options or version" in older.err
     # What does not depend on the text is checked before the model writes any.
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("lrc.pipeline.compress"), "calibration_windows", None)
+        patch.setattr(importlib.import_module("lrc.pipeline.material"), "calibration_windows", None)
         bare = ("compress", model, *COMMON, *common[-2:], "-o", tmp_path / "second")
         early = lrc(*bare, "--target-bpw", 2.7, "--rotation", "none")
         assert early.code == 1

@@ -1,0 +1,179 @@
+"""What a compression is calibrated on: windows of text, or utterances for a model that hears."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lrc.base.progress import Progress
+from lrc.calibrate.corpus import (
+    WINDOW,
+    calibration_windows,
+    check_files,
+    described,
+    window_length,
+)
+from lrc.calibrate.speech import calibration_speech, chosen_utterances
+from lrc.calibrate.streams import Inputs, window_chunks
+from lrc.calibrate.windows import given_windows
+from lrc.errors import SpecError
+from lrc.formats.safetensors.checkpoint import file_digest
+from lrc.models.base import Model
+from lrc.models.speech import SpeechModel
+from lrc.pipeline.blocks import Job
+from lrc.pipeline.journal import load_windows, save_windows
+from lrc.run.speech import Speech
+from lrc.run.text import Tokenizer
+from lrc.run.utterances import Utterance
+from lrc.spec import CompressSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What runs through the model, and how many tokens of text that is.
+
+    ``windows`` (N, T) are those of a model that only reads; None of one that hears.
+    """
+
+    inputs: Inputs
+    tokens: int
+    windows: NDArray[np.integer] | None = None
+
+
+class Material(ABC):
+    """Where calibration comes from; everything that can be refused at once has been.
+
+    Attributes
+    ----------
+    spec : CompressSpec
+        What was asked for, with the lengths that it left open.
+    """
+
+    spec: CompressSpec
+
+    @abstractmethod
+    def identity(self) -> Iterator[str | bytes]:
+        """What it is, beside the spec: another material gives other texts."""
+
+    @abstractmethod
+    def calibration(self, job: Job, progress: Progress) -> Calibration:
+        """Make it, and put where it came from into the job's journal."""
+
+
+class TextMaterial(Material):
+    """Token windows that the caller gives, or that are drawn over files or written by the model.
+
+    Raises
+    ------
+    LrcError
+        The windows are none of the model, or a file cannot be calibrated on.
+    """
+
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, asked: CompressSpec, windows: ArrayLike | None
+    ) -> None:
+        self._tokenizer, self._asked, self.spec = tokenizer, asked, asked
+        self._given = None if windows is None else given_windows(windows, model)
+        if windows is None:
+            check_files(asked.calibration.files)
+            length = window_length(asked.calibration, model.context)
+            calibration = dataclasses.replace(asked.calibration, seqlen=length)
+            self.spec = dataclasses.replace(asked, calibration=calibration)
+
+    def identity(self) -> Iterator[str | bytes]:
+        """The windows, or digests of the files."""
+        if self._given is not None:
+            yield np.ascontiguousarray(self._given, np.int64).tobytes()
+            return
+        yield b""
+        yield from (file_digest(Path(name)) for name in self.spec.calibration.files)
+
+    def calibration(self, job: Job, progress: Progress) -> Calibration:
+        """The windows, those of the interrupted run if there are any."""
+        windows = self._given
+        if windows is None:
+            windows = self._drawn(job, progress)
+        elif not job.journal.calibration:
+            job.journal.calibration = described(windows, "given by the caller")
+        if not job.journal.files and self.spec != self._asked and windows.shape[1] < WINDOW:
+            job.journal.warn(
+                f"calibration windows are {job.model.context} tokens long, the model's whole "
+                "context"
+            )
+        return Calibration((window_chunks(windows),), int(windows.size), windows)
+
+    def _drawn(self, job: Job, progress: Progress) -> NDArray[np.integer]:
+        kept = load_windows(job.folder)
+        if kept is not None:
+            return kept
+        text = calibration_windows(
+            job.spec.calibration,
+            self._tokenizer,
+            job.model,
+            seed=job.spec.decompose.seed,
+            threads=job.threads,
+            progress=progress,
+        )
+        job.journal.calibration = text.record
+        job.journal.warn(*text.warnings)
+        job.journal.save(job.folder)
+        save_windows(job.folder, text.windows)
+        return text.windows
+
+
+class SpeechMaterial(Material):
+    """Utterances of the lists that the spec names.
+
+    Raises
+    ------
+    LrcError
+        A list or a file beside the model cannot be read, or the spec asks for windows of text.
+    """
+
+    def __init__(
+        self, model: SpeechModel, folder: Path, tokenizer: Tokenizer, spec: CompressSpec
+    ) -> None:
+        self.spec, self._model = spec, model
+        self._speech = Speech.open(folder, model, tokenizer)
+        self._utterances: list[Utterance] = chosen_utterances(spec.calibration, spec.decompose.seed)
+
+    def identity(self) -> Iterator[str | bytes]:
+        """Digests of the lists, and of the audio files that are used."""
+        yield from (file_digest(Path(name)) for name in self.spec.calibration.files)
+        yield from (file_digest(one.audio) for one in self._utterances)
+
+    def calibration(self, job: Job, progress: Progress) -> Calibration:
+        """The utterances as the model takes them; they are read again by each run."""
+        made = calibration_speech(
+            self.spec.calibration, self._utterances, self._model, self._speech, job.threads
+        )
+        job.journal.calibration = made.record
+        job.journal.warn(*made.warnings)
+        return Calibration(made.inputs, made.tokens)
+
+
+def material_of(
+    model: Model,
+    folder: Path,
+    tokenizer: Tokenizer,
+    spec: CompressSpec,
+    windows: ArrayLike | None,
+) -> Material:
+    """Where the calibration of a model in ``folder`` comes from.
+
+    Raises
+    ------
+    LrcError
+        As `TextMaterial` and `SpeechMaterial`.
+    """
+    if not isinstance(model, SpeechModel):
+        return TextMaterial(model, tokenizer, spec, windows)
+    if windows is not None:
+        raise SpecError("a speech model is calibrated on audio, and token windows are given")
+    return SpeechMaterial(model, folder, tokenizer, spec)

@@ -1,0 +1,62 @@
+"""Write the golden logits and tokens of `tests/models/test_whisper.py` with transformers.
+
+Needs the extra ``parity``. Run from the repository's root with::
+
+    PYTHONPATH=.:kernels:tests python tests/make_whisper_golden.py
+
+Each case of `tests/whisper_cases.py` gives the configuration as transformers saves it, ``.json``,
+and ``.npz`` with token ids, their logits in float32, and what greedy generation gives. Weights and
+features come from NumPy seeds and are not stored. ``defaults.json`` is a configuration of nothing
+but defaults.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+from whisper_cases import CASES, GOLDEN, NEW_TOKENS, SUPPRESSED, SUPPRESSED_FIRST, Case
+
+SEED = 20261
+TOKENS = 18
+
+
+def saved(config: WhisperConfig) -> str:
+    text = json.loads(config.to_json_string(use_diff=False))
+    return json.dumps(text, indent=1, sort_keys=True) + "\n"
+
+
+def write_case(case: Case, seed: int) -> None:
+    """Compute and write one case."""
+    config = WhisperConfig(**case.config)
+    config._attn_implementation = "eager"
+    model = WhisperForConditionalGeneration(config).to(torch.float32).eval()
+    state = {k: torch.from_numpy(v) for k, v in case.source(seed).weights.items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = {"proj_out.weight"} if config.tie_word_embeddings else set()
+    if set(missing) - tied or unexpected:
+        raise RuntimeError(f"{case.golden}: missing {missing}, unexpected {unexpected}")
+    ids, features = case.ids(seed + 1, 2, TOKENS), torch.from_numpy(case.features(seed + 2))
+    with torch.no_grad():
+        logits = model(features, decoder_input_ids=torch.from_numpy(ids)).logits.numpy()
+        # The plain loop of generation: Whisper's own wants thirty seconds.
+        model.generation_config = GenerationConfig(
+            decoder_start_token_id=2, eos_token_id=1, pad_token_id=0, do_sample=False,
+            suppress_tokens=SUPPRESSED, begin_suppress_tokens=SUPPRESSED_FIRST,
+            max_new_tokens=NEW_TOKENS,
+        )  # fmt: skip
+        written = super(WhisperForConditionalGeneration.__mro__[1], model).generate(features)
+    np.savez_compressed(
+        case.golden.with_suffix(".npz"), seed=seed, ids=ids.astype(np.int32), logits=logits,
+        written=written.numpy().astype(np.int32),
+    )  # fmt: skip
+    case.golden.with_suffix(".json").write_text(saved(config))
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for offset, case in enumerate(CASES.values()):
+        write_case(case, SEED + 10 * offset)
+    (GOLDEN / "defaults.json").write_text(saved(WhisperConfig()))
