@@ -159,7 +159,15 @@ def calibration_line(record: Mapping[str, Any]) -> str:
     'calibrated on 2 windows of 512 tokens: 700 tokens of a.txt, 324 of b.txt'
     >>> calibration_line({"source": "written by the model", "windows": 64, "window_tokens": 512})
     'calibrated on 64 windows of 512 tokens, written by the model'
+    >>> calibration_line({"source": "audio", "utterances": 2, "seconds": 72.0, "lists": ["a"]})
+    'calibrated on 2 utterances of 1 min 12 s in all, of a'
     """
+    if "utterances" in record:
+        long = human_time(record["seconds"])
+        return (
+            f"calibrated on {record['utterances']} utterances of {long} in all, of "
+            f"{', '.join(record['lists'])}"
+        )
     text = f"calibrated on {record['windows']} windows of {record['window_tokens']} tokens"
     files = record.get("files")
     if not files:

@@ -18,6 +18,7 @@ from lrc.cli.commands.base import (
     load_and_tell,
     within_context,
 )
+from lrc.cli.commands.evaluate_speech import run_speech
 from lrc.cli.tables import human_size, number, table, with_error
 from lrc.errors import LrcError
 
@@ -46,6 +47,13 @@ def add(subparsers: SubParsers) -> None:
         "--text", type=Path, metavar="FILE", help="text to predict (default: Python's help topics)"
     )
     parser.add_argument(
+        "--audio",
+        type=Path,
+        metavar="LIST.jsonl",
+        help='utterances to transcribe with a speech model, {"audio": PATH, "text": "..."} a line: '
+        "gives the word error rate (lower case, no punctuation) beside the other figures",
+    )
+    parser.add_argument(
         "--against",
         type=Path,
         metavar="ORIGINAL",
@@ -69,7 +77,7 @@ def add(subparsers: SubParsers) -> None:
         type=int,
         default=40,
         metavar="N",
-        help="how many windows from the start of the text, 0 for all (default: 40)",
+        help="how many windows or utterances from the start, 0 for all (default: 40)",
     )
     parser.add_argument(
         "--activations",
@@ -88,6 +96,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise LrcError(f"--ctx {args.ctx} is too small; use at least 2 tokens")
     if args.windows < 0:
         raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
+    if args.audio is not None:
+        run_speech(args, console)
+        return
     from lrc.measure.evaluate import perplexity, text_windows
     from lrc.measure.storage import storage
 
