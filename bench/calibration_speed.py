@@ -25,7 +25,8 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from random_weights import MemorySource, random_weights
 
-from lrc.calibrate.streams import site_moment, window_chunks
+from lrc.calibrate.site_moment import site_moment
+from lrc.calibrate.streams import window_chunks
 from lrc.calibrate.walk import start_stream
 from lrc.models import declared, load_model
 from lrc.models.base import Model

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 from model_families import CASES, FAMILIES, Case
+from safetensors.numpy import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 SEED = 20260
@@ -26,13 +29,15 @@ TOKENS = 64
 def compute(case: Case, seed: int) -> tuple[PreTrainedConfig, np.ndarray, np.ndarray]:
     """The configuration, token ids, and the logits that transformers gives for them."""
     config = AutoConfig.for_model(**case.config)
-    config._attn_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(config).to(torch.float32).eval()
-    state = {k: torch.from_numpy(v) for k, v in case.source(seed).weights.items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    if set(missing) - tied or unexpected:
-        raise RuntimeError(f"{case.golden}: missing {missing}, unexpected {unexpected}")
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        weights = case.source(seed).weights
+        save_file(weights, Path(folder, "model.safetensors"), metadata={"format": "pt"})
+        model, said = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
+    if any(said[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+        raise RuntimeError(f"{case.golden}: {said}")
     ids = np.random.default_rng(seed + 1).integers(0, config.vocab_size, (2, TOKENS))
     with torch.no_grad():
         logits = model(torch.from_numpy(ids)).logits.numpy()

@@ -114,6 +114,21 @@ STARCODER2 = {
     "silent": {**STARCODER2_BASE, "norm_epsilon": ABSENT, **SILENT},
 }  # fmt: skip
 
+MIXTRAL = {
+    "plain": {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 40},
+    "window": {
+        "num_local_experts": 9, "num_experts_per_tok": 3, "sliding_window": 7, "head_dim": 12,
+        "num_key_value_heads": 1, "intermediate_size": 24, "tie_word_embeddings": True,
+    },
+    "single": {
+        "num_local_experts": 5, "num_experts_per_tok": 1, "num_hidden_layers": 3,
+        "intermediate_size": 32, "router_jitter_noise": 0.1, "output_router_logits": True,
+    },
+    "silent": {
+        "hidden_size": 64, "num_attention_heads": 16, "intermediate_size": 16, **SILENT,
+    },
+}  # fmt: skip
+
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
@@ -126,6 +141,7 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
     "olmo2": cases("olmo2", "Olmo2ForCausalLM", OLMO2),
     "opt": cases("opt", "OPTForCausalLM", OPT),
+    "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
     "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
     "qwen3": cases("qwen3", "Qwen3ForCausalLM", QWEN3),
     "smollm3": cases("smollm3", "SmolLM3ForCausalLM", SMOLLM3),

@@ -96,9 +96,11 @@ def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
     """
     (stack,) = job.model.stacks
     with job.progress.bar("survey", len(job.model.tensors.matrices), "matrix") as advance:
-        streams = Streams(start_stream(stack, window_chunks(job.surveyed), job.threads))
+        all_experts = job.spec.calibration.all_experts
+        chunks = window_chunks(job.surveyed)
+        stream = start_stream(stack, chunks, job.threads, all_experts=all_experts)
         visitor = _Surveyor(job, advance)
-        walk(stack, streams, visitor, job.threads)
+        walk(stack, Streams(stream), visitor, job.threads)
     return visitor.options
 
 

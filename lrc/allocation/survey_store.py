@@ -67,8 +67,9 @@ class SurveyStore:
             What says of which it is, is damaged.
         """
         effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
-        # Of the calibration a survey uses the windows alone.
-        surveyed = dataclasses.replace(spec, calibration=CalibrationSpec())
+        # Of the calibration a survey uses the windows, and which of their tokens experts see.
+        calibration = CalibrationSpec(all_experts=spec.calibration.all_experts)
+        surveyed = dataclasses.replace(spec, calibration=calibration)
         question = {
             "model and options": fingerprint(
                 source.digest(),

@@ -6,8 +6,9 @@ after it read; nothing else is kept, and only one block of each model is in memo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, ordered_map
-from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
 from lrc.models.base import Block
-from lrc.nn.ops import STREAM, Pass, Values
+from lrc.nn.ops import STREAM, Multiply, Pass, Values
 
 Array = NDArray[np.float32]
 
@@ -27,30 +27,43 @@ Inputs: TypeAlias = Sequence[Sequence[NDArray[Any]]]
 
 #: Tokens worked on together: the unit of parallel work, whatever the thread count.
 CHUNK_TOKENS = 2048
-#: Inputs up to which the moments of several chunks may exist side by side.
-_SIDE_BY_SIDE = 4096
+#: Tokens that every expert of a block computes, for what becomes of them there.
+SAMPLED_TOKENS = 1024
 
 
 @dataclass
 class Stream:
     """Activations of one model between two sites; it moves on in place, chunk by chunk.
 
-    ``values`` holds those of each chunk, by name, and ``source`` names the one that the next site
-    multiplies. Memory: 4 bytes a token and channel, for the residual stream and what later sites
-    read; the same memory is used from block to block, because arrays that come and go leave holes
-    of a gigabyte in the heap. ``given`` are values that every block finds, of each chunk.
+    ``values`` holds those of each chunk, by name, and ``site`` is the next site's operation. Each
+    expert sees one token in ``every`` beside those that are its own (`Pass.every`); its moments are
+    of all that it sees, alike, where ``all_experts`` are calibrated on every token. Memory: 4 bytes
+    a token and channel, for the residual stream and what later sites read; the same memory is used
+    from block to block, because arrays that come and go leave holes of a gigabyte in the heap.
+    ``given`` are values that every block finds, of each chunk.
     """
 
     values: list[dict[str, Array]]
-    source: str = STREAM
     given: Sequence[Values] = ()
+    site: Multiply | None = None
+    every: int = 0
+    all_experts: bool = False
     _buffers: list[list[Array]] = field(default_factory=list, repr=False)
 
     @classmethod
-    def start(cls, hidden: Iterable[Array], given: Sequence[Values] = ()) -> Stream:
+    def start(
+        cls, hidden: Iterable[Array], given: Sequence[Values] = (), *, all_experts: bool = False
+    ) -> Stream:
         """A stream at the entrance of the first block; it owns the arrays from then on."""
         values = [{STREAM: h} for h in hidden]
-        return cls(values, STREAM, given, [[v[STREAM].reshape(-1)] for v in values])
+        tokens = sum(math.prod(v[STREAM].shape[:-1]) for v in values)
+        every = 1 if all_experts else max(tokens // SAMPLED_TOKENS, 1)
+        buffers = [[v[STREAM].reshape(-1)] for v in values]
+        return cls(values, given, None, every, all_experts, buffers)
+
+    def pass_of(self, chunk: int) -> Pass:
+        """How a chunk passes through a block."""
+        return Pass(np.arange(self.values[chunk][STREAM].shape[1]), every=self.every)
 
     @property
     def hidden(self) -> list[Array]:
@@ -60,28 +73,38 @@ class Stream:
     @property
     def inputs(self) -> list[Array]:
         """Inputs (..., n) of the next site, of each chunk."""
-        return [values[self.source] for values in self.values]
+        source = STREAM if self.site is None else self.site.source
+        return [values[source] for values in self.values]
 
-    def enter(self, block: Block, threads: int) -> Stream:
-        """Move to the block's first site; returns itself."""
-        return self._move(block.enter, block.input_of(0), threads)
+    def enter(self, block: Block, threads: int, like: Stream | None = None) -> Stream:
+        """Move to the block's first site; returns itself.
 
-    def step(self, block: Block, site_index: int, threads: int) -> Stream:
-        """Move through the linears of one site, to the next; returns itself."""
+        Its tokens have the experts that they have in the stream ``like`` it, which has moved there.
+        """
+        return self._move(block.enter, block.layers_of(0), threads, like)
+
+    def step(
+        self, block: Block, site_index: int, threads: int, like: Stream | None = None
+    ) -> Stream:
+        """Move through the linears of one site, to the next; returns itself. See `enter`."""
         last = site_index + 1 == len(block.sites)
-        source = STREAM if last else block.input_of(site_index + 1)
-        return self._move(partial(block.step, site_index), source, threads)
+        site = None if last else block.layers_of(site_index + 1)
+        return self._move(partial(block.step, site_index), site, threads, like)
 
     def _move(
-        self, through: Callable[[Values, Pass], dict[str, Array]], source: str, threads: int
+        self,
+        through: Callable[[Values, Pass], dict[str, Array]],
+        site: Multiply | None,
+        threads: int,
+        like: Stream | None,
     ) -> Stream:
         def work(chunk: int) -> dict[str, Array]:
-            positions = np.arange(self.values[chunk][STREAM].shape[1])
-            return through(self._found(chunk), Pass(positions))
+            decided = {} if like is None else like.values[chunk]
+            return through(self._found(chunk), replace(self.pass_of(chunk), decided=decided))
 
         for chunk, fresh in enumerate(ordered_map(work, range(len(self.values)), threads)):
             self.values[chunk] = _housed(fresh, self._found(chunk), self._buffers[chunk])
-        self.source = source
+        self.site = site
         return self
 
     def _found(self, chunk: int) -> Values:
@@ -133,38 +156,3 @@ def window_chunks(windows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
     """Windows (N, T) in chunks of about ``CHUNK_TOKENS`` tokens."""
     size = max(CHUNK_TOKENS // windows.shape[1], 1)
     return [windows[part] for part in chunks(len(windows), size)]
-
-
-def site_moment(
-    student: Stream,
-    original: Stream | None,
-    threads: int,
-    *,
-    residual_gap: bool = False,
-) -> SecondMoment:
-    """Moments at the current site; with ``original`` also the cross moment of both streams.
-
-    ``residual_gap``: and that of the difference of their residual streams, for a site that writes
-    there. Chunks are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
-    """
-    n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
-    residual_gap = residual_gap and original is not None
-    moment = SecondMoment(n, cross=original is not None, residual_gap=d if residual_gap else 0)
-
-    def work(chunk: int) -> ChunkMoment:
-        z = _flat(student.inputs[chunk])
-        if original is None:
-            return chunk_moment(z)
-        x = _flat(original.inputs[chunk])
-        if not residual_gap:
-            return chunk_moment(z, x)
-        return chunk_moment(z, x, _flat(original.hidden[chunk] - student.hidden[chunk]))
-
-    side_by_side = threads if n <= _SIDE_BY_SIDE else 1
-    for part in ordered_map(work, range(len(student.inputs)), side_by_side):
-        moment.add(part)
-    return moment
-
-
-def _flat(values: Array) -> Array:
-    return values.reshape(-1, values.shape[-1])

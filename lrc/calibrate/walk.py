@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
-from lrc.calibrate.streams import Stream, site_moment
+from lrc.calibrate.site_moment import Shared, routed_tokens, site_moment
+from lrc.calibrate.streams import Stream
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
 from lrc.models.tensors import linear_of
@@ -37,7 +38,10 @@ class Streams:
     """Activations of the walk; they move on in place.
 
     ``student`` runs the blocks with what visitors put into them, and ``original``, where it is
-    wanted too, the blocks as they are.
+    wanted too, the blocks as they are. Then the student's tokens have the experts that they have in
+    the original, with its shares, so that rows of both are of the same tokens: the router is exact,
+    and it is for its input to come close to the original's, not for an expert to learn of others'
+    tokens.
     """
 
     student: Stream
@@ -45,14 +49,15 @@ class Streams:
 
     def enter(self, block: Block, threads: int) -> None:
         """Move to the first site of a block."""
-        for stream in self._both():
-            stream.enter(block, threads)
+        if self.original is not None:
+            self.original.enter(block, threads)
+        self.student.enter(block, threads, like=self.original)
 
     def step(self, student: Block, original: Block, site_index: int, threads: int) -> None:
         """Move through the linears of one site, to the next."""
         if self.original is not None:
             self.original.step(original, site_index, threads)
-        self.student.step(student, site_index, threads)
+        self.student.step(student, site_index, threads, like=self.original)
 
     def finish(self, stack: Stack, threads: int) -> Given:
         """What the next stack is given, behind the last block of this one."""
@@ -60,15 +65,18 @@ class Streams:
         original = self.original and _memories(stack, self.original, threads)
         return Given(student, original or ())
 
-    def _both(self) -> tuple[Stream, ...]:
-        return (self.student,) if self.original is None else (self.original, self.student)
-
 
 def start_stream(
-    stack: Stack, inputs: Sequence[NDArray[Any]], threads: int, given: Sequence[Values] = ()
+    stack: Stack,
+    inputs: Sequence[NDArray[Any]],
+    threads: int,
+    given: Sequence[Values] = (),
+    *,
+    all_experts: bool = False,
 ) -> Stream:
-    """Inputs of a stack, chunk by chunk, before its first block; see `Stream` for what is given."""
-    return Stream.start(ordered_map(stack.start, inputs, threads), given)
+    """Inputs of a stack, chunk by chunk, before its first block; see `Stream` for the rest."""
+    hidden = ordered_map(stack.start, inputs, threads)
+    return Stream.start(hidden, given, all_experts=all_experts)
 
 
 def _memories(stack: Stack, stream: Stream, threads: int) -> list[Values]:
@@ -93,6 +101,8 @@ class SiteAtWork:
     streams : Streams
     threads : int
         Never changes a result.
+    shared : mapping
+        Work: moments that sites of the block share.
     """
 
     block: int
@@ -102,6 +112,7 @@ class SiteAtWork:
     tensors: Mapping[str, str]
     streams: Streams
     threads: int
+    shared: Shared
 
     def weight(self, key: str) -> F32:
         """The weight of a linear layer of the site, (m, n) float32; not to be written to."""
@@ -114,7 +125,13 @@ class SiteAtWork:
             self.streams.original,
             self.threads,
             residual_gap=residual_gap,
+            shared=self.shared,
         )
+
+    @property
+    def routed_tokens(self) -> int | None:
+        """Tokens that are routed to the site's expert; None where it is of none."""
+        return routed_tokens(self.streams.student)
 
 
 class Visitor(Protocol):
@@ -159,15 +176,22 @@ def _through(
     dense = stack.load_block(index)
     student = dense if fresh else dense.with_linears(visitor.replay(stack.first + index, dense))
     streams.enter(dense, threads)
+    shared: Shared = {}
     for site_index, site in enumerate(dense.sites):
         if fresh:
-            at = _at_work(stack, index, site, dense, streams, threads)
+            at = _at_work(stack, index, site, dense, streams, threads, shared)
             student = student.with_linears(visitor.visit(at))
         streams.step(student, dense, site_index, threads)
 
 
 def _at_work(
-    stack: Stack, index: int, site: Site, dense: Block, streams: Streams, threads: int
+    stack: Stack,
+    index: int,
+    site: Site,
+    dense: Block,
+    streams: Streams,
+    threads: int,
+    shared: Shared,
 ) -> SiteAtWork:
     names = stack.linears(index)
     first = site.linears[0]
@@ -180,6 +204,7 @@ def _at_work(
         tensors={key: names[key] for key in site.linears},
         streams=streams,
         threads=threads,
+        shared=shared,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,12 +105,18 @@ def matrix_table(matrices: Mapping[str, Mapping[str, Any]]) -> str:
     ----------
     matrices
         Records by matrix name; a field that a record lacks is shown as a dash. The last column,
-        why a matrix's parameters were chosen, is there if any record says so.
+        why a matrix's parameters were chosen, is there if any record says so; those of an expert's
+        tokens, and of the share of its moments that is of other tokens, if any is of an expert.
     """
     from lrc.parts import describe
 
-    header = ("matrix", "shape", "bits", "parts", "error", "damping", "warnings")
     reasons = any(record.get("reason") for record in matrices.values())
+    experts = any("routed_tokens" in record for record in matrices.values())
+    header = (
+        *("matrix", "shape", "bits", "parts", "error", "damping"),
+        *(("tokens", "borrowed") if experts else ()),
+        "warnings",
+    )
     rows = [
         (
             name,
@@ -118,12 +125,39 @@ def matrix_table(matrices: Mapping[str, Mapping[str, Any]]) -> str:
             describe(record["parts"]) if "parts" in record else MISSING,
             number(record.get("relative_error"), 3),
             number(record.get("damping"), 3),
+            *(
+                (number(record.get("routed_tokens"), 9), number(record.get("borrowed"), 2))
+                if experts
+                else ()
+            ),
             "; ".join((*record.get("warnings", ()), *record.get("notes", ()))) or MISSING,
             *((record.get("reason") or MISSING,) if reasons else ()),
         )
         for name, record in matrices.items()
     ]
     return table((*header, "chosen") if reasons else header, rows)
+
+
+def experts_line(matrices: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many tokens the experts saw in calibration, and which saw few; empty without experts.
+
+    Examples
+    --------
+    >>> seen = [(0, 1.0), (40, 0.8), (900, 0.1), (900, 0.1)]
+    >>> experts_line({str(i): {"routed_tokens": t, "borrowed": b} for i, (t, b) in enumerate(seen)})
+    'matrices of experts: 0 to 900 tokens routed to each, 470 in the middle; 1 of 4 saw none, 1 few'
+    """
+    records = [record for record in matrices.values() if "routed_tokens" in record]
+    if not records:
+        return ""
+    tokens = sorted(record["routed_tokens"] for record in records)
+    none = sum(count == 0 for count in tokens)
+    few = sum(record["borrowed"] > 0.5 for record in records) - none
+    return (
+        f"matrices of experts: {tokens[0]} to {tokens[-1]} tokens routed to each, "
+        f"{number(statistics.median(tokens))} in the middle; "
+        f"{none} of {len(tokens)} saw none, {few} few"
+    )
 
 
 def allocation_line(summary: Mapping[str, Any]) -> str:

@@ -21,7 +21,9 @@ class ChunkMoment:
     """Unnormalised moments of one chunk.
 
     ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``residual_gap`` D^T Z (d, n)
-    or None; ``rows`` counts the finite rows that entered, ``dropped`` those that did not.
+    or None; ``rows`` counts the finite rows that entered, ``dropped`` those that did not. Rows have
+    weights where they were given: ``weight`` is the sum of their squares, ``spread`` that of their
+    fourth powers, and both are ``rows`` where they were not.
     """
 
     second: NDArray[np.float32]
@@ -29,16 +31,20 @@ class ChunkMoment:
     residual_gap: NDArray[np.float32] | None
     rows: int
     dropped: int
+    weight: float
+    spread: float
 
 
 def chunk_moment(
     z: NDArray[np.float32],
     x: NDArray[np.float32] | None = None,
     difference: NDArray[np.float32] | None = None,
+    weights: NDArray[np.float32] | None = None,
 ) -> ChunkMoment:
     """Moments of one chunk: z, and x where two streams run, are float32 (T, n).
 
-    ``difference`` (T, d) is what the student's residual stream lacks there.
+    ``difference`` (T, d) is what the student's residual stream lacks there. ``weights`` (T,)
+    multiply the rows of all three.
 
     A token whose row is not finite in either stream is left out and counted: one such row would
     poison whole rows of H, and no damping repairs that. Cost 2 T n^2 for each moment.
@@ -52,11 +58,20 @@ def chunk_moment(
             finite &= np.isfinite(np.einsum("ij,ij->i", other, other))
     if not finite.all():
         z = z[finite]
-        x = x[finite] if x is not None else None
-        difference = difference[finite] if difference is not None else None
+        x, difference, weights = (
+            None if rows is None else rows[finite] for rows in (x, difference, weights)
+        )
+    kept, dropped = int(finite.sum()), int((~finite).sum())
+    weight = spread = float(kept)
+    if weights is not None:
+        z = z * weights[:, None]
+        x = None if x is None else x * weights[:, None]
+        difference = None if difference is None else difference * weights[:, None]
+        squares = weights.astype(np.float64) ** 2
+        weight, spread = float(squares.sum()), float((squares**2).sum())
     cross = x.T @ z if x is not None else None
     residual_gap = difference.T @ z if difference is not None else None
-    return ChunkMoment(z.T @ z, cross, residual_gap, int(finite.sum()), int((~finite).sum()))
+    return ChunkMoment(z.T @ z, cross, residual_gap, kept, dropped, weight, spread)
 
 
 class SecondMoment:
@@ -64,13 +79,15 @@ class SecondMoment:
 
     Each mean is the array of its sum, divided, and can be taken once: at n = 11008 a copy is a
     gigabyte. ``residual_gap`` is the width d of the residual stream where its difference enters
-    too, else 0.
+    too, else 0. ``borrowed`` is the share that :meth:`shrink_to` took from other tokens.
     """
 
     def __init__(self, n: int, *, cross: bool = False, residual_gap: int = 0) -> None:
         self.n = n
         self.rows = 0
         self.dropped = 0
+        self.borrowed = 0.0
+        self._weight = self._spread = 0.0
         self._taken: set[str] = set()
         self._second = np.zeros((n, n))
         self._cross = np.zeros((n, n)) if cross else None
@@ -91,9 +108,44 @@ class SecondMoment:
         self._second += chunk.second
         self.rows += chunk.rows
         self.dropped += chunk.dropped
+        self._weight += chunk.weight
+        self._spread += chunk.spread
+
+    @property
+    def effective_rows(self) -> float:
+        """Rows of equal weight that would estimate the moments as well; without weights, rows."""
+        return self._weight**2 / self._spread if self._spread else 0.0
+
+    def shrink_to(self, shared: SecondMoment) -> None:
+        """Move towards the moments of more tokens, which are like them, in place.
+
+        H becomes (r H + k tau H_shared) / (r + k), with r the effective rows, k the least of n and
+        those of ``shared``, and tau the ratio of the traces; the cross moment likewise, and the gap
+        of the residual stream towards none. Without rows it is H_shared. ``borrowed`` is then
+        k / (r + k). Few rows of many inputs estimate H badly, and those of other tokens tell at
+        least its shape.
+        """
+        own, many = self.effective_rows, shared.effective_rows
+        prior = min(float(self.n), many)
+        if prior == 0:
+            return
+        self.borrowed = prior / (own + prior)
+        kept = (1 - self.borrowed) / self._weight if own else 0.0
+        taken = self.borrowed / shared._weight
+        trace, of_shared = np.trace(self._second) * kept, np.trace(shared._second) * taken
+        if trace > 0 and of_shared > 0:
+            taken *= (trace / (1 - self.borrowed)) / (of_shared / self.borrowed)
+        self._second = kept * self._second + taken * shared._second
+        if self._cross is not None:
+            self._cross = kept * self._cross + taken * _present(shared._cross)
+        if self._residual_gap is not None:
+            self._residual_gap *= kept
+        # As of rows whose average has this variance.
+        variance = (1 - self.borrowed) ** 2 / own if own else 0.0
+        self._weight, self._spread = 1.0, variance + self.borrowed**2 / many
 
     def matrix(self) -> NDArray[np.float64]:
-        """H = sum z z^T / rows, symmetric, float64 (n, n).
+        """H = sum z z^T / rows, by weight, symmetric, float64 (n, n).
 
         Raises
         ------
@@ -122,11 +174,17 @@ class SecondMoment:
             raise SpecError("this mean was taken already")
         self._taken.add(name)
         total: NDArray[np.float64] = getattr(self, name)
-        total /= self.rows
+        total /= self._weight
         return total
 
     def _require_rows(self) -> None:
-        if self.rows == 0:
+        if self._weight == 0:
             raise CalibrationError(
                 f"no finite activation among {self.dropped} tokens; check the model's weights"
             )
+
+
+def _present(cross: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    if cross is None:
+        raise SpecError("a two-stream moment can only move towards another")
+    return cross

@@ -15,6 +15,7 @@ from lrc.models.llama import LLAMA
 from lrc.models.mamba import MAMBA
 from lrc.models.mamba2 import MAMBA2
 from lrc.models.mistral import MISTRAL
+from lrc.models.mixtral import MIXTRAL
 from lrc.models.olmo2 import OLMO2
 from lrc.models.opt import OPT
 from lrc.models.qwen2 import QWEN2
@@ -35,6 +36,7 @@ MODELS: dict[str, Family] = {
     "mamba": MAMBA,
     "mamba2": MAMBA2,
     "mistral": MISTRAL,
+    "mixtral": MIXTRAL,
     "olmo2": OLMO2,
     "opt": OPT,
     "qwen2": QWEN2,

@@ -49,7 +49,7 @@ def accept(source: WeightSource, tensors: Tensors, family: str) -> Accepted:
     for name, why in ignored.items():
         if why.same_as:
             _check_same(source, name, views[why.same_as].stored)
-    notes = (*_renamed(views), *_left_out(ignored))
+    notes = (*_tied(views, tensors), *_left_out(ignored))
     own = source.notes if isinstance(source, Checkpoint) else ()
     return Accepted(source if source.is_as_read else source.reading(views), (*own, *notes))
 
@@ -105,11 +105,11 @@ def _check_same(source: WeightSource, name: str, other: str) -> None:
     )
 
 
-def _renamed(views: Mapping[str, View]) -> list[str]:
+def _tied(views: Mapping[str, View], tensors: Tensors) -> list[str]:
     return [
-        f"{name} is not stored; {view.stored}, which is tied to it, is read in its place"
-        for name, view in views.items()
-        if view == View(view.stored) and view.stored != name
+        f"{name} is not stored; {views[name].stored}, which is tied to it, is read in its place"
+        for name in tensors.tables.values()
+        if views[name].stored != name
     ]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lrc.nn.cache import KVCache
     from lrc.nn.engine.engines import Engines
     from lrc.nn.linear import Linear
-    from lrc.nn.ops import Op, Pass, Values
+    from lrc.nn.ops import Multiply, Op, Pass, Values
     from lrc.nn.rope import Positions
 
 
@@ -46,8 +46,8 @@ class Block(Protocol):
         """Its linear layers, by key."""
         ...
 
-    def input_of(self, site_index: int) -> str:
-        """Name of the value that the linear layers of a site multiply."""
+    def layers_of(self, site_index: int) -> Multiply:
+        """The linear layers of a site, as the operation that they are."""
         ...
 
     def enter(self, given: Values, at: Pass) -> dict[str, Array]:

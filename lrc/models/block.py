@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.linear import Linear
 from lrc.nn.ops import STREAM, Multiply, Op, Pass, Values, run
 from lrc.nn.rope import Positions
+from lrc.nn.routing import Dispatch
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ class ProgramBlock:
         """The same, made once."""
         return self._ops
 
-    def input_of(self, site_index: int) -> str:
-        """Name of the value that the linear layers of a site multiply."""
+    def layers_of(self, site_index: int) -> Multiply:
+        """The linear layers of a site, as the operation that they are."""
         first = self._stretches[site_index + 1].ops[0]
         assert isinstance(first, Multiply)
-        return first.source
+        return first
 
     def enter(self, given: Values, at: Pass) -> dict[str, Array]:
         """Values before the first site, from the residual stream and what else is given."""
@@ -105,10 +106,12 @@ class ProgramBlock:
             )
         return replace(self, linears={**self.linears, **new})
 
-    def multiply(self, site_index: int, source: str, *targets: str) -> Multiply:
+    def multiply(
+        self, site_index: int, source: str, *targets: str, dispatch: Dispatch | None = None
+    ) -> Multiply:
         """The linear layers of a site as an operation."""
         linears = tuple(self.linears[key] for key in self.sites[site_index].linears)
-        return Multiply(linears, source, targets)
+        return Multiply(linears, source, targets, dispatch)
 
     def _run(self, index: int, values: Values, at: Pass) -> dict[str, Array]:
         stretch = self._stretches[index]
@@ -122,20 +125,18 @@ class ProgramBlock:
     @cached_property
     def _stretches(self) -> tuple[_Stretch, ...]:
         """What comes before the first site, and from each on; nothing is kept that none reads."""
-        ops = self._ops
-        firsts = [i for i, op in enumerate(ops) if isinstance(op, Multiply)]
-        ends = [*firsts, len(ops)]
-        starts = [0, *firsts]
-        return tuple(
-            _Stretch(ops[start:end], _read_in(ops[end:]))
-            for start, end in zip(starts, ends, strict=True)
-        )
+        stretches, after, needed = [], list[Op](), frozenset({STREAM})
+        for op in reversed(self._ops):
+            after.append(op)
+            if isinstance(op, Multiply):
+                stretches.append(_Stretch(tuple(reversed(after)), needed))
+                needed, after = _read_in(stretches[-1].ops, needed), []
+        stretches.append(_Stretch(tuple(reversed(after)), needed))
+        return tuple(reversed(stretches))
 
 
-def _read_in(ops: Iterable[Op]) -> frozenset[str]:
-    """Values that have to be there before ``ops``, and the residual stream."""
-    needed, made = {STREAM}, set[str]()
-    for op in ops:
-        needed |= set(op.reads) - made
-        made |= set(op.writes)
-    return frozenset(needed)
+def _read_in(ops: Sequence[Op], later: frozenset[str]) -> frozenset[str]:
+    """Values that have to be there before ``ops``, where ``later`` have to be after them."""
+    for op in reversed(ops):
+        later = (later - set(op.writes)) | set(op.reads)
+    return later | {STREAM}

@@ -95,6 +95,29 @@ def biased_linears(config: DecoderConfig) -> list[str]:
     ]
 
 
+def site_tensors(
+    block: int,
+    prefix: str,
+    sites: Sequence[Site],
+    shapes: Mapping[str, tuple[int, int]],
+    *,
+    biased: Collection[str] = (),
+    layouts: Mapping[str, tuple[View, ...]] | None = None,
+) -> dict[str, Tensor]:
+    """The matrices of some sites of a block, and biases of those that have any, by name.
+
+    ``prefix`` stands before keys; ``shapes`` and ``layouts``, where there are any, are by key.
+    """
+    read, places = {}, layouts or {}
+    for site in sites:
+        for key in site.linears:
+            role, name = Matrix(block, site.name, key), prefix + key
+            read[f"{name}.weight"] = Tensor(shapes[key], role, places.get(key, ()))
+            if key in biased:
+                read[f"{name}.bias"] = Tensor(shapes[key][:1], Plain(block, f"{key}.bias"))
+    return read
+
+
 def decoder_tensors(
     config: StackConfig,
     *,
@@ -107,6 +130,7 @@ def decoder_tensors(
     inside: Mapping[str, tuple[int, ...]] | None = None,
     names: Names = NAMES,
     outside: Mapping[str, Outside] | None = None,
+    more: Callable[[int, str], Mapping[str, Tensor]] = lambda block, prefix: {},
     ignored: Callable[[str], Ignored | None] = lambda name: None,
 ) -> Tensors:
     """Name, shape and role of every tensor of a checkpoint with this configuration.
@@ -134,6 +158,8 @@ def decoder_tensors(
     names : Names
     outside : mapping, optional
         Further tensors outside the blocks, by key.
+    more : function
+        From the index of a block and the prefix of its names to further tensors of it, by name.
     ignored : function
         From the name of another tensor to the reason why it is not read, if it is known.
     """
@@ -154,13 +180,9 @@ def decoder_tensors(
 
     for block in range(config.layers):
         prefix = names.block.format(block)
-        for site in sites:
-            for key in site.linears:
-                name = prefix + key
-                layouts = (View(f"{name}.weight", transposed=True),) if key in transposed else ()
-                read[f"{name}.weight"] = Tensor(found[key], Matrix(block, site.name, key), layouts)
-                if key in biased:
-                    read[f"{name}.bias"] = Tensor(found[key][:1], Plain(block, f"{key}.bias"))
+        layouts = {key: (View(f"{prefix}{key}.weight", transposed=True),) for key in transposed}
+        read |= site_tensors(block, prefix, sites, found, biased=biased, layouts=layouts)
+        read |= more(block, prefix)
         for key, width in normed.items():
             add_norm(block, prefix + key, key, width)
         for key, shape in (inside or {}).items():

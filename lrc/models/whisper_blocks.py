@@ -82,7 +82,7 @@ class TextBlock(_WhisperBlock):
             Add("y"),
             self.norm(DECODER_NORMS[1]),
             self.multiply(2, "x", "q"),
-            MultiplyMemory(of_memory.linears, MEMORY, of_memory.targets, self.index),
+            MultiplyMemory(of_memory.linears, MEMORY, of_memory.targets, layer=self.index),
             AttendAll("q", "keys", "values", "mixed", head_dim),
             self.multiply(4, "mixed", "y"),
             Add("y"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,11 @@ from lrc.nn.layers import activate, gated, layer_norm, rms_norm, soft_cap
 from lrc.nn.linear import Linear, apply_all
 from lrc.nn.rope import Positions, Rope, apply_rope, rope_tables
 
+if TYPE_CHECKING:
+    from lrc.nn.routing import Dispatch
+
 Array = NDArray[np.float32]
-#: Values by name, (B, T, width) each.
+#: Values by name, (B, T, width) each; those of one expert are (rows, width).
 Values: TypeAlias = Mapping[str, Array]
 
 #: The residual stream, and what comes of it after the last block.
@@ -43,11 +46,19 @@ class Pass:
     cache : KVCache or None
         Receives what later tokens need of these, and holds what they need of earlier ones.
     execution : Execution
+    decided : mapping
+        Values of another pass of the same tokens, whose decisions this one repeats: which experts
+        a token has.
+    every : int
+        Each expert sees one token in so many beside those that are its own, for what only looks at
+        inputs; 0 is none.
     """
 
     positions: Positions
     cache: KVCache | None = None
     execution: Execution = PLAIN
+    decided: Values = field(default_factory=dict)
+    every: int = 0
     _angles: dict[Rope, tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
     def angles(self, rope: Rope) -> tuple[Array, Array]:
@@ -56,6 +67,11 @@ class Pass:
             length = None if self.cache is None else self.cache.max_length
             self._angles[rope] = rope_tables(rope, self.positions, length)
         return self._angles[rope]
+
+    @property
+    def sample(self) -> slice:
+        """The tokens that every expert sees, of all that there are."""
+        return slice(self.every // 2, None if self.every else 0, self.every or None)
 
 
 class Op:
@@ -133,12 +149,16 @@ class Norm(Op):
 
 @dataclass(frozen=True, eq=False)
 class Multiply(Op):
-    """Linear layers of one site: each maps ``source`` to the target of its own."""
+    """Linear layers of one site: each maps ``source`` to the target of its own.
+
+    ``dispatch``: what gathered the rows of the source, where they are those of an expert.
+    """
 
     name: ClassVar[str] = "linear layers"
     linears: tuple[Linear, ...]
     source: str
     targets: tuple[str, ...]
+    dispatch: Dispatch | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -151,8 +171,11 @@ class Multiply(Op):
         return self.targets
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
-        """The products, sharing the work that they have in common."""
-        return tuple(apply_all(self.linears, values[self.source], at.execution))
+        """The products, sharing the work that they have in common; of no tokens, no work."""
+        x = values[self.source]
+        if not x.size:
+            return tuple(np.empty((*x.shape[:-1], f.shape[0]), np.float32) for f in self.linears)
+        return tuple(apply_all(self.linears, x, at.execution))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ A record names the matrix's ``file``, its ``role`` (matrix, of a linear layer in
 head; older files lack it), ``shape`` [m, n], ``rotation`` and ``parts`` and the measured
 ``bits_per_weight``, ``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the
 ``shrinkage`` of the moments that errors are measured with, and the ``reason`` of a matrix whose
-parameters are its own. Each of ``parts`` is an object with a ``kind`` and the fields that the file
-of that kind in this package describes, as are the part's tensors: :mod:`lrc.parts.codes`,
+parameters are its own; of an expert's, ``routed_tokens`` and the share of its moments that is
+``borrowed`` from other tokens. Each of ``parts`` is an object with a ``kind`` and the fields that
+the file of that kind in this package describes, as are the part's tensors: :mod:`lrc.parts.codes`,
 :mod:`lrc.parts.low_rank`. Tensors of the matrix ``NAME`` (checkpoint key, with ``.weight``), all
 little-endian:
 

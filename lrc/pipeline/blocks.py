@@ -80,16 +80,18 @@ def _start(
 
     The student runs the compressed prefix, or the original one where only that is wanted.
     """
+    all_experts = job.spec.calibration.all_experts
     if job.original_only:
-        only = start_stream(stack, chunks, job.threads, given.student)
+        only = start_stream(stack, chunks, job.threads, given.student, all_experts=all_experts)
         job.model.release()
         return Streams(only)
     original = None
     if job.two_streams:
-        original = start_stream(stack, chunks, job.threads, given.original)
+        original = start_stream(stack, chunks, job.threads, given.original, all_experts=all_experts)
         job.model.release()
     compressed = stack.with_tables({EMBEDDING: embedding})
-    return Streams(start_stream(compressed, chunks, job.threads, given.student), original)
+    student = start_stream(compressed, chunks, job.threads, given.student, all_experts=all_experts)
+    return Streams(student, original)
 
 
 def _tables(job: Job) -> Table:
@@ -155,7 +157,7 @@ class _Compressor:
         for key, found in zip(at.site.linears, solved, strict=True):
             name = at.tensors[key]
             self.tensors |= matrix_tensors(name, found.matrix)
-            journal.records[name] = self._record(at.block, name, found, problem.shrinkage)
+            journal.records[name] = self._record(at.block, name, found, problem.statistics)
             if not self.job.original_only:
                 student[key] = replaced(at.dense, key, found.matrix.to_dense())
             self.advance()
@@ -171,7 +173,7 @@ class _Compressor:
         journal.save(self.job.folder)
 
     def _record(
-        self, block: int, name: str, found: Decomposition, shrinkage: float
+        self, block: int, name: str, found: Decomposition, statistics: dict[str, float]
     ) -> dict[str, Any]:
         own = self.job.spec.matrices.get(linear_of(name))
         return {
@@ -183,7 +185,7 @@ class _Compressor:
             "damping": found.damping,
             "notes": list(found.notes),
             "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
-            "shrinkage": shrinkage,
+            **statistics,
             **({} if own is None else {"reason": own.reason}),
         }
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
 from lrc.calibrate.walk import SiteAtWork
+from lrc.linalg.second_moment import SecondMoment
 from lrc.models.tensors import linear_of
 from lrc.solvers.api import (
     corrected_columns,
@@ -19,7 +20,7 @@ from lrc.solvers.api import (
 )
 from lrc.solvers.base import Decomposition
 from lrc.solvers.site import SiteMetric
-from lrc.spec import CompressSpec, DecomposeSpec
+from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec
 
 #: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
 _SIDE_BY_SIDE = 1 << 22
@@ -32,8 +33,8 @@ class SiteProblem:
     """What the matrices of a site are fitted to, and under which metric.
 
     ``targets`` has an entry a matrix, None where it is fitted to itself. ``at_once`` matrices are
-    solved side by side, which changes no result. ``shrinkage`` is that of the metric's moment, and
-    ``dropped`` the inputs that were left out of it because they were not finite.
+    solved side by side, which changes no result. ``statistics`` are what the report says of the
+    moments, and ``dropped`` the inputs that were left out because they were not finite.
     """
 
     at: SiteAtWork
@@ -41,7 +42,7 @@ class SiteProblem:
     metric: SiteMetric
     targets: Targets
     at_once: int
-    shrinkage: float
+    statistics: dict[str, float]
     dropped: int
 
     def solve(self, key: str) -> Decomposition:
@@ -60,7 +61,8 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     """Take the moments of a site and make a problem of them."""
     repair = spec.calibration.repair if at.site.writes else 0.0
     moment = at.moment(residual_gap=repair > 0.0)
-    dropped, shrinkage = moment.dropped, spec.calibration.shrinkage_for(moment.rows)
+    dropped = moment.dropped
+    statistics = _statistics(at, moment, spec.calibration)
     cross = moment.cross() if at.streams.original else None
     H, residual_gap = moment.matrix(), moment.residual_gap()
     del moment
@@ -73,7 +75,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
         block_size=least_block(
             [_spec_of(at, spec, key).quant for key in keys], [len(at.weight(key)) for key in keys]
         ),
-        shrinkage=shrinkage,
+        shrinkage=statistics["shrinkage"],
     )
     del H, cross
     at_once = _at_once(at)
@@ -84,7 +86,18 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
             key: corrected_columns(at.weight(key), target, metric, residual_gap, repair)
             for key, target in targets.items()
         }
-    return SiteProblem(at, spec, metric, targets, at_once, shrinkage, dropped)
+    return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped)
+
+
+def _statistics(
+    at: SiteAtWork, moment: SecondMoment, calibration: CalibrationSpec
+) -> dict[str, float]:
+    """Of an expert also the tokens routed to it, and the share of its moment that is of others."""
+    shrinkage = calibration.shrinkage_for(moment.effective_rows)
+    routed = at.routed_tokens
+    if routed is None:
+        return {"shrinkage": shrinkage}
+    return {"shrinkage": shrinkage, "routed_tokens": routed, "borrowed": moment.borrowed}
 
 
 def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:

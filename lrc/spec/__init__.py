@@ -164,6 +164,7 @@ class CalibrationSpec(Record):
     mix: float = 0.4
     repair: float = 0.5
     shrinkage: float | Literal["auto"] = "auto"
+    all_experts: bool = False
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
@@ -190,7 +191,7 @@ class CalibrationSpec(Record):
         idle = (f"{n} {v:g}" for n, v in asked.items() if v not in (0, getattr(usual, n)))
         return tuple(idle) if self.streams == "original" else ()
 
-    def shrinkage_for(self, tokens: int) -> float:
+    def shrinkage_for(self, tokens: float) -> float:
         """The share for second moments of so many tokens.
 
         Automatic shares were measured on finished models: at 8192 tokens 0.2 lowers the divergence

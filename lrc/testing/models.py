@@ -68,7 +68,7 @@ def check_sites(stack: Stack, inputs: NDArray[Any], given: Values = MappingProxy
         block = stack.load_block(index)
         values = block.enter({**given, STREAM: h}, at)
         for site_index, site in enumerate(block.sites):
-            width = values[block.input_of(site_index)].shape[-1]
+            width = values[block.layers_of(site_index).source].shape[-1]
             assert {block.linears[key].shape[1] for key in site.linears} == {width}
             before = {name: value.copy() for name, value in values.items()}
             moved = block.step(site_index, values, at)

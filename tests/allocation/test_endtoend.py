@@ -19,7 +19,8 @@ from lrc.allocation.sensitivity import choose_groups, measure
 from lrc.allocation.sizes import matrix_specs
 from lrc.allocation.survey import SurveyJob, Tables, split_windows, survey, survey_tables
 from lrc.base.progress import SILENT
-from lrc.calibrate.streams import site_moment, window_chunks
+from lrc.calibrate.site_moment import site_moment
+from lrc.calibrate.streams import window_chunks
 from lrc.calibrate.walk import start_stream
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.norms import relative_proxy_error

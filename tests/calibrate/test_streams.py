@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tiny_llama import tiny_model
 
-from lrc.calibrate.streams import CHUNK_TOKENS, Stream, _housed, site_moment, window_chunks
+from lrc.calibrate.site_moment import site_moment
+from lrc.calibrate.streams import CHUNK_TOKENS, Stream, _housed, window_chunks
 from lrc.errors import SpecError
 from lrc.testing.tolerance import assert_within, relative_difference, sum_bound
 

@@ -22,6 +22,7 @@ from lrc.cli.commands.spec_options import (
 from lrc.cli.tables import (
     allocation_line,
     calibration_line,
+    experts_line,
     human_size,
     human_time,
     matrix_table,
@@ -91,6 +92,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(report.bits_per_weight_file)} in the whole file"
     )
     console.line(calibration_line(report.calibration))
+    if experts := experts_line(report.matrices):
+        console.line(experts)
     if report.allocation:
         console.line(allocation_line(report.allocation))
     console.line(

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lrc.cli.commands.base import Console, SubParsers, add_json, add_model, add_verb
-from lrc.cli.tables import allocation_line, human_size, matrix_table, number
+from lrc.cli.tables import allocation_line, experts_line, human_size, matrix_table, number
 
 
 def add(subparsers: SubParsers) -> None:
@@ -40,5 +40,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{number(totals['bits_per_weight_file'])} in the whole file"
     )
     console.line(f"runs on: {record['runs_on']}")
+    if experts := experts_line(record["matrices"]):
+        console.line(experts)
     if record.get("allocation"):
         console.line(allocation_line(record["allocation"]))

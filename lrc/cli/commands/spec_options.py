@@ -111,6 +111,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         type=fraction_or_auto,
         help=f"share of its diagonal added to each second moment (default: {calib.shrinkage})",
     )
+    calibration.add_argument(
+        "--calibrate-all-experts",
+        action="store_true",
+        default=None,
+        help="let every expert of a mixture see all tokens (default: those routed to it, and the "
+        "fewer these are, the more of all others)",
+    )
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
         "--embed-bits",
@@ -262,6 +269,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
             mix=args.mix,
             repair=args.repair,
             shrinkage=args.shrinkage,
+            all_experts=args.calibrate_all_experts,
         ),
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,

@@ -1,0 +1,178 @@
+"""Second moments of the inputs of a site: of all tokens, or of those that an expert computes.
+
+The output of an expert counts in a token as much as its share of it, and the square of an error by
+the square: rows have their shares for weights. What a residual stream lacks is made up by the
+token's experts in the same proportion. An expert that few tokens are routed to has a bad estimate
+of its own, which moves towards that of other tokens (`SecondMoment.shrink_to`): all that come to
+the experts of the block, and deeper in the expert a sample of these, which it computes for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.threads import ordered_map
+from lrc.calibrate.streams import CHUNK_TOKENS, Stream
+from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
+from lrc.nn.routing import Dispatch
+
+Array = NDArray[np.float32]
+#: Moments of all tokens that come to the experts of a block, by the name of the value.
+Shared = dict[str, SecondMoment]
+
+#: Inputs up to which the moments of several chunks may exist side by side.
+_SIDE_BY_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Inputs z (T, n), those of the original x, what the student lacks (T, d), and weights (T,)."""
+
+    z: Array
+    x: Array | None = None
+    gap: Array | None = None
+    weights: Array | None = None
+
+
+def site_moment(
+    student: Stream,
+    original: Stream | None,
+    threads: int,
+    *,
+    residual_gap: bool = False,
+    shared: Shared | None = None,
+) -> SecondMoment:
+    """Moments at the current site; with ``original`` also the cross moment of both streams.
+
+    ``residual_gap``: and that of the difference of their residual streams, for a site that writes
+    there; not for experts that are calibrated on all tokens, of which most do not see them.
+    ``shared`` (work) keeps what the experts of a block have in common from one to the next. Chunks
+    are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
+    """
+    gap = residual_gap and original is not None
+    dispatch = None if student.site is None else student.site.dispatch
+    if dispatch is None:
+        return _moment(_all_rows(student, original, gap=gap), student, original, threads, gap=gap)
+    site = student.site
+    assert site is not None
+    if site.source != dispatch.target:
+        sample = _sample_rows(student, original, dispatch)
+        others = _moment(_grouped(sample), student, original, threads)
+    else:
+        known = {} if shared is None else shared
+        if dispatch.source not in known:
+            everything = _all_rows(student, original, dispatch.source)
+            known[dispatch.source] = _moment(everything, student, original, threads)
+        others = known[dispatch.source]
+    gap = gap and not student.all_experts
+    routed = () if student.all_experts else _routed_rows(student, original, dispatch, gap=gap)
+    own = _moment(_grouped(routed), student, original, threads, gap=gap)
+    own.shrink_to(others)
+    return own
+
+
+def routed_tokens(stream: Stream) -> int | None:
+    """Tokens that are routed to the expert of the current site; None where it is of none."""
+    dispatch = None if stream.site is None else stream.site.dispatch
+    if dispatch is None:
+        return None
+    return sum(int(np.count_nonzero(dispatch.shares(values))) for values in stream.values)
+
+
+def _moment(
+    parts: Iterable[_Rows],
+    student: Stream,
+    original: Stream | None,
+    threads: int,
+    *,
+    gap: bool = False,
+) -> SecondMoment:
+    """The sum over parts, in their order."""
+    n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
+    moment = SecondMoment(n, cross=original is not None, residual_gap=d if gap else 0)
+
+    def work(rows: _Rows) -> ChunkMoment:
+        return chunk_moment(rows.z, rows.x, rows.gap, rows.weights)
+
+    side_by_side = threads if n <= _SIDE_BY_SIDE else 1
+    for part in ordered_map(work, parts, side_by_side):
+        moment.add(part)
+    return moment
+
+
+def _all_rows(
+    student: Stream, original: Stream | None, source: str = "", *, gap: bool = False
+) -> Iterator[_Rows]:
+    """Every token of each chunk: the value ``source``, or inputs of the site."""
+
+    def of(stream: Stream, chunk: int) -> Array:
+        return _flat(stream.values[chunk][source] if source else stream.inputs[chunk])
+
+    for chunk in range(len(student.values)):
+        yield _Rows(
+            of(student, chunk),
+            None if original is None else of(original, chunk),
+            _gap(student, original, chunk) if gap else None,
+        )
+
+
+def _routed_rows(
+    student: Stream, original: Stream | None, dispatch: Dispatch, *, gap: bool
+) -> Iterator[_Rows]:
+    """Tokens that are routed to an expert, and their shares."""
+    for chunk, values in enumerate(student.values):
+        rows, shares = dispatch.rows(values, student.pass_of(chunk)), dispatch.shares(values)
+        own = shares[rows] > 0
+        yield _Rows(
+            student.inputs[chunk][own],
+            None if original is None else original.inputs[chunk][own],
+            _gap(student, original, chunk)[rows[own]] if gap else None,
+            shares[rows[own]],
+        )
+
+
+def _sample_rows(student: Stream, original: Stream | None, dispatch: Dispatch) -> Iterator[_Rows]:
+    """Tokens that every expert computes, whether they are routed to it or not."""
+    for chunk, values in enumerate(student.values):
+        wanted = np.zeros(len(dispatch.shares(values)), bool)
+        wanted[student.pass_of(chunk).sample] = True
+        kept = wanted[dispatch.rows(values, student.pass_of(chunk))]
+        x = None if original is None else original.inputs[chunk][kept]
+        yield _Rows(student.inputs[chunk][kept], x)
+
+
+def _grouped(parts: Iterable[_Rows]) -> Iterator[_Rows]:
+    """The same rows, those of several chunks together: a product of few rows is mostly sums."""
+    group: list[_Rows] = []
+    for rows in parts:
+        if group and sum(len(part.z) for part in (*group, rows)) > CHUNK_TOKENS:
+            yield _joined(group)
+            group = []
+        if len(rows.z):
+            group.append(rows)
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: list[_Rows]) -> _Rows:
+    def of(arrays: Iterable[Array | None]) -> Array | None:
+        there = [array for array in arrays if array is not None]
+        return np.concatenate(there) if there else None
+
+    z = np.concatenate([rows.z for rows in group])
+    others = (of(getattr(rows, name) for rows in group) for name in ("x", "gap", "weights"))
+    return _Rows(z, *others)
+
+
+def _gap(student: Stream, original: Stream | None, chunk: int) -> Array:
+    """What the student's residual stream lacks, (T, d)."""
+    assert original is not None
+    return _flat(original.hidden[chunk] - student.hidden[chunk])
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(-1, values.shape[-1])
