@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lrc.convert.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer, byte_level
-from lrc.convert.gguf.vocabulary import Vocabulary, strings
-from lrc.errors import FormatError, UnsupportedModelError
+from lrc.convert.gguf.vocabulary import Vocabulary
+from lrc.errors import UnsupportedModelError
 
 
 def byte_level_parts(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def byte_level_parts(vocabulary: Vocabulary) -> dict[str, Any]:
             "byte_fallback": False,
             "ignore_merges": pre.whole_words,
             "vocab": {token: i for i, token in enumerate(vocabulary.tokens)},
-            "merges": [_merge(text) for text in strings(vocabulary.fields, "merges")],
+            "merges": vocabulary.merges(),
         },
     }
 
@@ -54,11 +54,3 @@ def pre_tokenizer(vocabulary: Vocabulary) -> PreTokenizer:
             f"cuts text; known: {', '.join(PRE_TOKENIZERS)}"
         )
     return PRE_TOKENIZERS[name]
-
-
-def _merge(text: str) -> list[str]:
-    """Split ``"a b"``; bytes of text are never a plain space in this alphabet."""
-    parts = text.split(" ")
-    if len(parts) != 2 or not all(parts):
-        raise FormatError(f"GGUF has the merge {text!r}; expected two parts and a space between")
-    return parts

@@ -79,14 +79,24 @@ def spelled(vocabulary: Vocabulary) -> list[str]:
 
 
 def merges(vocabulary: Vocabulary) -> list[list[str]]:
-    """Pairs of normal tokens whose join is a normal token, the highest score first.
+    """Pairs of tokens that are joined, in their order: those of the file where it has them.
 
-    SentencePiece joins the neighbours whose join has the highest score, the leftmost first. Of
-    several pairs with one join, the longer left part comes first: it begins further left where
-    two of them share a token.
+    Else they are pairs of normal tokens whose join is a normal token. SentencePiece joins the
+    neighbours whose join has the highest score, the leftmost first. Of several pairs with one
+    join, the longer left part comes first: it begins further left where two of them share a token.
+
+    Raises
+    ------
+    FormatError
+        The scores are missing, or all alike.
     """
+    if vocabulary.get("merges"):
+        return vocabulary.merges()
     scores = vocabulary.scores()
     normal = {vocabulary.tokens[i]: i for i in vocabulary.of_kind(NORMAL)}
+    joined = [scores[i] for token, i in normal.items() if len(token) > 1]
+    if len(joined) > 1 and len(set(joined)) == 1:
+        raise FormatError("all tokens of the GGUF file have one score, and it has no merges")
     ranked = sorted(
         (-scores[i], i, -len(left), left, right)
         for token, i in normal.items()

@@ -58,7 +58,7 @@ class Vocabulary:
             A setting of the tokenizer is not known.
         """
         _check_keys(fields)
-        tokens = strings(fields, "tokens")
+        tokens = _strings(fields, "tokens")
         kinds = fields.get(_PREFIX + "token_type") or [NORMAL] * len(tokens)
         if len(kinds) != len(tokens):
             raise FormatError(f"GGUF has {len(tokens)} tokens but {len(kinds)} token types")
@@ -94,6 +94,16 @@ class Vocabulary:
         """Ids of the tokens of these kinds, ascending."""
         return [i for i, kind in enumerate(self.kinds) if kind in kinds]
 
+    def merges(self) -> list[list[str]]:
+        """Pairs of tokens that are joined, in their order.
+
+        Raises
+        ------
+        FormatError
+            There are none, or one is no pair.
+        """
+        return [_pair(text) for text in _strings(self.fields, "merges")]
+
     def scores(self) -> list[float]:
         """Log-probability or priority of each token.
 
@@ -108,18 +118,19 @@ class Vocabulary:
         return [float(value) for value in values]
 
 
-def strings(fields: Mapping[str, Any], key: str) -> list[str]:
-    """A list of strings.
-
-    Raises
-    ------
-    FormatError
-        There is none.
-    """
+def _strings(fields: Mapping[str, Any], key: str) -> list[str]:
     values = fields.get(_PREFIX + key)
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
         raise FormatError(f"the GGUF file has no list of strings {_PREFIX}{key}")
     return values
+
+
+def _pair(text: str) -> list[str]:
+    """Split ``"a b"``; tokens write spaces otherwise."""
+    parts = text.split(" ")
+    if len(parts) != 2 or not all(parts):
+        raise FormatError(f"GGUF has the merge {text!r}; expected two parts and a space between")
+    return parts
 
 
 def token_id(fields: Mapping[str, Any], key: str, vocab_size: int) -> int | None:
