@@ -46,6 +46,7 @@ def decode_on(decoder, cache):
     logits = None
     done = cache.length
     while done < 40:
+        before = cache.branch()
         armed = True
         try:
             logits = decoder.advance(LONG[done : done + 1])
@@ -54,7 +55,7 @@ def decode_on(decoder, cache):
         except KeyboardInterrupt:
             armed = False
             # The last token may have been counted before the interrupt: it is not done.
-            cache.length = done
+            cache.adopt(before)
     return logits.copy()
 
 

@@ -195,7 +195,10 @@ class DecoderModel:
         return self.head(self.hidden(ids, cache))
 
     def new_cache(self, batch: int, max_length: int) -> KVCache:
-        """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens."""
+        """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens.
+
+        Blocks with a window keep little more than that.
+        """
         self.check_length(max_length)
         return new_cache((op for block in self.blocks for op in block.ops()), batch, max_length)
 

@@ -56,7 +56,9 @@ def attention(
         return _attend_last(q, k, v, cap).reshape(batch, 1, heads * dim)
     out = np.empty(grouped, np.float32)
     before = k.shape[2] - tokens
-    size = max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * k.shape[2])))
+    # A window alone sets the size where there is one: keys before it may be there or not.
+    together = window + QUERY_BLOCK if window else k.shape[2]
+    size = max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * together)))
 
     def tile(item: tuple[int, int, int]) -> None:
         b, start, h = item

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,41 @@ from numpy.typing import NDArray
 from lrc.errors import SpecError
 
 Array = NDArray[np.float32]
+
+#: Tokens that a layer with a window has room for beside those of the window, so that what it keeps
+#: moves but once in so many tokens.
+SPARE = 512
+
+
+class KeptLayer(NamedTuple):
+    """What one layer keeps.
+
+    Attributes
+    ----------
+    keys, values : (batch, kv_heads, room, head_dim) float32
+        Of consecutive tokens.
+    begin : int
+        Position of the first of them.
+    window : int
+        Tokens that must stay, counted from a new one, itself included; 0 is all.
+    """
+
+    keys: Array
+    values: Array
+    begin: int
+    window: int
+
+    @property
+    def most(self) -> int:
+        """New tokens that find room together, however many are there."""
+        room: int = self.keys.shape[2]
+        return room - max(0, self.window - 1)
+
+
+class _Now(NamedTuple):
+    layers: tuple[KeptLayer, ...]
+    states: Mapping[str, Array]
+    length: int
 
 
 class KVCache:
@@ -23,8 +60,11 @@ class KVCache:
     ----------
     layers, batch, kv_heads, max_length, head_dim : int
         Each layer holds two float32 arrays (batch, kv_heads, max_length, head_dim).
-    states : mapping, optional
-        Shapes of the states of one sequence, by name; each is zero before a text.
+    windows : sequence of int
+        How many tokens one of each layer sees, itself included; 0 is all, and so is nothing at
+        all. Where it is not, the arrays have room for a window and `SPARE` tokens, and what no
+        later token sees makes room for the next ones.
+
     """
 
     def __init__(
@@ -34,44 +74,120 @@ class KVCache:
         kv_heads: int,
         max_length: int,
         head_dim: int,
+        windows: Sequence[int] = (),
         states: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        shape = (batch, kv_heads, max_length, head_dim)
-        self.states = {k: np.zeros((batch, *s), np.float32) for k, s in (states or {}).items()}
-        self._next: dict[str, Array] = {}
-        self.keys = [np.empty(shape, np.float32) for _ in range(layers)]
-        self.values = [np.empty(shape, np.float32) for _ in range(layers)]
-        self.max_length = max_length
-        self.length = 0
+        def kept(window: int) -> KeptLayer:
+            slides = 0 < window < max_length - SPARE
+            room = window + SPARE if slides else max_length
+            shape = (batch, kv_heads, room, head_dim)
+            k, v = np.empty(shape, np.float32), np.empty(shape, np.float32)
+            return KeptLayer(k, v, 0, window if slides else 0)
 
-    def append(self, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
+        self.max_length = max_length
+        carried = {k: np.zeros((batch, *s), np.float32) for k, s in (states or {}).items()}
+        # One value, so that an interrupt finds all of it changed or nothing.
+        self._now = _Now(tuple(kept(window) for window in windows or [0] * layers), carried, 0)
+        self._moved: dict[int, KeptLayer] = {}
+        self._next: dict[str, Array] = {}
+
+    @property
+    def layers(self) -> tuple[KeptLayer, ...]:
+        """What each layer keeps; another tuple when one of them has moved."""
+        return self._now.layers
+
+    @property
+    def states(self) -> Mapping[str, Array]:
+        """States after the tokens that are counted, (batch, ...) each."""
+        return self._now.states
+
+    @property
+    def length(self) -> int:
+        """Tokens that are counted."""
+        return self._now.length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values that there is room for."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    @property
+    def most(self) -> int:
+        """How many tokens find room together, however many are there."""
+        return min((layer.most for layer in self.layers), default=self.max_length)
+
+    def check(self, tokens: int) -> None:
+        """Refuse ``tokens`` more than the cache is made for.
+
+        Raises
+        ------
+        SpecError
+            With both numbers.
+        """
+        if self.length + tokens > self.max_length:
+            raise SpecError(
+                f"the cache holds {self.max_length} tokens and {self.length + tokens} are needed; "
+                "make it longer or the text shorter"
+            )
+
+    def make_room(self, tokens: int) -> None:
+        """Let every layer have room for ``tokens`` more, at most `most`.
+
+        Raises
+        ------
+        SpecError
+            When the cache is not made for so many.
+        """
+        self.check(tokens)
+        self._moved = {}
+        if any(self._is_short(layer, tokens) for layer in self.layers):
+            layers = (
+                self._slid(layer) if self._is_short(layer, tokens) else layer
+                for layer in self.layers
+            )
+            self._now = self._now._replace(layers=tuple(layers))
+
+    def append(self, layer: int, k: Array, v: Array, window: int = 0) -> tuple[Array, Array]:
         """Store new tokens of one layer behind those counted by ``length``.
 
         Parameters
         ----------
         layer : int
         k, v : (batch, T, kv_heads, head_dim) float32
+        window : int
+            How many tokens one sees, itself included; 0 is all.
 
         Returns
         -------
-        k, v : (batch, kv_heads, length + T, head_dim) float32
-            Views of everything stored, the new tokens included.
+        k, v : (batch, kv_heads, S, head_dim) float32
+            All that is stored or that the new tokens see, these included; S is at most
+            ``length + T``.
 
         Raises
         ------
         SpecError
-            When the new tokens do not fit.
+            When the new tokens do not fit, or see more than the layer keeps.
         """
-        start, end = self.length, self.length + k.shape[1]
-        if end > self.max_length:
+        self.check(k.shape[1])
+        kept = self.layers[layer]
+        if kept.window and not 0 < window <= kept.window:
             raise SpecError(
-                f"the cache holds {self.max_length} tokens and {end} are needed; "
-                "make it longer or the text shorter"
+                f"layer {layer} of the cache keeps {kept.window} tokens, and this model sees "
+                f"{window or 'all'} there; make one with its new_cache"
             )
-        keys, values = self.keys[layer], self.values[layer]
-        keys[:, :, start:end] = k.transpose(0, 2, 1, 3)
-        values[:, :, start:end] = v.transpose(0, 2, 1, 3)
-        return keys[:, :, :end], values[:, :, :end]
+        k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+        if kept.window and k.shape[2] > kept.most:
+            return self._append_many(layer, k, v)
+        self._moved.pop(layer, None)
+        if self._is_short(kept, k.shape[2]):
+            kept = self._slid(kept)
+            others = self.layers
+            moved = (*others[:layer], kept, *others[layer + 1 :])
+            self._now = self._now._replace(layers=moved)
+        start, end = self.length - kept.begin, self.length - kept.begin + k.shape[2]
+        kept.keys[:, :, start:end] = k
+        kept.values[:, :, start:end] = v
+        return kept.keys[:, :, :end], kept.values[:, :, :end]
 
     def carry(self, name: str, state: Array) -> None:
         """Keep what the tokens behind those counted by ``length`` leave in place of a state."""
@@ -79,6 +195,50 @@ class KVCache:
 
     def advance(self, tokens: int) -> None:
         """Count ``tokens`` that every layer has now stored."""
-        self.length += tokens
-        self.states |= self._next
-        self._next = {}
+        layers = (self._moved.get(i, layer) for i, layer in enumerate(self.layers))
+        states = {**self.states, **self._next}
+        self._now = _Now(tuple(layers), states, self.length + tokens)
+        self._moved, self._next = {}, {}
+
+    def branch(self) -> Self:
+        """The same tokens, to be continued before this cache knows of it; see `adopt`.
+
+        Of the two, one alone may go on: behind the tokens that they share there is one memory.
+        """
+        made = copy(self)
+        made._moved, made._next = {}, {}
+        return made
+
+    def adopt(self, branch: KVCache) -> None:
+        """Take over, at once, what a `branch` has stored and counted."""
+        self._now = branch._now
+
+    def _append_many(self, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
+        """The same for more tokens than there is room for: the last ones will be kept."""
+        kept = self.layers[layer]
+        last = slice(max(kept.begin, self.length + 1 - kept.window) - kept.begin,
+                     self.length - kept.begin)  # fmt: skip
+        whole = [
+            np.concatenate([old[:, :, last], new], axis=2)
+            for old, new in ((kept.keys, k), (kept.values, v))
+        ]
+        count, found = whole[0].shape[2], []
+        stay = min(count, kept.window - 1)
+        for old, new in zip((kept.keys, kept.values), whole, strict=True):
+            found.append(np.empty_like(old))
+            found[-1][:, :, :stay] = new[:, :, count - stay :]
+        begin = self.length + k.shape[2] - stay
+        self._moved[layer] = KeptLayer(found[0], found[1], begin, kept.window)
+        return whole[0], whole[1]
+
+    def _slid(self, layer: KeptLayer) -> KeptLayer:
+        """A layer without what no token behind ``length`` sees."""
+        begin = max(layer.begin, self.length + 1 - layer.window)
+        start, end = begin - layer.begin, self.length - layer.begin
+        keys, values = np.empty_like(layer.keys), np.empty_like(layer.values)
+        keys[:, :, : end - start] = layer.keys[:, :, start:end]
+        values[:, :, : end - start] = layer.values[:, :, start:end]
+        return KeptLayer(keys, values, begin, layer.window)
+
+    def _is_short(self, layer: KeptLayer, tokens: int) -> bool:
+        return layer.window > 0 and self.length + tokens - layer.begin > layer.keys.shape[2]

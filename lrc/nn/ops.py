@@ -287,7 +287,7 @@ class Attend(Op):
         if at.cache is None:
             k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
         else:
-            k, v = at.cache.append(self.layer, k, v)
+            k, v = at.cache.append(self.layer, k, v, self.window)
         mixed = attention(
             q, k, v, self.window, at.execution, scale=self.factor, cap=self.cap
         )  # fmt: skip
@@ -434,12 +434,17 @@ class AddPositions(Op):
 
 
 def new_cache(ops: Iterable[Op], batch: int, max_length: int) -> KVCache:
-    """Make an empty cache of what ``ops`` keep: for so many sequences of up to so many tokens."""
-    heads: dict[int, tuple[int, int]] = {}
+    """Make an empty cache of what ``ops`` keep: for so many sequences of up to so many tokens.
+
+    Layers with a window keep little more than that.
+    """
+    layers: dict[int, Attend] = {}
     states: dict[str, tuple[int, ...]] = {}
     for op in ops:
         states |= op.states
         if isinstance(op, Attend):
-            heads[op.layer] = op.kv_heads, op.head_dim
-    ((kv_heads, head_dim),) = set(heads.values()) or {(0, 0)}
-    return KVCache(1 + max(heads, default=-1), batch, kv_heads, max_length, head_dim, states)
+            layers[op.layer] = op
+    count = 1 + max(layers, default=-1)
+    ((kv_heads, head_dim),) = {(op.kv_heads, op.head_dim) for op in layers.values()} or {(0, 0)}
+    windows = [layers[i].window if i in layers else 0 for i in range(count)]
+    return KVCache(count, batch, kv_heads, max_length, head_dim, windows, states)

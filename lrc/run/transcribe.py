@@ -96,8 +96,7 @@ class Transcriber:
 
     def _language(self, cache: MemoryCache) -> int:
         """The token of the language that is heard; the cache is as empty as before."""
-        logits = self._advance(np.array([self._tokens.start]), cache)
-        cache.length = 0
+        logits = self._advance(np.array([self._tokens.start]), cache.branch())
         known = sorted(self._tokens.languages.values())
         return known[int(logits[known].argmax())]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.progress import Progress
-from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.decode_program import DecodeProgram
+from lrc.nn.engine.program import Cached
 from lrc.nn.engine.team import Team
 from lrc.nn.engine.thread_choice import ThreadChoice
 from lrc_kernels.cpu.dot.product import RANK
@@ -62,7 +62,8 @@ class DecodeEngine:
         """
         program, scratch = self._program, self._attached(cache)
         scratch.start[...] = start
-        position = cache.length
+        cache.make_room(1)
+        position, cached = cache.length, scratch.cached_now()
         angles = program.source.angles(np.array([position]), cache.max_length)
         stop = len(program.ops) if head else program.body
         run: Callable[..., bool] = token.run_token
@@ -70,7 +71,7 @@ class DecodeEngine:
         def task(place: NDArray[np.int64], thread: int, threads: int) -> bool:
             return run(
                 program.mats, program.nums, program.ops, program.numbers, scratch.width,
-                scratch.addresses, scratch.caches, angles.addresses, position, program.tables,
+                scratch.addresses, cached.rows, angles.addresses, position, program.tables,
                 place.ctypes.data, thread, threads, stop,
             )  # fmt: skip
 
@@ -87,11 +88,6 @@ class DecodeEngine:
 
     def _attached(self, cache: KVCache) -> _Scratch:
         """Buffers for a cache, made anew for every other one; whole or not at all."""
-        if cache.length >= cache.max_length:
-            raise SpecError(
-                f"the cache holds {cache.max_length} tokens and {cache.length + 1} are needed; "
-                "make it longer or the text shorter"
-            )
         if self._scratch is None or self._scratch.cache is not cache:
             self._scratch = _Scratch(self._program, cache, self._team.threads)
         return self._scratch
@@ -101,8 +97,8 @@ class _Scratch:
     """What threads write while a token passes: a cache, buffers they share, each one's own."""
 
     def __init__(self, program: DecodeProgram, cache: KVCache, threads: int) -> None:
-        self.cache = cache
-        self.caches = program.source.caches(cache)
+        self.cache, self._source = cache, program.source
+        self._cached = program.source.cached(cache)
         self._kept: list[NDArray[Any]] = []
         self.width = widest = activations.padded(program.widest)
         lengths = {
@@ -118,6 +114,11 @@ class _Scratch:
             first[place] = self._make(place, length, shared=buffer.shared)
         self.start = first[program.start][: program.source.hidden]
         self.logits = first[program.logits][: program.vocab]
+
+    def cached_now(self) -> Cached:
+        """What the cache keeps now."""
+        self._cached = self._source.cached(self.cache, self._cached)
+        return self._cached
 
     def _make(self, place: int, length: int, *, shared: bool) -> F32:
         """Make buffer number ``place``, one or one a thread; return that of thread 0."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
-from lrc.nn.cache import KVCache
+from lrc.nn.cache import KeptLayer, KVCache
 from lrc.nn.engine.layout import Layout, without_layout
 from lrc.nn.engine.rows import Row
 from lrc.nn.engine.token_rules import TOKEN_RULES, Context, widths_after
@@ -53,6 +53,14 @@ class Angles:
 
     addresses: NDArray[np.int64]
     tables: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cached:
+    """A row of `table` for what each layer of a cache keeps, (layers, `table.CACHE`)."""
+
+    rows: NDArray[np.int64]
+    layers: tuple[KeptLayer, ...]
 
 
 class Program:
@@ -139,30 +147,40 @@ class Program:
         addresses = [(cos.ctypes.data, sin.ctypes.data) for cos, sin in tables]
         return Angles(np.array(addresses or [(0, 0)], np.int64), tables)
 
-    def caches(self, cache: KVCache) -> NDArray[np.int64]:
-        """A row of `table` for every layer's keys and values, (layers, `table.CACHE`).
+    def cached(self, cache: KVCache, known: Cached | None = None) -> Cached:
+        """What ``cache`` keeps, as rows; ``known`` where that is still so.
 
         Raises
         ------
         SpecError
             When the cache is of another model, or holds several sequences.
         """
-        sequences = cache.keys[0].shape[0]
-        if sequences != 1:
-            raise SpecError(f"the cache is for {sequences} sequences; the engines take 1")
+        if known is not None and known.layers is cache.layers:
+            return known
+        sequences = {layer.keys.shape[0] for layer in cache.layers} - {1}
+        if sequences:
+            raise SpecError(f"the cache is for {min(sequences)} sequences; the engines take 1")
         for op in self.ops:
             if isinstance(op, Attend):
-                expected = (1, op.kv_heads, cache.max_length, op.head_dim)
-                if op.layer >= len(cache.keys) or cache.keys[op.layer].shape != expected:
-                    raise SpecError(
-                        f"the cache has no layer {op.layer} of shape {expected}; "
-                        "make one with this model's new_cache"
-                    )
-        found = np.zeros((len(cache.keys), table.CACHE), np.int64)
-        found[:, table.CACHED_KEYS] = [k.ctypes.data for k in cache.keys]
-        found[:, table.CACHED_VALUES] = [v.ctypes.data for v in cache.values]
-        found[:, table.ROOM] = cache.max_length
-        return found
+                _check_layer(op, cache)
+        rows = [
+            (layer.keys.ctypes.data, layer.values.ctypes.data, layer.keys.shape[2], layer.begin)
+            for layer in cache.layers
+        ]
+        return Cached(np.array(rows, np.int64).reshape(-1, table.CACHE), cache.layers)
+
+
+def _check_layer(op: Attend, cache: KVCache) -> None:
+    """Refuse a cache without a layer for an operation, or with one that keeps less than it sees."""
+    for layer in cache.layers[op.layer : op.layer + 1]:
+        _, heads, _, dim = layer.keys.shape
+        sees_all_kept = not layer.window or 0 < op.window <= layer.window
+        if (heads, dim) == (op.kv_heads, op.head_dim) and sees_all_kept:
+            return
+    raise SpecError(
+        f"the cache has no layer {op.layer} of {op.kv_heads} heads of {op.head_dim} numbers that "
+        f"keeps {op.window or 'all'} tokens; make one with this model's new_cache"
+    )
 
 
 def _results(op: Op, now: dict[str, int]) -> dict[str, int]:

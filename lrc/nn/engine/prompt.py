@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.progress import SILENT, Progress
-from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.prompt_buffers import PromptBuffers
 from lrc.nn.engine.prompt_program import PromptProgram
@@ -61,28 +60,28 @@ class PromptEngine:
         SpecError
             When the cache is too small or holds several sequences.
         """
-        tokens, before = len(start), cache.length
-        if before + tokens > cache.max_length:
-            raise SpecError(
-                f"the cache holds {cache.max_length} tokens and {before + tokens} are "
-                "needed; make it longer or the text shorter"
-            )
+        tokens = len(start)
         if not prompt.is_compiled():
             progress.note("compiling the kernels for prompts; it takes up to a few minutes")
-        calls = -(-tokens // CHUNK)
+        calls = -(-tokens // min(CHUNK, cache.most))
+        # An interrupt must leave the cache as it was, even where windows have moved.
+        branch = cache.branch()
+        branch.check(tokens)
         buffers = PromptBuffers(
             self._program, cache, -(-tokens // calls), tokens, self._team.threads
         )
         for i in range(calls):
             done, end = tokens * i // calls, tokens * (i + 1) // calls
-            self._run(start[done:end], before + done, buffers)
-        cache.advance(tokens)
+            self._run(start[done:end], branch, buffers)
+        cache.adopt(branch)
         return buffers.last(end - done)
 
-    def _run(self, start: F32, position: int, buffers: PromptBuffers) -> None:
-        """Take tokens through all layers; ``position``: of the first of them."""
-        program, tokens = self._program, len(start)
-        angles = program.source.angles(np.arange(position, position + tokens), buffers.length)
+    def _run(self, start: F32, cache: KVCache, buffers: PromptBuffers) -> None:
+        """Take tokens that follow those in the cache through all layers."""
+        program, tokens, position = self._program, len(start), cache.length
+        cache.make_room(tokens)
+        cached = program.source.cached(cache)
+        angles = program.source.angles(np.arange(position, position + tokens), cache.max_length)
         sizes = buffers.begin(start, position)
         run: Callable[..., bool] = prompt.run_prompt
 
@@ -92,7 +91,7 @@ class PromptEngine:
             return run(
                 program.mats, program.nums, program.extra, program.ops, program.numbers,
                 program.stages, sizes, buffers.addresses, buffers.strides, buffers.shared,
-                buffers.caches, angles.addresses, first, stop, place.ctypes.data, thread, threads,
+                cached.rows, angles.addresses, first, stop, place.ctypes.data, thread, threads,
             )  # fmt: skip
 
         end, step = len(program.stages), -(-CALL // tokens)
@@ -101,3 +100,4 @@ class PromptEngine:
             # An interrupt of the compiler ends it, where it runs in this thread alone.
             threads = self._team.threads if prompt.is_ready() else 1
             self._team.call(partial(task, first, stop), threads, stop - first)
+        cache.advance(tokens)

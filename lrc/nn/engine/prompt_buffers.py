@@ -26,6 +26,7 @@ class PromptBuffers:
     ----------
     program : PromptProgram
     cache : KVCache
+        Without the prompt.
     most : int
         Tokens that go through the layers together.
     tokens : int
@@ -34,17 +35,14 @@ class PromptBuffers:
 
     Attributes
     ----------
-    addresses, strides, shared, caches
+    addresses, strides, shared
         As `lrc_kernels.cpu.engine.prompt` wants them.
-    length
-        Tokens that the cache is for.
     """
 
     def __init__(
         self, program: PromptProgram, cache: KVCache, most: int, tokens: int, threads: int
     ) -> None:
-        self._program, self.length = program, cache.max_length
-        self.caches = program.source.caches(cache)
+        self._program = program
         self._padded = weight_panels.padded_tokens(most)
         self._kept: list[NDArray[Any]] = []
         self._rows: dict[str, F32] = {}
