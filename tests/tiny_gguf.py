@@ -82,7 +82,8 @@ def write(
     for name, value in fields.items():
         _add(writer, name, value)
     for name, values in (tensors() if weights is None else weights).items():
-        stored = kind if values.ndim == 2 else F32
+        block = gguf.GGML_QUANT_SIZES[kind][0]
+        stored = kind if values.ndim > 1 and values.shape[-1] % block == 0 else F32
         data = values.astype(np.float16) if stored == F16 else gguf.quants.quantize(values, stored)
         writer.add_tensor(name, data, raw_dtype=stored)
     writer.write_header_to_file()

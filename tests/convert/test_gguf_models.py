@@ -107,6 +107,18 @@ def test_the_imported_model_gives_the_logits_of_the_original(name: str, tmp_path
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+def test_single_experts_are_decoded_from_a_stack(tmp_path: Path) -> None:
+    """Rows of 32 are quantised; others are not, and make the checkpoint one in float32."""
+    weights = weights_of("mixtral")
+    file = gguf_models.write(tmp_path / "m.gguf", CASES["mixtral"], weights, kind=tiny_gguf.Q8_0)
+    checkpoint = Checkpoint.open(import_gguf(file, tmp_path / "out"))
+    for expert in range(4):
+        name = f"model.layers.1.block_sparse_moe.experts.{expert}.w1.weight"
+        packed = gguf.quants.quantize(weights[name], tiny_gguf.Q8_0)
+        expected = gguf.quants.dequantize(packed, tiny_gguf.Q8_0)
+        np.testing.assert_array_equal(checkpoint.dense(name), expected)
+
+
 @cases
 @pytest.mark.parametrize("change", ["lost", "added", "longer"])
 def test_tensors_that_do_not_fit_are_refused(name: str, change: str, tmp_path: Path) -> None:
