@@ -129,6 +129,50 @@ MIXTRAL = {
     },
 }  # fmt: skip
 
+QWEN2_MOE = {
+    "plain": {
+        "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 24, "num_key_value_heads": 2,
+    },
+    "normalised": {
+        "num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 40, "norm_topk_prob": True, "qkv_bias": False,
+        "tie_word_embeddings": True, "num_key_value_heads": 1,
+    },
+    "some_dense": {
+        "num_experts": 5, "num_experts_per_tok": 1, "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16, "num_hidden_layers": 5, "decoder_sparse_step": 2,
+        "mlp_only_layers": [3],
+    },
+    "windows": {
+        "num_experts": 7, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16, "num_hidden_layers": 4, "use_sliding_window": True,
+        "sliding_window": 7, "max_window_layers": 2,
+    },
+    "silent": {
+        "hidden_size": 64, "num_attention_heads": 16, "moe_intermediate_size": 8,
+        "shared_expert_intermediate_size": 16, "num_hidden_layers": 1, **SILENT,
+    },
+}  # fmt: skip
+QWEN3_MOE = {
+    "plain": {
+        "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 12,
+        "num_key_value_heads": 2, "norm_topk_prob": True,
+    },
+    "some_dense": {
+        "num_local_experts": 9, "num_experts_per_tok": 3, "moe_intermediate_size": 8,
+        "num_hidden_layers": 3, "mlp_only_layers": [1], "attention_bias": True,
+    },
+    "windows": {
+        "num_experts": 4, "num_experts_per_tok": 1, "moe_intermediate_size": 24,
+        "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 7,
+    },
+    "silent": {
+        "hidden_size": 64, "num_attention_heads": 16, "moe_intermediate_size": 8,
+        "num_hidden_layers": 1, **SILENT,
+    },
+}  # fmt: skip
+
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
@@ -143,7 +187,9 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "opt": cases("opt", "OPTForCausalLM", OPT),
     "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
     "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
+    "qwen2_moe": cases("qwen2_moe", "Qwen2MoeForCausalLM", QWEN2_MOE),
     "qwen3": cases("qwen3", "Qwen3ForCausalLM", QWEN3),
+    "qwen3_moe": cases("qwen3_moe", "Qwen3MoeForCausalLM", QWEN3_MOE),
     "smollm3": cases("smollm3", "SmolLM3ForCausalLM", SMOLLM3),
     "starcoder2": cases("starcoder2", "Starcoder2ForCausalLM", STARCODER2),
 }

@@ -19,7 +19,9 @@ from lrc.models.mixtral import MIXTRAL
 from lrc.models.olmo2 import OLMO2
 from lrc.models.opt import OPT
 from lrc.models.qwen2 import QWEN2
+from lrc.models.qwen2_moe import QWEN2_MOE
 from lrc.models.qwen3 import QWEN3
+from lrc.models.qwen3_moe import QWEN3_MOE
 from lrc.models.smollm3 import SMOLLM3
 from lrc.models.source import WeightSource
 from lrc.models.starcoder2 import STARCODER2
@@ -40,7 +42,9 @@ MODELS: dict[str, Family] = {
     "olmo2": OLMO2,
     "opt": OPT,
     "qwen2": QWEN2,
+    "qwen2_moe": QWEN2_MOE,
     "qwen3": QWEN3,
+    "qwen3_moe": QWEN3_MOE,
     "smollm3": SMOLLM3,
     "starcoder2": STARCODER2,
     "whisper": WHISPER,

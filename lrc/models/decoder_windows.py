@@ -20,7 +20,9 @@ class Windows:
     width : int
         Tokens that one sees where there is a window, itself included; 0 where there is none.
     first : int
-        The window is in this block and all after it.
+        The window is in this block and all after it,
+    stop : int, optional
+        up to this one, which has none.
     every : int
         But not in each block of this number, the first one of them being ``every - 1``; 0 is none.
     by_layer : bool
@@ -29,6 +31,7 @@ class Windows:
 
     width: int = 0
     first: int = 0
+    stop: int | None = None
     every: int = 0
     by_layer: bool = False
 
@@ -61,7 +64,8 @@ class Windows:
 
     def _slides(self, block: int) -> bool:
         between = not self.every or (block + 1) % self.every != 0
-        return self.width > 0 and block >= self.first and between
+        within = block >= self.first and (self.stop is None or block < self.stop)
+        return self.width > 0 and within and between
 
 
 NO_WINDOWS = Windows()

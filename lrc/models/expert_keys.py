@@ -9,7 +9,7 @@ from lrc.errors import FormatError
 from lrc.models.config_reader import count
 
 #: How many experts compute a token.
-TOP = "num_experts_per_tok"
+EACH = "num_experts_per_tok"
 #: Which blocks have experts.
 STEP, ONLY_DENSE = "decoder_sparse_step", "mlp_only_layers"
 
@@ -32,9 +32,9 @@ def expert_counts(
         said = " and ".join(f"{name}={value}" for name, value in found.items())
         raise FormatError(f"config.json: {said} must be the same")
     experts = next(iter(found.values()), default)
-    each = count(config, TOP, top)
+    each = count(config, EACH, top)
     if each > experts:
-        raise FormatError(f"config.json: {TOP}={each} exceeds the number of experts, {experts}")
+        raise FormatError(f"config.json: {EACH}={each} exceeds the number of experts, {experts}")
     return experts, each
 
 

@@ -13,13 +13,13 @@ from lrc.models.decoder_keys import decoder_keys
 from lrc.models.decoder_rope import Rotary
 from lrc.models.decoder_tensors import decoder_tensors
 from lrc.models.decoder_windows import Windows
-from lrc.models.expert_keys import expert_counts
+from lrc.models.expert_keys import EACH, expert_counts
 from lrc.models.experts import ATTENTION, ExpertNames, Experts, MoeBlock, MoeConfig
 from lrc.models.tensors import Tensors
 
 KEYS = decoder_keys(
     "mixtral",
-    used=("sliding_window", "num_local_experts", "num_experts_per_tok"),
+    used=("sliding_window", "num_local_experts", EACH),
     harmless={"router_jitter_noise": "is for training"},
 )
 DEFAULTS = Defaults(kv_heads=8, bos_id=1, max_positions=131072, eps=1e-5, rotary=Rotary(theta=1e6))
