@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import tiny_llama
 from families import ABSENT, SILENT
-from families.gemma import GEMMA, GEMMA2
+from families.cohere import COHERE, COHERE2
+from families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
 from families.others import GRANITE, OLMO2, SMOLLM3
 from families.qwen3 import QWEN3
 from families.state_space import FALCON_MAMBA, MAMBA, MAMBA2
@@ -175,9 +176,12 @@ QWEN3_MOE = {
 
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
+    "cohere": cases("cohere", "CohereForCausalLM", COHERE),
+    "cohere2": cases("cohere2", "Cohere2ForCausalLM", COHERE2),
     "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
     "gemma": cases("gemma", "GemmaForCausalLM", GEMMA),
     "gemma2": cases("gemma2", "Gemma2ForCausalLM", GEMMA2),
+    "gemma3_text": cases("gemma3_text", "Gemma3ForCausalLM", GEMMA3_TEXT),
     "granite": cases("granite", "GraniteForCausalLM", GRANITE),
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
     "mamba": cases("mamba", "MambaForCausalLM", MAMBA, {}),

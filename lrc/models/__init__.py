@@ -7,9 +7,12 @@ from typing import Any
 
 from lrc.errors import UnsupportedModelError
 from lrc.models.base import Family, Model
+from lrc.models.cohere import COHERE
+from lrc.models.cohere2 import COHERE2
 from lrc.models.falcon_mamba import FALCON_MAMBA
 from lrc.models.gemma import GEMMA
 from lrc.models.gemma2 import GEMMA2
+from lrc.models.gemma3_text import GEMMA3_TEXT
 from lrc.models.granite import GRANITE
 from lrc.models.llama import LLAMA
 from lrc.models.mamba import MAMBA
@@ -30,9 +33,12 @@ from lrc.models.whisper import WHISPER
 
 #: Family by the ``model_type`` of its files.
 MODELS: dict[str, Family] = {
+    "cohere": COHERE,
+    "cohere2": COHERE2,
     "falcon_mamba": FALCON_MAMBA,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3_TEXT,
     "granite": GRANITE,
     "llama": LLAMA,
     "mamba": MAMBA,

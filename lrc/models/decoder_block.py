@@ -11,6 +11,7 @@ from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import DecoderConfig
 from lrc.models.decoder_tensors import K_NORM, NORMS, Q_NORM, SITES
 from lrc.nn.ops import STREAM, Add, Attend, Gate, Norm, Op, Rotate
+from lrc.nn.rope import Rope
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class DecoderBlock(ProgramBlock):
     def sites(self) -> tuple[Site, ...]:
         """Those of `decoder_tensors`."""
         return SITES
+
+    @property
+    def rope(self) -> Rope | None:
+        """How queries and keys are rotated; None where they are not."""
+        return self.config.rope
 
     def program(self) -> Sequence[Op]:
         """See the class."""
@@ -84,8 +90,7 @@ class DecoderBlock(ProgramBlock):
 
     def positions(self) -> Sequence[Op]:
         """What is done to queries and keys before they meet."""
-        rope = self.config.rope
-        head_dim = self.config.head_dim
+        rope, head_dim = self.rope, self.config.head_dim
         return () if rope is None else tuple(Rotate(name, rope, head_dim) for name in "qk")
 
     def feed_forward(self, source: str, target: str) -> Sequence[Op]:

@@ -125,7 +125,7 @@ def decoder_tensors(
     shapes: Callable[[Any], Mapping[str, tuple[int, int]]] = linear_shapes,
     biased: Collection[str] | None = None,
     transposed: Collection[str] = (),
-    norms: Mapping[str, int] | None = None,
+    norms: Mapping[str, int | tuple[int, ...]] | None = None,
     norm_bias: bool = False,
     inside: Mapping[str, tuple[int, ...]] | None = None,
     names: Names = NAMES,
@@ -150,7 +150,7 @@ def decoder_tensors(
     transposed : collection of str
         Keys of the linear layers whose weights dense checkpoints store as (n, m).
     norms : mapping, optional
-        Width of every norm of a block, by key; None is `usual_norms`.
+        Width or shape of every norm of a block, by key; None is `usual_norms`.
     norm_bias : bool
         Whether all norms, the final one too, have a bias; its key ends in ``.bias``.
     inside : mapping, optional
@@ -173,18 +173,19 @@ def decoder_tensors(
         biased = biased_linears(config)
     found = shapes(config)
 
-    def add_norm(block: int | None, name: str, key: str, width: int) -> None:
-        read[f"{name}.weight"] = Tensor((width,), Plain(block, key))
+    def add_norm(block: int | None, name: str, key: str, size: int | tuple[int, ...]) -> None:
+        shape = (size,) if isinstance(size, int) else size
+        read[f"{name}.weight"] = Tensor(shape, Plain(block, key))
         if norm_bias:
-            read[f"{name}.bias"] = Tensor((width,), Plain(block, f"{key}.bias"))
+            read[f"{name}.bias"] = Tensor(shape, Plain(block, f"{key}.bias"))
 
     for block in range(config.layers):
         prefix = names.block.format(block)
         layouts = {key: (View(f"{prefix}{key}.weight", transposed=True),) for key in transposed}
         read |= site_tensors(block, prefix, sites, found, biased=biased, layouts=layouts)
         read |= more(block, prefix)
-        for key, width in normed.items():
-            add_norm(block, prefix + key, key, width)
+        for key, size in normed.items():
+            add_norm(block, prefix + key, key, size)
         for key, shape in (inside or {}).items():
             read[prefix + key] = Tensor(shape, Plain(block, key))
     add_norm(None, names.final_norm, FINAL_NORM, config.hidden)

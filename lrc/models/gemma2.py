@@ -63,12 +63,12 @@ class Gemma2Config(DecoderConfig):
         width = count({"sliding_window": WINDOW, **config}, "sliding_window")
         fields = decoder_fields(config, KEYS, DEFAULTS, Windows(width, every=2, by_layer=True))
         fields["scale"] = number(config, "query_pre_attn_scalar", SCALAR) ** -0.5
-        fields["cap"] = cap(config, "attn_logit_softcapping", CAP)
-        return cls(**fields, final_cap=cap(config, "final_logit_softcapping", FINAL_CAP))
+        fields["cap"] = soft_cap_of(config, "attn_logit_softcapping", CAP)
+        return cls(**fields, final_cap=soft_cap_of(config, "final_logit_softcapping", FINAL_CAP))
 
 
-def cap(config: Mapping[str, Any], key: str, absent: float) -> float:
-    """Take a cap, 0 where the key is null."""
+def soft_cap_of(config: Mapping[str, Any], key: str, absent: float | None) -> float:
+    """Take a soft cap; 0, which is none, where the key is null."""
     given = {key: absent, **config}
     return 0.0 if given[key] is None else number(given, key)
 

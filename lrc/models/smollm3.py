@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from lrc.models.decoder_keys import decoder_keys
 from lrc.models.decoder_rope import Rotary
 from lrc.models.decoder_tensors import decoder_tensors
 from lrc.models.decoder_windows import FULL, NO_WINDOWS, SLIDING, Windows
-from lrc.nn.ops import Op
+from lrc.nn.rope import Rope
 
 KEYS = decoder_keys(
     "smollm3",
@@ -76,9 +76,10 @@ class SmolLM3Block(DecoderBlock):
 
     config: SmolLM3Config
 
-    def positions(self) -> Sequence[Op]:
+    @property
+    def rope(self) -> Rope | None:
         """None in some blocks."""
-        return super().positions() if self.config.rotated[self.index] else ()
+        return self.config.rope if self.config.rotated[self.index] else None
 
 
 SMOLLM3 = DecoderFamily("smollm3", SmolLM3Config.from_dict, decoder_tensors, SmolLM3Block)

@@ -108,6 +108,12 @@ def _known_activation(op: Gate | Activate) -> str:
     return "" if op.kind in KINDS else f"{op.name} {op.kind}"
 
 
+def _known_norm(op: Norm) -> str:
+    if op.weight.ndim > 1:
+        return "a norm with a weight for each head"
+    return "" if op.kind in NORMS else f"{op.kind} norm"
+
+
 def _any(op: Op, now: Mapping[str, int]) -> bool:
     return True
 
@@ -116,7 +122,7 @@ TOKEN_RULES: dict[type[Op], TokenRule] = {
     Norm: TokenRule(
         lambda op, now: now[op.source] % len(op.weight) == 0,
         _norm,
-        lambda op: "" if op.kind in NORMS else f"{op.kind} norm",
+        _known_norm,
     ),
     Rotate: TokenRule(
         lambda op, now: now[op.value] % _head_dim(op) == 0 and op.rope.head_dim <= _head_dim(op),
