@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from audio_cases import noise
 from tiny import TEXT, tokenizer
+from wav_files import wav_bytes
 
 from lrc.models import declared
 from lrc.models.tensors import Matrix, Tensors
@@ -55,6 +57,12 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {
         "model_type": "falcon_mamba", "hidden_size": 4096, "intermediate_size": 8192,
         "state_size": 16, "conv_kernel": 4, "time_step_rank": 256, "tie_word_embeddings": False,
     }),
+    "whisper-medium": (48, {
+        "model_type": "whisper", "d_model": 1024, "encoder_layers": 1, "decoder_layers": 1,
+        "encoder_attention_heads": 16, "decoder_attention_heads": 16, "encoder_ffn_dim": 4096,
+        "decoder_ffn_dim": 4096, "decoder_start_token_id": 256,
+        "num_hidden_layers": None, "max_position_embeddings": None,
+    }),
 }  # fmt: skip
 
 
@@ -81,19 +89,42 @@ def write_model(folder: Path, config: dict[str, Any]) -> int:
     return sum(m * n for m, n in (tensors.shape(f"{name}.weight") for name in tensors.matrices))
 
 
+def windows(work: Path, tokens: int) -> list[str]:
+    """Options of `lrc compress` for so many tokens of text."""
+    text = work / "text.txt"
+    text.write_text(TEXT * (tokens // len(TEXT) + 1))
+    window = min(WINDOW, tokens)
+    return ["--calib", str(text), "--nsamples", str(tokens // window), "--seqlen", str(window)]
+
+
+def speech(work: Path, tokens: int) -> list[str]:
+    """The same for so many positions of audio: windows of 30 seconds, the last one whole."""
+    write_sides(work / "whisper-medium")
+    rows = []
+    for number in range(-(-tokens // 1500)):
+        (work / f"{number}.wav").write_bytes(wav_bytes(noise(30.0, number)))
+        rows.append(json.dumps({"audio": f"{number}.wav", "text": TEXT[:200]}))
+    (work / "list.jsonl").write_text("\n".join(rows))
+    return ["--calib", str(work / "list.jsonl")]
+
+
+def write_sides(model: Path) -> None:
+    """What says how audio becomes features, and what transcripts begin with."""
+    (model / "preprocessor_config.json").write_text(json.dumps({"feature_size": 80}))
+    tokens = {"decoder_start_token_id": 256, "eos_token_id": 257}
+    (model / "generation_config.json").write_text(json.dumps(tokens))
+
+
 def measure(name: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Write a model of one block, compress it in a process of its own, and read its report."""
     blocks, own = SHAPES[name]
     model = work / name
     weights = write_model(model, _COMMON | own | json.loads(given.change))
-    text = work / "text.txt"
-    text.write_text(TEXT * (given.tokens // len(TEXT) + 1))
-    window = min(WINDOW, given.tokens)
+    material = speech if own["model_type"] == "whisper" else windows
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "lrc", "compress", str(model), "-o", str(work / "out"),
-         "--calib", str(text), "--nsamples", str(given.tokens // window), "--seqlen", str(window),
-         "--json", *given.options],
+         *material(work, given.tokens), "--json", *given.options],
         check=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     report = json.loads(done.stdout)
