@@ -15,7 +15,7 @@ ROOT = Path(lrc.__file__).parent
 HOMES = ("models", "convert")
 #: Parts of names that are words of the language too.
 COMMON = {"model", "decoder", "layers", "weight", "bias", "norm", "mlp", "dense", "attention",
-          "embeddings", "backbone", "D"}  # fmt: skip
+          "embeddings", "backbone", "D", "experts", "gate"}  # fmt: skip
 
 
 def names() -> set[str]:
