@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 F32, F16 = gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16
 Q4_1, Q8_0 = gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.Q8_0
+
+#: Tensors that llama.cpp keeps in float32.
+EXACT = re.compile(r"\.ssm_(a|d|conv1d)\b|ffn_gate_inp|position_embd")
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["Ġ t", "h e", "Ġt he", "1 2", "i n"]
@@ -83,7 +87,8 @@ def write(
         _add(writer, name, value)
     for name, values in (tensors() if weights is None else weights).items():
         block = gguf.GGML_QUANT_SIZES[kind][0]
-        stored = kind if values.ndim > 1 and values.shape[-1] % block == 0 else F32
+        whole = values.ndim > 1 and values.shape[-1] % block == 0
+        stored = kind if whole and not EXACT.search(name) else F32
         data = values.astype(np.float16) if stored == F16 else gguf.quants.quantize(values, stored)
         writer.add_tensor(name, data, raw_dtype=stored)
     writer.write_header_to_file()

@@ -100,11 +100,31 @@ def test_the_imported_model_gives_the_logits_of_the_original(name: str, tmp_path
             import_gguf(file, tmp_path / "out")
         return
     checkpoint = Checkpoint.open(import_gguf(file, tmp_path / "out"))
+    assert {key: checkpoint.shape(key) for key in checkpoint.names()} == shapes_of(name)
     ids = np.array([MODELS_GOLDEN[name]["ids"]], np.int32)
     with np.load(GOLDEN / "logits.npz") as golden:
         expected = golden[name]
     found = load_model(checkpoint).logits(ids)[0, -len(expected) :]
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("mamba", "backbone.layers.1.mixer.A_log"),
+        ("mamba", "backbone.layers.1.mixer.conv1d.weight"),
+        ("mixtral", "model.layers.0.block_sparse_moe.gate.weight"),
+    ],
+)
+def test_what_has_to_be_exact_stays_in_float32(name: str, exact: str, tmp_path: Path) -> None:
+    weights = weights_of(name)
+    file = gguf_models.write(tmp_path / "m.gguf", CASES[name], weights, kind=tiny_gguf.F16)
+    checkpoint = Checkpoint.open(import_gguf(file, tmp_path / "out"))
+    assert checkpoint.config["torch_dtype"] == "float16"
+    np.testing.assert_allclose(checkpoint.dense(exact), weights[exact], rtol=2e-7, atol=2e-7)
+    dtypes = {key: file.info(key).dtype for key, file in checkpoint.shards.items()}
+    assert dtypes[exact] == "F32"
+    assert set(dtypes.values()) == {"F16", "F32"}
 
 
 def test_single_experts_are_decoded_from_a_stack(tmp_path: Path) -> None:
