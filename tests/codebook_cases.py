@@ -10,9 +10,12 @@ Key = tuple[str, int]
 #: Every (name, bits) of the table.
 EVERY: list[Key] = [(name, bits) for name, row in CODEBOOKS.items() for bits in row.bits]
 #: Those that code rows one by one, and so fit any shape.
-ROWWISE = [key for key in EVERY if quantizer(*key, rows=16).block_rows == 1]
-#: The same and three trellises: the others differ in the number of states alone.
-KINDS = [*ROWWISE, ("trellis8", 2), ("trellis10", 3), ("trellis12", 4)]
+ROWWISE = [key for key in EVERY if quantizer(*key, rows=32).block_rows == 1]
+#: The same and some trellises: the others differ in the number of states alone.
+KINDS = [
+    *ROWWISE, ("trellis8", 2), ("trellis10", 3), ("trellis12", 4),
+    ("shuffle10", 2), ("shuffle12", 2), ("shuffle12", 3), ("shuffle12", 4),
+]  # fmt: skip
 #: The widths of the former that kernels tell apart.
 FEW = [key for key in ROWWISE if key[1] in (2, 3, 4, 8)]
 

@@ -41,6 +41,7 @@ class Row(NamedTuple):
     gaussian_error: dict[int, float] = {}  # noqa: RUF012
 
 
+_SHUFFLE_ERROR = {2: 0.0707, 3: 0.0187, 4: 0.0049}
 _TRELLIS_ERROR = {2: 0.0722, 3: 0.0188, 4: 0.0050}
 
 CODEBOOKS: dict[str, Row] = {
@@ -51,6 +52,8 @@ CODEBOOKS: dict[str, Row] = {
         f"trellis{states}": Row("trellis", (2, 3, 4), "trellis", gaussian_error=_TRELLIS_ERROR)
         for states in range(8, 17)
     },
+    "shuffle10": Row("shuffle", (2,), "shuffle", gaussian_error={2: 0.0719}),
+    "shuffle12": Row("shuffle", (2, 3, 4), "shuffle", gaussian_error=_SHUFFLE_ERROR),
     "uniform": Row("scalar", tuple(range(2, 9)), "uniform", grouped=True),
     "lloyd-max": Row("scalar", tuple(range(2, 9)), "lloyd-max", grouped=True),
     "bfp": Row("bfp", tuple(range(2, 9)), "bfp", gaussian_error={2: 0.1426, 3: 0.0375, 4: 0.0102}),

@@ -13,13 +13,13 @@ from lrc.spec import QuantSpec
 __all__ = ["Codes", "Quantizer", "get_quantizer", "quantizer"]
 
 
-def get_quantizer(spec: QuantSpec, rows: int = 16) -> Quantizer:
+def get_quantizer(spec: QuantSpec, rows: int = 32) -> Quantizer:
     """Quantizer of ``spec.codebook`` at ``spec.bits`` for a matrix of ``rows`` rows."""
     return quantizer(spec.codebook, spec.bits, rows)
 
 
 @cache
-def quantizer(name: str, bits: int, rows: int = 16) -> Quantizer:
+def quantizer(name: str, bits: int, rows: int = 32) -> Quantizer:
     """Encoding half of the codebook ``name`` at ``bits`` for a matrix of ``rows`` rows.
 
     Raises

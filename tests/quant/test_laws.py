@@ -75,7 +75,7 @@ def mean_squared_error(quantizer, z, scale):
 def test_table_and_spec_agree(key):
     quantizer, decoder = get_quantizer(QuantSpec(*key)), get_codebook(*key)
     assert (quantizer.id, quantizer.bits) == (decoder.name, decoder.bits) == key
-    assert quantizer.block_rows == decoder.band(16)
+    assert quantizer.block_rows == decoder.band(32)
     assert quantizer.input_scale > 0
 
 
@@ -171,7 +171,7 @@ def test_no_rows_are_no_rows(key):
 @every_kind
 def test_bits_are_what_is_stored(key):
     quantizer = encoder(*key)
-    m, n = 6 * quantizer.block_rows, 64
+    m, n = 6 * quantizer.block_rows, 128
     planes = quantizer.pack(quantizer.encode(gaussian(m, n, 43)))
     stored = 8 * sum(p.nbytes for p in planes)
     assert stored == (key[1] + get_codebook(*key).scale_bits) * m * n

@@ -276,6 +276,7 @@ def _make_scalar_load(result: Any, stored: ir.Type) -> Any:
 load_u8, load_u16 = (_make_scalar_load(types.intp, ir.IntType(b)) for b in (8, 16))
 load_f32 = _make_scalar_load(types.float32, ir.FloatType())
 load_i16 = _make_scalar_load(types.int16, ir.IntType(16))
+load_i8 = _make_scalar_load(types.int8, ir.IntType(8))
 
 
 def _make_scalar_store(kind: Any, stored: ir.Type) -> Any:

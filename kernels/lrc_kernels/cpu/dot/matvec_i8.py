@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels.cpu.codes import e8p_tables
-from lrc_kernels.cpu.dot import dot_e8p, dot_levels, dot_trellis
+from lrc_kernels.cpu.codes.shuffle import check_bytes
+from lrc_kernels.cpu.dot import dot_e8p, dot_levels, dot_shuffle, dot_trellis
 from lrc_kernels.cpu.transform import activations
 from lrc_kernels.cpu.transform.activations import GROUP, LOW
+from lrc_kernels.shuffle_code import state_levels
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -122,5 +124,21 @@ def matvec_trellis(
     dot_trellis.trellis_rows(
         words.ctypes.data, bits, state_bits, dot_trellis.FACTOR, rows, x.n,
         x.buffer.ctypes.data, x.width, one.ctypes.data, 0, y.ctypes.data, 0, m,
+    )  # fmt: skip
+    return y
+
+
+def matvec_shuffle(
+    data: U8, bits: int, state_bits: int, rows: int, x: Activations, out: F32 | None = None
+) -> F32:
+    """Bands of rings u8 (a, `shuffle_code.plane_bytes`) times x: f32 (a * rows,)."""
+    check_bytes(data, bits, state_bits, rows, x.n)
+    data = np.ascontiguousarray(data)
+    m = len(data) * rows
+    y = np.empty(m, np.float32) if out is None else out
+    one, levels = np.ones(1, np.float32), state_levels(bits, state_bits)
+    dot_shuffle.shuffle_rows(
+        data.ctypes.data, bits, state_bits, levels.ctypes.data, rows, x.n, x.buffer.ctypes.data,
+        x.width, one.ctypes.data, 0, y.ctypes.data, 0, m,
     )  # fmt: skip
     return y

@@ -18,6 +18,7 @@ from lrc_kernels.cpu.dot.dot_levels import (
     dense_rows,
     level_rows,
 )
+from lrc_kernels.cpu.dot.dot_shuffle import shuffle_rows
 from lrc_kernels.cpu.dot.dot_trellis import trellis_rows
 from lrc_kernels.cpu.transform.activations import SEVEN, quantize, seven_bits_do
 from lrc_kernels.cpu.transform.hadamard_vector import apply_signs, hadamard_vector
@@ -26,11 +27,13 @@ from lrc_kernels.simd.values import load_f32, store_f32
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
-# Kinds of Q: absent; E8P codes; scalar codes by 64; any scalar codes; dense f32; trellis tiles.
-NONE, LATTICE, LEVELS, ANY_LEVELS, DENSE, TRELLIS = 0, 1, 2, 3, 4, 5
+# Kinds of Q: absent; E8P codes; scalar codes by 64; any scalar codes; dense f32; trellis tiles;
+# shuffle-trellis rings.
+NONE, LATTICE, LEVELS, ANY_LEVELS, DENSE, TRELLIS, SHUFFLE = 0, 1, 2, 3, 4, 5, 6
 
 # Integers: shape, codes (BITS is the stage of a lattice code; a trellis has its state bits in
-# SECOND, the code's multiplier in TABLE, the rows of a tile in REPEAT), scales, rotations, factors.
+# SECOND, the code's multiplier in TABLE or the levels of its states there, the rows of a tile in
+# REPEAT), scales, rotations, factors.
 KIND, ROWS, COLUMNS, CODES, SECOND, BITS, TABLE = 0, 1, 2, 3, 4, 5, 6
 HALVES, GROUPS, REPEAT, SCALES, SCALE_STEP = 7, 8, 9, 10, 11
 SIGNS_IN, SIGNS_OUT, BIAS, ORDERS, SHARED = 12, 13, 14, 15, 16
@@ -78,7 +81,7 @@ def rows_of_thread(mats: I64, k: int, up: int, thread: int, threads: int) -> tup
     Where they do not divide evenly the first threads get more with ``up`` 1, the last with 0.
     """
     rows = mats[k, ROWS]
-    unit = mats[k, REPEAT] if mats[k, KIND] == TRELLIS else 16
+    unit = mats[k, REPEAT] if mats[k, KIND] >= TRELLIS else 16
     parts, more = (rows + unit - 1) // unit, up * (threads - 1)
     start = unit * ((parts * thread + more) // threads)
     return start, min(rows, unit * ((parts * (thread + 1) + more) // threads))
@@ -105,6 +108,9 @@ def multiply(
     elif kind == TRELLIS:
         trellis_rows(mat[CODES], mat[BITS], mat[SECOND], np.int32(mat[TABLE]), mat[REPEAT], n, act,
                      width, mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
+    elif kind == SHUFFLE:
+        shuffle_rows(mat[CODES], mat[BITS], mat[SECOND], mat[TABLE], mat[REPEAT], n, act, width,
+                     mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == DENSE:
         dense_rows(mat[CODES], n, z, y, start, stop)
     else:

@@ -1,4 +1,4 @@
-"""Trellis weights times many tokens on integer activations.
+"""Trellis and shuffle-trellis weights times many tokens on integer activations.
 
 Activations are those of :mod:`lrc_kernels.cpu.transform.activations`, ``x = s q`` with one scale
 for 64 inputs and q of 15 bits; here q is one 16-bit integer. A block of 256 inputs of all tokens
@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc_kernels import shuffle_code
 from lrc_kernels._jit import njit
+from lrc_kernels.cpu.codes.shuffle import check_bytes, fill_weight_panel
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
 from lrc_kernels.cpu.transform.activations import GROUP
+from lrc_kernels.shuffle_code import state_levels
 from lrc_kernels.simd.math import absolute, largest, max_f32, to_i32
 from lrc_kernels.simd.values import (
     load_f32,
@@ -43,6 +46,7 @@ from lrc_kernels.trellis_code import UNIT
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
+U8 = NDArray[np.uint8]
 
 #: Bytes of a decoded block of a panel, and of a token's sums.
 WEIGHT_PANEL_BYTES, TOTAL_BYTES = PAIR_BYTES * COLUMNS // 2, 64 * VECTORS
@@ -231,33 +235,38 @@ def _store_weight_panel(
 
 @njit()
 def multiply_weight_panel(
-    codes: int, bits: int, state_bits: int, factor: np.int32, rows: int, m: int, n: int,
+    codes: int, bits: int, state_bits: int, table: int, rings: bool, rows: int, m: int, n: int,
     weight_panel: int, tokens: int, capacity: int, words: int, scales: int, row_scales: int,
     work: int, totals: int, y: int,
 ) -> None:  # fmt: skip
     """Rows of one panel times all tokens, times ``row_scales`` f32 (m,), to y f32 (tokens, m).
 
-    ``factor``: `FACTOR`. ``words``, ``scales``: what `split_words` made, with ``capacity`` tokens a
-    block, `padded_tokens` at least. ``work``: `WEIGHT_PANEL_BYTES`; ``totals``: `TOTAL_BYTES` for
-    each of the padded tokens.
+    ``table``: `FACTOR`, or the address of the states' levels where codes are ``rings`` of
+    :mod:`lrc_kernels.shuffle_code`. ``words``, ``scales``: what `split_words` made, with
+    ``capacity`` tokens a block, `padded_tokens` at least. ``work``: `WEIGHT_PANEL_BYTES`;
+    ``totals``: `TOTAL_BYTES` for each of the padded tokens.
     """
     zero, padded = splat_f32x16(np.float32(0)), (tokens + 1) // 2 * 2
     for i in range(VECTORS * padded):
         store_f32x16(totals + 64 * i, zero)
     for first in range(0, n, COLUMNS):
         block = first // COLUMNS
-        _decode_weight_panel(
-            codes, bits, state_bits, factor, rows, n, m // 16, weight_panel, first, work
-        )
+        if rings:
+            top, last = 16 * VECTORS * weight_panel, min(first + COLUMNS, n)
+            fill_weight_panel(codes, bits, state_bits, table, rows, n, top,
+                              min(m, top + 16 * VECTORS), first, last, VECTORS, work)  # fmt: skip
+        else:
+            _decode_weight_panel(codes, bits, state_bits, np.int32(table), rows, n, m // 16,
+                                 weight_panel, first, work)  # fmt: skip
         _multiply_block(totals, work, min(COLUMNS, n - first), padded,
                         words + _WORDS * capacity * block,
                         scales + _SCALES * capacity * block)  # fmt: skip
-    _store_weight_panel(totals, tokens, rows, m // 16, weight_panel, row_scales, y)
+    _store_weight_panel(totals, tokens, 16 if rings else rows, m // 16, weight_panel, row_scales, y)
 
 
 @njit()
 def _all_weight_panels(
-    codes: int, bits: int, state_bits: int, factor: np.int32, rows: int, m: int, n: int,
+    codes: int, bits: int, state_bits: int, table: int, rings: bool, rows: int, m: int, n: int,
     x: int, tokens: int, capacity: int, words: int, scales: int, row_scales: int, z: int, work: int,
     totals: int, y: int,
 ) -> None:  # fmt: skip
@@ -266,8 +275,9 @@ def _all_weight_panels(
             store_f32(z + 4 * i, load_f32(x + 4 * (n * t + i)))
         split_words(z, n, t, capacity, words, scales)
     for weight_panel in range((m + 16 * VECTORS - 1) // (16 * VECTORS)):
-        multiply_weight_panel(codes, bits, state_bits, factor, rows, m, n, weight_panel, tokens,
-                              capacity, words, scales, row_scales, work, totals, y)  # fmt: skip
+        multiply_weight_panel(codes, bits, state_bits, table, rings, rows, m, n, weight_panel,
+                              tokens, capacity, words, scales, row_scales, work, totals,
+                              y)  # fmt: skip
 
 
 def matmul_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) -> F32:
@@ -278,17 +288,39 @@ def matmul_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) ->
     ValueError
         When these do not fit one another.
     """
+    check_words(words, bits, state_bits, rows, x.shape[1])
+    return _matmul(words, bits, state_bits, int(FACTOR), False, rows, x, UNIT)
+
+
+def matmul_shuffle(data: U8, bits: int, state_bits: int, rows: int, x: F32) -> F32:
+    """Bands of rings u8 (a, `shuffle_code.plane_bytes`) times x (T, n): f32 (T, a * rows).
+
+    Raises
+    ------
+    ValueError
+        When these do not fit one another.
+    """
+    check_bytes(data, bits, state_bits, rows, x.shape[1])
+    levels = state_levels(bits, state_bits)
+    return _matmul(
+        data, bits, state_bits, levels.ctypes.data, True, rows, x, shuffle_code.UNIT
+    )  # fmt: skip
+
+
+def _matmul(
+    codes: NDArray[Any], bits: int, state_bits: int, table: int, rings: bool, rows: int, x: F32,
+    unit: int,
+) -> F32:  # fmt: skip
     tokens, n = x.shape
-    check_words(words, bits, state_bits, rows, n)
-    words, x = np.ascontiguousarray(words), np.ascontiguousarray(x, np.float32)
-    m, capacity, width = len(words) * rows, padded_tokens(tokens), -(-n // COLUMNS) * COLUMNS
-    y, own = np.empty((tokens, m), np.float32), np.full(m, 1 / UNIT, np.float32)
+    codes, x = np.ascontiguousarray(codes), np.ascontiguousarray(x, np.float32)
+    m, capacity, width = len(codes) * rows, padded_tokens(tokens), -(-n // COLUMNS) * COLUMNS
+    y, own = np.empty((tokens, m), np.float32), np.full(m, 1 / unit, np.float32)
     sums = np.zeros(TOTAL_BYTES * capacity, np.uint8)
     q, s = np.zeros(capacity * width, np.int16), np.zeros(capacity * width // GROUP, np.float32)
     z, work = np.zeros(width, np.float32), np.zeros(WEIGHT_PANEL_BYTES, np.uint8)
     _all_weight_panels(
-        words.ctypes.data, bits, state_bits, FACTOR, rows, m, n, x.ctypes.data, tokens, capacity,
-        q.ctypes.data, s.ctypes.data, own.ctypes.data, z.ctypes.data, work.ctypes.data,
+        codes.ctypes.data, bits, state_bits, table, rings, rows, m, n, x.ctypes.data, tokens,
+        capacity, q.ctypes.data, s.ctypes.data, own.ctypes.data, z.ctypes.data, work.ctypes.data,
         sums.ctypes.data, y.ctypes.data,
     )  # fmt: skip
     return y

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc_kernels import shuffle_code
 from lrc_kernels._jit import njit
+from lrc_kernels.shuffle_code import state_levels
 from lrc_kernels.simd.trellis import (
     DOUBLINGS,
     least_word,
@@ -112,12 +114,13 @@ def _search(
     """``count`` steps from weight ``start`` (cyclic) down; costs end in ``costs``."""
     for i in range(count):
         t = (start - i) % z.shape[0]
+        of_phase = values[t % values.shape[0]]
         if i % 2 == 0:
-            _step(costs, values, fresh, back[t], z[t], bits, doublings)
+            _step(costs, of_phase, fresh, back[t], z[t], bits, doublings)
             if i % 8 == 6:
                 _lower(fresh)
         else:
-            _step(fresh, values, costs, back[t], z[t], bits, doublings)
+            _step(fresh, of_phase, costs, back[t], z[t], bits, doublings)
 
 
 @njit()
@@ -148,9 +151,18 @@ def _nearest_paths(
 
 
 @cache
-def _fixed_point(bits: int, state_bits: int) -> I16:
-    """Values of all states in fixed point: i16 (2**state_bits,)."""
-    values = (byte_sums(state_bits).astype(np.int32) * _STEPS[bits]).astype(np.int16)
+def _fixed_sums(bits: int, state_bits: int) -> I16:
+    """Values of all states of the hashed code in fixed point: i16 (1, 2**state_bits)."""
+    values: I16 = (byte_sums(state_bits)[None].astype(np.int32) * _STEPS[bits]).astype(np.int16)
+    values.setflags(write=False)
+    return values
+
+
+@cache
+def _fixed_levels(bits: int, state_bits: int) -> I16:
+    """The same of the shuffle code, by phase: i16 (period, 2**state_bits)."""
+    step = UNIT * _STEPS[bits] / shuffle_code.UNIT
+    values: I16 = np.rint(state_levels(bits, state_bits) * step).astype(np.int16)
     values.setflags(write=False)
     return values
 
@@ -172,10 +184,18 @@ def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
     -----
     Cost 352 steps a tile of 2^L distances and minima each; memory 256 * 2^(L - bits) bytes.
     """
+    return _encode(Z, _fixed_sums(bits, state_bits), bits, state_bits)
+
+
+def encode_shuffle(Z: F32, bits: int, state_bits: int) -> U16:
+    """The same for rings of :mod:`lrc_kernels.shuffle_code`, which has the codes."""
+    return _encode(Z, _fixed_levels(bits, state_bits), bits, state_bits)
+
+
+def _encode(Z: F32, values: I16, bits: int, state_bits: int) -> U16:
     step = np.float32(UNIT * _STEPS[bits])
     limit = np.float32(32767) / step
     fixed = np.rint(np.clip(Z, -limit, limit) * step).astype(np.int16)
     out = np.empty((len(Z), TILE), np.uint16)
-    values = _fixed_point(bits, state_bits)
     _nearest_paths(fixed, values, bits, state_bits, _SEAM, DOUBLINGS[bits], out)
     return out

@@ -14,6 +14,7 @@ from lrc_kernels.cpu.dot.product import (
     BLOCK_IN,
     CODES,
     COLUMNS,
+    KIND,
     MATRIX_IN,
     ORDER_IN,
     RANK,
@@ -22,6 +23,7 @@ from lrc_kernels.cpu.dot.product import (
     SCALE_IN,
     SECOND,
     SHARED,
+    SHUFFLE,
     SIGNS_IN,
     TABLE,
     finish,
@@ -142,10 +144,10 @@ def multiply_site(
         k = first + i
         slot = extra[k, SLOT]
         multiply_weight_panel(
-            mats[k, CODES], mats[k, BITS], mats[k, SECOND], np.int32(mats[k, TABLE]),
-            mats[k, REPEAT], mats[k, ROWS], mats[k, COLUMNS], weight_panel, tokens, capacity,
-            shared[WORDS, slot], shared[SCALES, slot], extra[k, UNITS], work, totals,
-            shared[PRODUCTS, i],
+            mats[k, CODES], mats[k, BITS], mats[k, SECOND], mats[k, TABLE],
+            mats[k, KIND] == SHUFFLE, mats[k, REPEAT], mats[k, ROWS], mats[k, COLUMNS],
+            weight_panel, tokens, capacity, shared[WORDS, slot], shared[SCALES, slot],
+            extra[k, UNITS], work, totals, shared[PRODUCTS, i],
         )  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, weight_panels)

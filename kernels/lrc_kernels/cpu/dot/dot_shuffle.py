@@ -1,0 +1,205 @@
+"""Bands of shuffle-trellis rings times a vector of integer activations, decoded in registers.
+
+A pass takes eight weights of every segment through 64 columns, so that the sums of their rows stay
+in registers; four passes make a band. Sums of a group of 64 columns are at most
+64 * 63 * 16256, exact, before they become floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lrc_kernels._jit import njit
+from lrc_kernels.cpu.transform.activations import LOW, group_scales, seven
+from lrc_kernels.shuffle_code import (
+    CODES,
+    GROUP,
+    LANES,
+    PASS,
+    PASSES,
+    RINGS,
+    SEGMENT,
+    SEGMENTS,
+    UNIT,
+)
+from lrc_kernels.simd.paths import path
+from lrc_kernels.simd.shuffle import (
+    PARTS,
+    add_scaled,
+    no_sums,
+    spread_32,
+    spread_64,
+    spread_128,
+    spread_256,
+    step_fifteen,
+    step_seven,
+)
+from lrc_kernels.simd.threads import fetch, scratch_1k
+from lrc_kernels.simd.values import load_f32, load_i8, load_u8, store_f32
+
+#: Bytes from the codes that are multiplied to those that are asked for.
+AHEAD = 2048
+_UNIT = np.float32(1 / UNIT)
+
+
+@njit(inline=True)
+def _spread(x: int, columns: int) -> Any:
+    if columns == 1:
+        return spread_256(x)
+    if columns == 4:
+        return spread_64(x)
+    if columns == 2:
+        return spread_128(x)
+    return spread_32(x)
+
+
+def _make_pass(bits: int, state_bits: int, alone: bool) -> Any:
+    """One pass over a group of columns, added to f32 (8 weights, 8 segments) at ``totals``."""
+    one, both = step_seven[bits, state_bits], step_fifteen[bits, state_bits]
+    size, part_bytes = bits * LANES, LANES // PARTS
+
+    @njit(inner=True)
+    def run(
+        at: int, after: int, last: bool, eights: int, columns: int, levels: int, x: int, low: int,
+        scale: np.float32, totals: int,
+    ) -> None:  # fmt: skip
+        sums, wide = no_sums(), RINGS * columns // PARTS
+        for g in range(eights):
+            for part in range(PARTS):
+                skip, column = size * g + part_bytes * part, wide * (PARTS * g + part)
+                v = _spread(x + column, columns)
+                if alone:
+                    sums = one(sums, at + skip, after + skip, last, v)
+                else:
+                    w = _spread(low + column, columns)
+                    sums = both(sums, at + skip, after + skip, last, v, w)
+        add_scaled(totals, sums, scale)
+
+    return run
+
+
+def _make_plain_pass(bits: int, state_bits: int, alone: bool) -> Any:
+    """The same without vectors: states are looked up in ``levels``."""
+    size, mask, phases = bits * LANES, (1 << state_bits) - 1, CODES[bits, state_bits].period
+
+    @njit(inline=True)
+    def level(levels: int, t: int, word: int) -> Any:
+        state = (word >> (bits * t)) & mask
+        return np.int64(load_i8(levels + ((t % phases) << state_bits) + state))
+
+    @njit(inner=True)
+    def run(
+        at: int, after: int, last: bool, eights: int, columns: int, levels: int, x: int, low: int,
+        scale: np.float32, totals: int,
+    ) -> None:  # fmt: skip
+        for s in range(SEGMENTS):
+            a: Any = 0
+            b, c, d, e, f, g, h = a, a, a, a, a, a, a
+            next_at = 4 * ((s + 1) % SEGMENTS if last else s)
+            for ring in range(RINGS * eights):
+                lane = size * (ring // RINGS) + 32 * (ring % RINGS // 4) + ring % 4
+                word = 0
+                for q in range(bits):
+                    word |= load_u8(at + lane + 4 * s + LANES * q) << (8 * q)
+                for q in range(2):
+                    word |= load_u8(after + lane + next_at + LANES * q) << (8 * (bits + q))
+                column = columns * ring + columns * s // SEGMENTS
+                v: Any = np.int64(load_i8(x + column))
+                if not alone:
+                    v = 128 * v + np.int64(load_i8(low + column))
+                a += level(levels, 0, word) * v
+                b += level(levels, 1, word) * v
+                c += level(levels, 2, word) * v
+                d += level(levels, 3, word) * v
+                e += level(levels, 4, word) * v
+                f += level(levels, 5, word) * v
+                g += level(levels, 6, word) * v
+                h += level(levels, 7, word) * v
+            for j, total in enumerate((a, b, c, d, e, f, g, h)):
+                place = totals + 4 * (SEGMENTS * j + s)
+                store_f32(place, load_f32(place) + np.float32(total) * scale)
+
+    return run
+
+
+_make = _make_plain_pass if path() == "generic" else _make_pass
+_seven_2_10, _fifteen_2_10 = _make(2, 10, True), _make(2, 10, False)
+_seven_2_12, _fifteen_2_12 = _make(2, 12, True), _make(2, 12, False)
+_seven_3_12, _fifteen_3_12 = _make(3, 12, True), _make(3, 12, False)
+_seven_4_12, _fifteen_4_12 = _make(4, 12, True), _make(4, 12, False)
+
+
+@njit(inline=True)
+def _pass(
+    code: int, alone: bool, at: int, after: int, last: bool, eights: int, columns: int, levels: int,
+    x: int, low: int, scale: np.float32, totals: int,
+) -> None:  # fmt: skip
+    if code == 210:
+        if alone:
+            _seven_2_10(at, after, last, eights, columns, levels, x, low, scale, totals)
+        else:
+            _fifteen_2_10(at, after, last, eights, columns, levels, x, low, scale, totals)
+    elif code == 212:
+        if alone:
+            _seven_2_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+        else:
+            _fifteen_2_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+    elif code == 312:
+        if alone:
+            _seven_3_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+        else:
+            _fifteen_3_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+    elif alone:
+        _seven_4_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+    else:
+        _fifteen_4_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+
+
+@njit(inline=True)
+def _band(
+    data: int, bits: int, state_bits: int, levels: int, columns: int, eights: int, act: int,
+    width: int, totals: int,
+) -> None:  # fmt: skip
+    """Sums of a band: f32 (4 passes, 8 weights, 8 segments), in units of an integer."""
+    for i in range(PASSES * PASS * SEGMENTS):
+        store_f32(totals + 4 * i, np.float32(0))
+    low, scales = act + LOW * width, group_scales(act, width)
+    alone, size, together = seven(act, width), bits * LANES, GROUP // (RINGS * columns)
+    for first in range(0, eights, together):
+        count = min(together, eights - first)
+        group, column = data + PASSES * size * first, RINGS * columns * first
+        scale = load_f32(scales + 4 * (column // GROUP))
+        for p in range(PASSES):
+            at = group + size * count * p
+            fetch(at + AHEAD)
+            last = p == PASSES - 1
+            after = group if last else at + size * count
+            _pass(100 * bits + state_bits, alone, at, after, last, count, columns, levels,
+                  act + column, low + column, scale, totals + 4 * PASS * SEGMENTS * p)  # fmt: skip
+
+
+@njit()
+def shuffle_rows(
+    data: int, bits: int, state_bits: int, levels: int, rows: int, n: int, act: int, width: int,
+    scales: int, step: int, y: int, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows ``start`` to ``stop``, whole bands of ``rows``, times the activations ``act``, to y.
+
+    ``levels``: address of `state_levels`. ``scales`` f32, ``step`` bytes (4 or 0) a row.
+    """
+    columns, blocks = 256 // rows, rows // SEGMENT
+    eights = (n + RINGS * columns - 1) // (RINGS * columns)
+    unit = np.float32(128) * _UNIT if seven(act, width) else _UNIT
+    totals = scratch_1k()
+    for a in range(start // rows, (stop + rows - 1) // rows):
+        band = data + PASSES * bits * LANES * eights * a
+        _band(band, bits, state_bits, levels, columns, eights, act, width, totals)
+        for j in range(rows):
+            at = totals + 4 * (SEGMENTS * (j % SEGMENT) + j // SEGMENT)
+            total = np.float32(0)
+            for c in range(columns):
+                total += load_f32(at + 4 * blocks * c)
+            row = rows * a + j
+            store_f32(y + 4 * row, unit * total * load_f32(scales + step * row))
