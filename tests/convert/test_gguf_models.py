@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,13 @@ def config_of(name: str, **changes: Any) -> dict[str, Any]:
     return hf_config(architecture(case.architecture), metadata(case, tensors, **changes), factors)
 
 
+def lookup(case: GgufCase) -> Callable[[str], str | None]:
+    """What the package says of a name."""
+    number = {label: key for key, label in gguf.MODEL_ARCH_NAMES.items()}[case.architecture]
+    names = gguf.get_tensor_name_map(number, case.fields["block_count"])
+    return lambda key: names.get_name(key, (".weight", ".bias"))
+
+
 def test_every_architecture_has_a_case() -> None:
     assert {case.architecture for case in CASES.values()} == set(ARCHITECTURES)
     assert {golden["config"]["model_type"] for golden in MODELS_GOLDEN.values()} == set(CLASSES)
@@ -59,6 +68,14 @@ def test_every_architecture_has_a_case() -> None:
 def test_settings_become_the_configuration(name: str) -> None:
     """The golden configurations gave the logits of the original models in transformers."""
     assert json.loads(json.dumps(config_of(name))) == MODELS_GOLDEN[name]["config"]
+
+
+@pytest.mark.parametrize("name", ["qwen2moe", "qwen3moe"])
+def test_widths_of_experts_follow_from_their_tensors(name: str) -> None:
+    """Old files have no keys for them."""
+    keys = ("expert_feed_forward_length", "expert_shared_feed_forward_length")
+    found = config_of(name, **dict.fromkeys(keys))
+    assert json.loads(json.dumps(found)) == MODELS_GOLDEN[name]["config"]
 
 
 @cases
@@ -73,11 +90,7 @@ def test_weights_become_those_of_the_checkpoint(name: str) -> None:
     case, row = CASES[name], architecture(CASES[name].architecture)
     original, tensors = weights_of(name), stored(CASES[name], weights_of(name))
     found = {key: values.shape for key, values in tensors.items() if key not in FACTORS}
-    number = {label: key for key, label in gguf.MODEL_ARCH_NAMES.items()}[case.architecture]
-    names = gguf.get_tensor_name_map(number, case.fields["block_count"])
-    places = find_places(
-        shapes_of(name), found, row, lambda key: names.get_name(key, (".weight", ".bias"))
-    )
+    places = find_places(shapes_of(name), found, row, lookup(case))
     assert places.keys() == original.keys()
     exact = not shifted(case) and "mamba" not in case.architecture
     for key, place in places.items():
@@ -127,6 +140,22 @@ def test_what_has_to_be_exact_stays_in_float32(name: str, exact: str, tmp_path: 
     assert set(dtypes.values()) == {"F16", "F32"}
 
 
+def test_queries_keys_and_values_may_lie_in_one_tensor(tmp_path: Path) -> None:
+    """As in old files of Phi-2."""
+    weights, case = weights_of("phi2"), CASES["phi2"]
+    fused = stored(case, weights)
+    for block, end in itertools.product(range(2), ("weight", "bias")):
+        parts = [fused.pop(f"blk.{block}.attn_{letter}.{end}") for letter in "qkv"]
+        fused[f"blk.{block}.attn_qkv.{end}"] = np.concatenate(parts)
+    found = {key: values.shape for key, values in fused.items()}
+    places = find_places(shapes_of("phi2"), found, architecture("phi2"), lookup(case))
+    for key, values in weights.items():
+        place = places[key]
+        assert place is not None
+        whole = fused[place.name]
+        np.testing.assert_array_equal(whole if place.part is None else whole[place.part], values)
+
+
 def test_single_experts_are_decoded_from_a_stack(tmp_path: Path) -> None:
     """Rows of 32 are quantised; others are not, and make the checkpoint one in float32."""
     weights = weights_of("mixtral")
@@ -150,10 +179,6 @@ def test_tensors_that_do_not_fit_are_refused(name: str, change: str, tmp_path: P
         found |= {last: shape, "blk.1.attn_sinks.weight": (4,)}
     if change == "longer":
         found[last] = (shape[0] + 1, *shape[1:])
-    number = {label: key for key, label in gguf.MODEL_ARCH_NAMES.items()}[case.architecture]
-    names = gguf.get_tensor_name_map(number, case.fields["block_count"])
     error: type[LrcError] = UnsupportedModelError if change == "added" else FormatError
     with pytest.raises(error):
-        find_places(
-            shapes_of(name), found, row, lambda key: names.get_name(key, (".weight", ".bias"))
-        )
+        find_places(shapes_of(name), found, row, lookup(case))

@@ -104,6 +104,10 @@ class Metadata:
         """Whether the file has a tensor of this GGUF name."""
         return tensor in self.shapes
 
+    def rows(self, tensor: str) -> int:
+        """Rows of a matrix, or of each in a stack; 0 where the file has none of this name."""
+        return self.shapes.get(tensor, (0, 0))[-2]
+
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding.

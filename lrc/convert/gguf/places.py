@@ -97,15 +97,17 @@ def _place(name: str, row: Architecture, lookup: Lookup) -> Place:
 
 def _in_fused(named: Mapping[str, Place], expected: Shapes, found: Shapes) -> dict[str, Place]:
     """Rows of one tensor for queries, keys and values that the file has not one by one."""
-    rows: dict[str, int] = {}
-    places = {}
+    parts: dict[str, dict[str, str]] = {}
     for name, place in named.items():
         match = _SEPARATE.fullmatch(place.name)
-        fused = f"{match[1]}attn_qkv{match[3]}" if match else ""
-        if place.name not in found and fused in found:
-            start = rows.get(fused, 0)
-            rows[fused] = start + expected[name][0]
-            places[name] = Place(fused, slice(start, rows[fused]))
+        if match and place.name not in found:
+            parts.setdefault(f"{match[1]}attn_qkv{match[3]}", {})[match[2]] = name
+    places = {}
+    for fused, names in parts.items():
+        start = 0
+        for name in [names[letter] for letter in "qkv" if fused in found and len(names) == 3]:
+            places[name] = Place(fused, slice(start, start + expected[name][0]))
+            start += expected[name][0]
     return places
 
 

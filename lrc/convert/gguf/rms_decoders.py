@@ -63,7 +63,9 @@ def _experts(meta: Metadata) -> Config:
     return {
         "num_experts": meta.count("expert_count"),
         "num_experts_per_tok": meta.count("expert_used_count"),
-        "moe_intermediate_size": meta.count("expert_feed_forward_length"),
+        "moe_intermediate_size": meta.count(
+            "expert_feed_forward_length", meta.rows("blk.0.ffn_up_exps.weight")
+        ),
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
         "use_sliding_window": False,
@@ -75,7 +77,9 @@ def qwen2_moe(meta: Metadata, factors: Factors) -> Config:
     return {
         **_rms_decoder(meta, factors, "qwen2_moe"),
         **_experts(meta),
-        "shared_expert_intermediate_size": meta.count("expert_shared_feed_forward_length"),
+        "shared_expert_intermediate_size": meta.count(
+            "expert_shared_feed_forward_length", meta.rows("blk.0.ffn_up_shexp.weight")
+        ),
         "norm_topk_prob": False,
     }
 
