@@ -64,7 +64,8 @@ class KVCache:
         How many tokens one of each layer sees, itself included; 0 is all, and so is nothing at
         all. Where it is not, the arrays have room for a window and `SPARE` tokens, and what no
         later token sees makes room for the next ones.
-
+    states : mapping, optional
+        Shapes of the states of one sequence, by name; each is zero before a text.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all keys and values that there is room for."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+        """Bytes of all keys, values and states that there is room for."""
+        states = sum(state.nbytes for state in self.states.values())
+        return states + sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
     @property
     def most(self) -> int:
