@@ -140,9 +140,13 @@ def atomic_write_json(path: Path, value: Any) -> None:
     atomic_write_bytes(path, json_bytes(value))
 
 
-def json_bytes(value: Any) -> bytes:
-    """Indented UTF-8 JSON with a final newline, keys in the order given."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def json_bytes(value: Any, *, infinite: bool = False) -> bytes:
+    """Indented UTF-8 JSON with a final newline, keys in the order given.
+
+    ``infinite``: numbers that JSON lacks are written as Python spells them, instead
+    of being refused; for files whose readers are known to take them.
+    """
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=infinite) + "\n").encode()
 
 
 @contextlib.contextmanager

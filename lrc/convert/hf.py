@@ -90,7 +90,9 @@ def export_hf(
 
     with atomic_directory(target) as work:
         copy_side_files(source.path, side_files, work)
-        (work / "config.json").write_bytes(json_bytes(_with_dtype(source.config)))
+        # An unlimited step size of Mamba-2 is an Infinity there.
+        config = json_bytes(_with_dtype(source.config), infinite=True)
+        (work / "config.json").write_bytes(config)
         write_weights(work, specs, read, max_shard_bytes=max_shard_bytes)
     return target
 

@@ -105,6 +105,15 @@ def test_every_key_for_the_dtype_tells_it(
 
 
 @pytest.mark.usefixtures("source")
+def test_an_endless_number_of_a_config_stays_as_transformers_reads_it(
+    tmp_path: Path, source: Source
+) -> None:
+    source.config = {"time_step_limit": [0.0, float("inf")]}
+    text = (export_hf("any", tmp_path / "out") / "config.json").read_text()
+    assert "Infinity" in text
+    assert json.loads(text)["time_step_limit"] == [0.0, float("inf")]
+
+
 def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     export_hf("any", tmp_path / "out", note=told.append)
