@@ -104,7 +104,6 @@ def test_every_key_for_the_dtype_tells_it(
     assert json.loads((out / "config.json").read_text()) == dict.fromkeys(keys, "float16")
 
 
-@pytest.mark.usefixtures("source")
 def test_an_endless_number_of_a_config_stays_as_transformers_reads_it(
     tmp_path: Path, source: Source
 ) -> None:
@@ -114,6 +113,7 @@ def test_an_endless_number_of_a_config_stays_as_transformers_reads_it(
     assert json.loads(text)["time_step_limit"] == [0.0, float("inf")]
 
 
+@pytest.mark.usefixtures("source")
 def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     export_hf("any", tmp_path / "out", note=told.append)
