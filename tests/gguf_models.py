@@ -215,6 +215,14 @@ CASES: dict[str, GgufCase] = {
          "tie_word_embeddings": True},
         {NORM: 1e-5, "rope.freq_base": 1e4, "logit_scale": 0.75, "rope.scaling.type": "none"},
     ),
+    "cohere2": _case(
+        "cohere2", "cohere2",
+        {"num_hidden_layers": 5, "layer_norm_eps": 1e-5, "rope_theta": 5e4, "logit_scale": 0.25,
+         "sliding_window": 5, "head_dim": 8, "tie_word_embeddings": True},
+        {"block_count": 5, "attention.key_length": 8, "attention.value_length": 8, NORM: 1e-5,
+         "rope.freq_base": 5e4, "logit_scale": 0.25, "attention.sliding_window": 5,
+         "vocab_size": VOCAB, "rope.dimension_count": 8, "rope.scaling.type": "none"},
+    ),
     "gptneox": _case(
         "gptneox", "gpt_neox",
         {"layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 10000,

@@ -17,6 +17,20 @@ import tiny_llama
 from families import ABSENT, SILENT
 from families.cohere import COHERE, COHERE2
 from families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
+from families.gpt import (
+    CODEGEN,
+    FALCON,
+    GPT2,
+    GPT_BIGCODE,
+    GPT_NEOX,
+    GPTJ,
+    NEMOTRON,
+    OPT,
+    PHI,
+    PHI3,
+    STABLELM,
+    STARCODER2,
+)
 from families.others import GRANITE, OLMO2, SMOLLM3
 from families.qwen3 import QWEN3
 from families.state_space import FALCON_MAMBA, MAMBA, MAMBA2
@@ -91,29 +105,6 @@ QWEN2 = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
 }  # fmt: skip
-#: Of the keys of `tiny_llama.BASE`, those that a family without rotary positions lacks.
-NO_ROTARY = dict.fromkeys(("num_key_value_heads", "rms_norm_eps", "rope_theta"), ABSENT)
-OPT_BASE = {**NO_ROTARY, "hidden_act": ABSENT, "intermediate_size": ABSENT, "ffn_dim": 56}
-OPT = {
-    "plain": {**OPT_BASE, "max_position_embeddings": 90, "num_attention_heads": 2},
-    "untied": {
-        **OPT_BASE, "tie_word_embeddings": False, "enable_bias": False, "hidden_size": 30,
-        "num_attention_heads": 6, "activation_function": "gelu",
-    },
-    "silent": {**OPT_BASE, **SILENT},
-}  # fmt: skip
-STARCODER2_BASE = {"rms_norm_eps": ABSENT, "norm_epsilon": 1e-4, "hidden_act": "gelu_pytorch_tanh"}
-STARCODER2 = {
-    "window": {
-        **STARCODER2_BASE, "sliding_window": 7, "num_key_value_heads": 1, "hidden_size": 36,
-        "num_attention_heads": 3, "use_bias": False, "hidden_act": "gelu",
-    },
-    "tied": {
-        **STARCODER2_BASE, "tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 12,
-        "rope_theta": 1e5,
-    },
-    "silent": {**STARCODER2_BASE, "norm_epsilon": ABSENT, **SILENT},
-}  # fmt: skip
 
 MIXTRAL = {
     "plain": {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 40},
@@ -176,25 +167,35 @@ QWEN3_MOE = {
 
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
+    "codegen": cases("codegen", "CodeGenForCausalLM", CODEGEN),
     "cohere": cases("cohere", "CohereForCausalLM", COHERE),
     "cohere2": cases("cohere2", "Cohere2ForCausalLM", COHERE2),
+    "falcon": cases("falcon", "FalconForCausalLM", FALCON),
     "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
     "gemma": cases("gemma", "GemmaForCausalLM", GEMMA),
     "gemma2": cases("gemma2", "Gemma2ForCausalLM", GEMMA2),
     "gemma3_text": cases("gemma3_text", "Gemma3ForCausalLM", GEMMA3_TEXT),
+    "gpt2": cases("gpt2", "GPT2LMHeadModel", GPT2),
+    "gpt_bigcode": cases("gpt_bigcode", "GPTBigCodeForCausalLM", GPT_BIGCODE),
+    "gpt_neox": cases("gpt_neox", "GPTNeoXForCausalLM", GPT_NEOX),
+    "gptj": cases("gptj", "GPTJForCausalLM", GPTJ),
     "granite": cases("granite", "GraniteForCausalLM", GRANITE),
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
     "mamba": cases("mamba", "MambaForCausalLM", MAMBA, {}),
     "mamba2": cases("mamba2", "Mamba2ForCausalLM", MAMBA2, {}),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
+    "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
+    "nemotron": cases("nemotron", "NemotronForCausalLM", NEMOTRON),
     "olmo2": cases("olmo2", "Olmo2ForCausalLM", OLMO2),
     "opt": cases("opt", "OPTForCausalLM", OPT),
-    "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
+    "phi": cases("phi", "PhiForCausalLM", PHI),
+    "phi3": cases("phi3", "Phi3ForCausalLM", PHI3),
     "qwen2": cases("qwen2", "Qwen2ForCausalLM", QWEN2),
     "qwen2_moe": cases("qwen2_moe", "Qwen2MoeForCausalLM", QWEN2_MOE),
     "qwen3": cases("qwen3", "Qwen3ForCausalLM", QWEN3),
     "qwen3_moe": cases("qwen3_moe", "Qwen3MoeForCausalLM", QWEN3_MOE),
     "smollm3": cases("smollm3", "SmolLM3ForCausalLM", SMOLLM3),
+    "stablelm": cases("stablelm", "StableLmForCausalLM", STABLELM),
     "starcoder2": cases("starcoder2", "Starcoder2ForCausalLM", STARCODER2),
 }
 

@@ -57,6 +57,7 @@ def evaluate_speech(
     utterances: Sequence[Utterance],
     against: SpeechModel | None = None,
     *,
+    activations: str = "i8",
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> SpeechEvaluation:
@@ -71,6 +72,9 @@ def evaluate_speech(
         Each no longer than the model hears at once.
     against : SpeechModel or None
         The model to compare with, usually the uncompressed one.
+    activations : {"i8", "f32"}
+        What transcripts are made with, as of `Transcriber`; given texts are scored on float32
+        activations always.
     threads : int or None
         Never changes the result.
     progress : Progress
@@ -92,7 +96,7 @@ def evaluate_speech(
         heard = hear(utterances[group], everyone[-1], speech, workers)
         figures += _figures(everyone, heard, workers, progress)
         for one, of in zip(everyone, written, strict=True):
-            of.add(Transcriber(one, speech, workers), heard, progress)
+            of.add(Transcriber(one, speech, workers, activations), heard, progress)
     return _evaluation([one.text for one in utterances], written, np.array(figures))
 
 

@@ -71,7 +71,7 @@ class CohereBlock(DecoderBlock):
 
     def program(self) -> Sequence[Op]:
         """See the class."""
-        return self.side_by_side()
+        return self.side_by_side(*self.norms)
 
     def positions(self) -> Sequence[Op]:
         """Norms, where there are any, then rotation."""

@@ -48,12 +48,12 @@ class DecoderBlock(ProgramBlock):
             Add("y"),
         )
 
-    def side_by_side(self) -> Sequence[Op]:
+    def side_by_side(self, *norms: str) -> Sequence[Op]:
         """The other program: both parts read the stream that the block finds.
 
-        Each has a norm of its own, or both have the only one.
+        Each has one of two norms, or both have the same.
         """
-        own = [self.norm(key, STREAM, f"x{i}") for i, key in enumerate(self.norms)]
+        own = [self.norm(key, STREAM, f"x{i}") for i, key in enumerate(norms)]
         return (
             *own,
             *self.attention(own[0].target, "y"),

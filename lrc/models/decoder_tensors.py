@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lrc.formats.view import View
@@ -41,12 +41,16 @@ class Names:
         Tables, without ``.weight``.
     final_norm : str
         Without ``.weight``.
+    base : str
+        What stands before all names but the head's, and is not there where the model was saved
+        without a head.
     """
 
     block: str = "model.layers.{}."
     embedding: str = "model.embed_tokens"
     head: str = "lm_head"
     final_norm: str = "model.norm"
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def decoder_tensors(
     names: Names = NAMES,
     outside: Mapping[str, Outside] | None = None,
     more: Callable[[int, str], Mapping[str, Tensor]] = lambda block, prefix: {},
+    masks: Collection[str] = (),
     ignored: Callable[[str], Ignored | None] = lambda name: None,
 ) -> Tensors:
     """Name, shape and role of every tensor of a checkpoint with this configuration.
@@ -160,6 +165,8 @@ def decoder_tensors(
         Further tensors outside the blocks, by key.
     more : function
         From the index of a block and the prefix of its names to further tensors of it, by name.
+    masks : collection of str
+        Tensors of a block that say which tokens one sees, by key: they are not read.
     ignored : function
         From the name of another tensor to the reason why it is not read, if it is known.
     """
@@ -193,16 +200,29 @@ def decoder_tensors(
         read[tensor.name] = Tensor(tensor.shape, Plain(None, key))
     if not config.tied:
         read[head] = Tensor(table, Table(HEAD))
-    pattern = re.compile(re.escape(names.block).replace(re.escape("{}"), r"(\d+)") + ".+")
+    pattern = re.compile(re.escape(names.block).replace(re.escape("{}"), r"(\d+)") + "(.+)")
+
+    if names.base:
+        read = {name: _without(names.base, name, tensor) for name, tensor in read.items()}
 
     def not_read(name: str) -> Ignored | None:
         if _ROTARY.fullmatch(name):
             return Ignored("the rotary table follows from config.json")
         if config.tied and name == head:
             return Ignored("the head is the embedding", same_as=embedding)
+        name = names.base + name.removeprefix(names.base)
         match = pattern.fullmatch(name)
         if match and int(match[1]) >= config.layers:
             return Ignored(f"config.json counts {config.layers} layers", told=True)
+        if match and match[2] in masks:
+            return Ignored("in every model, no token sees a later one")
         return ignored(name)
 
     return Tensors(read, not_read)
+
+
+def _without(base: str, name: str, tensor: Tensor) -> Tensor:
+    """The same tensor, which may lie under names that lack ``base``, too."""
+    places = tensor.layouts or (View(name),)
+    short = [replace(view, stored=view.stored.removeprefix(base)) for view in places]
+    return replace(tensor, layouts=tuple(dict.fromkeys((*places, *short))))

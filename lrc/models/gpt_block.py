@@ -24,12 +24,16 @@ class GptLayers:
         Of attention.
     up, down : str
         Of the feed-forward part.
+    by_head : bool
+        Whether that single one holds the rows of each key head together: those of its queries,
+        then of the keys, then of the values.
     """
 
     projections: tuple[str, ...]
     output: str
     up: str
     down: str
+    by_head: bool = False
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -63,8 +67,7 @@ class GptLayers:
 class GptBlock(DecoderBlock):
     """Layer norm, attention, layer norm, feed-forward part of two layers.
 
-    A family says what its layers and norms are called. Where queries, keys and values come from
-    one matrix, they lie in it one after the other.
+    A family says what its layers and norms are called.
     """
 
     norm_kind = "layer"
@@ -80,8 +83,9 @@ class GptBlock(DecoderBlock):
         if len(self.layers.projections) > 1:
             return super().projections(source)
         c = self.config
-        widths = (c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim)
-        return self.multiply(0, source, "qkv"), Split("qkv", ("q", "k", "v"), widths)
+        groups = c.kv_heads if self.layers.by_head else 1
+        widths = tuple(n // groups * c.head_dim for n in (c.heads, c.kv_heads, c.kv_heads))
+        return self.multiply(0, source, "qkv"), Split("qkv", ("q", "k", "v"), widths, groups)
 
     def feed_forward(self, source: str, target: str) -> Sequence[Op]:
         """From a normalised stream to what is added to it: the last two sites."""

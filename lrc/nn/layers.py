@@ -115,6 +115,13 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     return result
 
 
+def relu2(x: Array, *, out: Array | None = None) -> Array:
+    """``max(x, 0)**2`` elementwise (So et al., 2021)."""
+    result = relu(x, out=out)
+    result *= result
+    return result
+
+
 class _Elementwise(Protocol):
     def __call__(self, x: Array, *, out: Array | None = None) -> Array: ...
 
@@ -122,6 +129,7 @@ class _Elementwise(Protocol):
 #: Activations by the names that operations have for them.
 ACTIVATIONS: dict[str, _Elementwise] = {
     "silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu,
+    "relu2": relu2,
 }  # fmt: skip
 
 

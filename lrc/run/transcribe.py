@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from lrc.audio.mel import audio_windows, log_mel
 from lrc.audio.resample import RATE
 from lrc.base.threads import resolve_threads, single_threaded_blas
-from lrc.errors import FormatError
+from lrc.errors import FormatError, SpecError
 from lrc.models.speech import SpeechModel
 from lrc.nn.engine.team import Team
 from lrc.nn.execution import Execution
 from lrc.nn.memory import MemoryCache
+from lrc.run.generate import ACTIVATIONS
 from lrc.run.load import LoadedModel
 from lrc.run.sampler import Logits, check_logits
 from lrc.run.speech import Speech
@@ -46,12 +47,27 @@ class Transcriber:
     speech : Speech
     threads : int or None
         Threads that share the work; None is every processor. The text does not depend on it.
+    activations : {"i8", "f32"}
+        As of `lrc.generate`: what a compressed model multiplies with, token by token.
+
+    Raises
+    ------
+    SpecError
+        ``activations`` is unknown.
     """
 
-    def __init__(self, model: SpeechModel, speech: Speech, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: SpeechModel,
+        speech: Speech,
+        threads: int | None = None,
+        activations: str = "i8",
+    ) -> None:
+        if activations not in ACTIVATIONS:
+            raise SpecError(f"activations={activations!r} must be one of {', '.join(ACTIVATIONS)}")
         self._model, self._speech = model, speech
         self._tokens = speech.tokens
-        self._execution = Execution(Team(resolve_threads(threads)))
+        self._execution = Execution(Team(resolve_threads(threads)), activations == "i8")
 
     def segments(
         self, samples: F32, language: str | None = None, task: str | None = None
@@ -123,7 +139,9 @@ class Transcriber:
         return logits
 
 
-def open_transcriber(loaded: LoadedModel, threads: int | None = None) -> Transcriber:
+def open_transcriber(
+    loaded: LoadedModel, threads: int | None = None, activations: str = "i8"
+) -> Transcriber:
     """A loaded speech model with what its directory says of features and tokens.
 
     Raises
@@ -137,4 +155,5 @@ def open_transcriber(loaded: LoadedModel, threads: int | None = None) -> Transcr
         raise FormatError(
             f"{loaded.path} is a {kind} model, which hears nothing; give one such as whisper"
         )
-    return Transcriber(model, Speech.open(loaded.path, model, loaded.tokenizer), threads)
+    speech = Speech.open(loaded.path, model, loaded.tokenizer)
+    return Transcriber(model, speech, threads, activations)

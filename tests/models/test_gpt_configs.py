@@ -11,12 +11,54 @@ from model_families import FAMILIES
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
 from lrc.models import MODELS
 
+_SUMMARY = {
+    "summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True,
+    "summary_type": "cls_index", "summary_use_proj": True, "n_ctx": 1024,
+    "gradient_checkpointing": False, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
+    "initializer_range": 0.02, "use_cache": True, "scale_attn_weights": True,
+}  # fmt: skip
 #: What published files hold beside shapes, in models that are plain ones.
 FOUND: dict[str, dict[str, Any]] = {
+    "codegen": {**_SUMMARY, "tokenizer_class": "GPT2Tokenizer"},
+    "falcon": {
+        "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False,
+        "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True,
+        "num_kv_heads": 71, "hidden_dropout": 0.0, "attention_dropout": 0.0,
+    },
+    "gpt2": {
+        **_SUMMARY, "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False,
+        "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+        "add_cross_attention": False,
+    },
+    "gpt_bigcode": {
+        **_SUMMARY, "attention_softmax_in_fp32": True, "scale_attention_softmax_in_fp32": True,
+        "multi_query": True, "inference_runner": 0, "validate_runner_input": True,
+        "pre_allocate_kv_cache": False, "max_sequence_length": None, "max_batch_size": None,
+        "pad_key_length": True,
+    },
+    "gpt_neox": {
+        "use_parallel_residual": True, "attention_bias": True, "classifier_dropout": 0.1,
+        "hidden_dropout": 0.0, "attention_dropout": 0.0, "rope_scaling": None,
+    },
+    "gptj": {**_SUMMARY, "rotary": True, "task_specific_params": None},
+    "nemotron": {"attention_bias": False, "mlp_bias": False, "initializer_range": 0.0134},
     "opt": {
         "_remove_final_layer_norm": False, "activation_dropout": 0.0, "layerdrop": 0.0,
         "do_layer_norm_before": True, "word_embed_proj_dim": 32, "prefix": "</s>",
         "init_std": 0.02, "dropout": 0.1, "layer_norm_elementwise_affine": True,
+    },
+    "phi": {
+        "qk_layernorm": False, "embd_pdrop": 0.0, "resid_pdrop": 0.1, "attention_dropout": 0.0,
+        "rope_scaling": None,
+    },
+    "phi3": {
+        "attention_bias": False, "mlp_bias": False, "lm_head_bias": False, "full_attn_mod": 1,
+        "interpolate_factor": 1, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "rope_scaling": None,
+        "original_max_position_embeddings": 4096, "partial_rotary_factor": 1.0,
+    },
+    "stablelm": {
+        "use_qkv_bias": False, "hidden_dropout": 0.0, "attention_dropout": 0.0,
+        "rope_scaling": None,
     },
     "starcoder2": {
         "embedding_dropout": 0.0, "residual_dropout": 0.0, "mlp_type": "default",
@@ -24,6 +66,24 @@ FOUND: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 REFUSED: list[tuple[str, str, object]] = [
+    ("codegen", "rope_theta", 1e4),
+    ("codegen", "rope_parameters", {"rope_type": "linear", "factor": 2.0}),
+    ("falcon", "alibi", True),
+    ("falcon", "num_ln_in_parallel_attn", 2),
+    ("falcon", "num_key_value_heads", 2),
+    ("falcon", "activation", "mish"),
+    ("gpt2", "activation_function", "tanh"),
+    ("gpt2", "hidden_size", 32),
+    ("gpt2", "num_key_value_heads", 4),
+    ("gpt2", "rope_theta", 1e4),
+    ("gpt2", "add_cross_attention", True),
+    ("gpt_bigcode", "scale_attn_by_inverse_layer_idx", True),
+    ("gpt_neox", "rope_theta", 500.0),
+    ("gpt_neox", "partial_rotary_factor", 0.5),
+    ("gpt_neox", "head_dim", 8),
+    ("gptj", "rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+    ("gptj", "partial_rotary_factor", 0.5),
+    ("nemotron", "rms_norm_eps", 1e-6),
     ("opt", "do_layer_norm_before", False),
     ("opt", "_remove_final_layer_norm", True),
     ("opt", "layer_norm_elementwise_affine", False),
@@ -32,6 +92,13 @@ REFUSED: list[tuple[str, str, object]] = [
     ("opt", "num_key_value_heads", 2),
     ("opt", "rope_theta", 1e4),
     ("opt", "rms_norm_eps", 1e-6),
+    ("phi", "attention_bias", True),
+    ("phi", "sliding_window", 7),
+    ("phi3", "full_attn_mod", 2),
+    ("phi3", "lm_head_bias", True),
+    ("phi3", "attention_bias", True),
+    ("stablelm", "head_dim", 8),
+    ("stablelm", "mlp_bias", True),
     ("starcoder2", "hidden_act", "mish"),
     ("starcoder2", "rms_norm_eps", 1e-6),
     ("starcoder2", "mlp_bias", True),
@@ -69,6 +136,27 @@ def test_no_key_has_two_meanings(family: str) -> None:
     keys = importlib.import_module(f"lrc.models.{family}").KEYS
     used, off, harmless = keys.used, set(keys.off), set(keys.harmless)
     assert len(used | off | harmless) == len(used) + len(off) + len(harmless)
+
+
+def test_norms_and_key_heads_of_falcon_are_those_of_its_architecture() -> None:
+    new = {"new_decoder_architecture": True}
+    with pytest.raises(UnsupportedModelError, match="parallel_attn"):
+        read("falcon", **new, parallel_attn=False)
+    with pytest.raises(FormatError, match="num_kv_heads=3"):
+        read("falcon", **new, num_kv_heads=3)
+    assert read("falcon", **new).kv_heads == read("falcon", multi_query=False).kv_heads == 8
+    assert read("falcon", num_kv_heads=4).kv_heads == 1
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_phi3_knows_longrope_alone(kind: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"rope_type='{kind}'"):
+        read("phi3", rope_scaling={"rope_type": kind, "factor": 2.0})
+
+
+def test_codegen_has_four_stretches() -> None:
+    with pytest.raises(FormatError, match="n_head=2"):
+        read("codegen", n_head=2)
 
 
 def test_a_message_names_the_key_that_the_family_has() -> None:

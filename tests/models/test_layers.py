@@ -55,6 +55,7 @@ def _gelu_tanh(x):
 DEFINITIONS = {
     "silu": lambda x: x / (1 + np.exp(-x)), "gelu": _gelu, "gelu_tanh": _gelu_tanh,
     "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.maximum(x, 0) ** 2,
 }  # fmt: skip
 
 

@@ -115,6 +115,17 @@ def within_context(
     return min(usual, available) if asked is None else asked
 
 
+def add_activations(parser: argparse.ArgumentParser) -> None:
+    """Add ``--activations``, of what makes a text token by token."""
+    parser.add_argument(
+        "--activations",
+        choices=("i8", "f32"),
+        default="i8",
+        help="what a compressed model multiplies with: integers, or exact and slower floats "
+        "(default: i8)",
+    )
+
+
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add ``--threads``."""
     parser.add_argument(

@@ -33,6 +33,7 @@ def run_speech(args: argparse.Namespace, console: Console) -> None:
         Speech.open(loaded.path, models[0], loaded.tokenizer),
         utterances,
         *models[1:],
+        activations=args.activations,
         threads=args.threads,
         progress=console.progress,
     )

@@ -11,6 +11,7 @@ from lrc.base.resources import peak_rss_bytes
 from lrc.cli.commands.base import (
     Console,
     SubParsers,
+    add_activations,
     add_json,
     add_model,
     add_threads,
@@ -87,13 +88,7 @@ def add(subparsers: SubParsers) -> None:
         default=20261122,
         help="seed of the draws: the same one gives the same text",
     )
-    parser.add_argument(
-        "--activations",
-        choices=("i8", "f32"),
-        default="i8",
-        help="what a compressed model multiplies with: integers, or exact and slower floats "
-        "(default: i8)",
-    )
+    add_activations(parser)
     add_threads(parser)
     add_json(parser)
 

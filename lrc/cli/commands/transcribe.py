@@ -9,6 +9,7 @@ from pathlib import Path
 from lrc.cli.commands.base import (
     Console,
     SubParsers,
+    add_activations,
     add_json,
     add_model,
     add_threads,
@@ -45,6 +46,7 @@ def add(subparsers: SubParsers) -> None:
         help="write what was said, or its English translation (default: what the model's files "
         "say, or transcribe)",
     )
+    add_activations(parser)
     add_threads(parser)
     add_json(parser)
 
@@ -54,7 +56,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from lrc.audio.resample import read_audio
     from lrc.run.transcribe import open_transcriber
 
-    transcriber = open_transcriber(load_and_tell(args.model, console), args.threads)
+    loaded = load_and_tell(args.model, console)
+    transcriber = open_transcriber(loaded, args.threads, args.activations)
     samples = read_audio(args.audio)
     segments = []
     for segment in transcriber.segments(samples, args.language, args.task):

@@ -24,6 +24,7 @@ from lrc.errors import UnsupportedModelError
 #: Model type to the class of transformers, which other programs ask for.
 CLASSES = {
     "cohere": "CohereForCausalLM",
+    "cohere2": "Cohere2ForCausalLM",
     "falcon": "FalconForCausalLM",
     "falcon_mamba": "FalconMambaForCausalLM",
     "gemma": "GemmaForCausalLM",
@@ -96,6 +97,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "starcoder2": Architecture(layer_norm_decoders.starcoder2),
     "stablelm": Architecture(layer_norm_decoders.stablelm),
     "command-r": Architecture(layer_norm_decoders.cohere),
+    "cohere2": Architecture(layer_norm_decoders.cohere2),
     "falcon": Architecture(layer_norm_decoders.falcon, heads_apart),
     "nemotron": Architecture(layer_norm_decoders.nemotron, norms_around_zero),
     "starcoder": Architecture(layer_norm_decoders.gpt_bigcode),

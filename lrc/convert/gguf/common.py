@@ -10,6 +10,7 @@ from lrc.errors import FormatError, UnsupportedModelError
 
 Config = dict[str, Any]
 RMS_EPS, LAYER_NORM_EPS = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
+_SLIDING, _FULL = "sliding_attention", "full_attention"
 
 
 def shapes_of(meta: Metadata) -> Config:
@@ -104,3 +105,28 @@ def whole_heads(meta: Metadata, factors: Factors) -> Config:
     _same(meta, "rope.dimension_count", head_size(meta))
     config = partly_rotated_scaled(meta, factors)
     return {key: value for key, value in config.items() if key != "partial_rotary_factor"}
+
+
+def windows(meta: Metadata, layers: int, every: int) -> Config:
+    """Windows in all blocks but each ``every``-th, or those that the file has a pattern for.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The pattern is neither a number nor one value for each block.
+    """
+    pattern = meta.get("attention.sliding_window_pattern")
+    if pattern is None or type(pattern) is int:
+        every = pattern or every
+        windowed = [(i + 1) % every != 0 for i in range(layers)]
+    elif isinstance(pattern, list) and len(pattern) == layers:
+        windowed = [bool(value) for value in pattern]
+    else:
+        raise UnsupportedModelError(
+            f"{meta.architecture}.attention.sliding_window_pattern is {pattern!r:.60} in the GGUF "
+            f"file; expected one value for each of {layers} blocks"
+        )
+    return {
+        "sliding_window": meta.count("attention.sliding_window"),
+        "layer_types": [_SLIDING if window else _FULL for window in windowed],
+    }

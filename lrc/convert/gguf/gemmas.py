@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from lrc.convert.gguf.common import Config, head_size, shapes_of
+from lrc.convert.gguf.common import Config, head_size, shapes_of, windows
 from lrc.convert.gguf.metadata import Metadata
 from lrc.convert.gguf.rope import Factors, rope_scaling
 from lrc.errors import UnsupportedModelError
 
-_SLIDING, _FULL = "sliding_attention", "full_attention"
 #: Blocks of the largest models, whose queries are scaled by the width of a head as if the heads
 #: made up the whole width.
 _GEMMA2_27B, _GEMMA3_27B = 46, 62
@@ -25,7 +24,7 @@ def gemma2(meta: Metadata, factors: Factors) -> Config:
     return {
         **config,
         **_rope(meta, factors, 10000.0),
-        **_windows(meta, config, every=2),
+        **windows(meta, config["num_hidden_layers"], every=2),
         "query_pre_attn_scalar": _query_scalar(config, _GEMMA2_27B),
         "attn_logit_softcapping": meta.number("attn_logit_softcapping", 50.0),
         "final_logit_softcapping": meta.number("final_logit_softcapping", 30.0),
@@ -40,7 +39,7 @@ def gemma3(meta: Metadata, factors: Factors) -> Config:
         **config,
         **_rope(meta, factors, 1000000.0),
         "rope_local_base_freq": meta.number("rope.freq_base_swa", 10000.0),
-        **_windows(meta, config, every=6),
+        **windows(meta, config["num_hidden_layers"], every=6),
         "query_pre_attn_scalar": _query_scalar(config, _GEMMA3_27B),
         "attention_bias": False,
         "attn_logit_softcapping": None,
@@ -66,26 +65,6 @@ def _rope(meta: Metadata, factors: Factors, default: float) -> Config:
             f"the head size {size}"
         )
     return {"rope_theta": theta, "rope_scaling": rope_scaling(meta, factors, theta, size)}
-
-
-def _windows(meta: Metadata, config: Config, every: int) -> Config:
-    """Windows in all blocks but each ``every``-th."""
-    pattern = meta.get("attention.sliding_window_pattern")
-    layers = config["num_hidden_layers"]
-    if pattern is None or type(pattern) is int:
-        every = pattern or every
-        windowed = [(i + 1) % every != 0 for i in range(layers)]
-    elif isinstance(pattern, list) and len(pattern) == layers:
-        windowed = [bool(value) for value in pattern]
-    else:
-        raise UnsupportedModelError(
-            f"{meta.architecture}.attention.sliding_window_pattern is {pattern!r:.60} in the GGUF "
-            f"file; expected one value for each of {layers} blocks"
-        )
-    return {
-        "sliding_window": meta.count("attention.sliding_window"),
-        "layer_types": [_SLIDING if window else _FULL for window in windowed],
-    }
 
 
 def _query_scalar(config: Config, largest: int) -> int:

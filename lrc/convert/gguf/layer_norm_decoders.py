@@ -14,6 +14,7 @@ from lrc.convert.gguf.common import (
     partly_rotated_scaled,
     shapes_of,
     whole_heads,
+    windows,
 )
 from lrc.convert.gguf.metadata import Metadata
 from lrc.convert.gguf.rope import Factors
@@ -67,6 +68,20 @@ def cohere(meta: Metadata, factors: Factors) -> Config:
         "logit_scale": meta.number("logit_scale"),
         "use_qk_norm": meta.has("blk.0.attn_q_norm.weight"),
         "attention_bias": meta.has("blk.0.attn_q.bias"),
+    }
+
+
+def cohere2(meta: Metadata, factors: Factors) -> Config:
+    """Command R7B and A: a window and rotary positions in three of four blocks."""
+    config = whole_heads(meta, factors)
+    return {
+        "model_type": "cohere2",
+        **config,
+        **windows(meta, config["num_hidden_layers"], every=4),
+        "hidden_act": "silu",
+        "layer_norm_eps": meta.number(LAYER_NORM_EPS),
+        "logit_scale": meta.number("logit_scale"),
+        "attention_bias": False,
     }
 
 
