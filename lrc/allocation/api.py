@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lrc.allocation.budget import Budgeted, Picks, check_budget
 from lrc.allocation.endtoend import divergences
 from lrc.allocation.evolve import evolve
 from lrc.allocation.options import check_allocatable
-from lrc.allocation.survey import SurveyJob, Tables, split_windows, survey, survey_tables
+from lrc.allocation.survey import SurveyJob, Tables, survey, survey_tables
 from lrc.allocation.survey_store import SurveyStore
 from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.examples import Examples, TextExamples
 from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
@@ -109,6 +109,8 @@ def allocate(
     )
     model, checkpoint = open_original(source)
     check_request(model, spec, allocation, survey_folder)
+    if hears(model):
+        raise SpecError("a speech model is surveyed on audio: use compress with a budget")
     if windows is not None:
         windows = given_windows(windows, model)
     count = resolve_threads(threads)
@@ -128,7 +130,7 @@ def allocate(
             windows = text.windows
             model.release()
         return allocate_in(
-            Path(folder), model, spec, allocation, windows,
+            Path(folder), model, spec, allocation, TextExamples(windows),
             threads=count, progress=progress, survey_folder=survey_folder,
         ).spec  # fmt: skip
 
@@ -144,13 +146,8 @@ def check_request(
     Raises
     ------
     SpecError
-        The budget cannot be met, bits are fixed already, the survey is of something else, or the
-        model hears.
+        The budget cannot be met, bits are fixed already, or the survey is of something else.
     """
-    if hears(model):
-        raise SpecError(
-            "a budget is for models that only read: give a speech model its bits and its rank"
-        )
     check_allocatable(spec.decompose)
     check_budget(model.tensors, spec, allocation)
     if survey_folder is not None:
@@ -162,7 +159,7 @@ def allocate_in(
     model: Model,
     spec: CompressSpec,
     allocation: AllocationSpec,
-    windows: NDArray[np.integer],
+    examples: Examples,
     *,
     threads: int,
     progress: Progress,
@@ -180,7 +177,7 @@ def allocate_in(
             return Allocation(CompressSpec.from_dict(kept["spec"]), dict(kept["summary"]))
     source = _original(model)
     survey_store = SurveyStore(Path(survey_folder or folder / _SURVEY))
-    surveyed, heldout = split_windows(windows, allocation)
+    surveyed, heldout = examples.split(allocation)
     job = SurveyJob(
         source=source,
         model=model,
@@ -193,8 +190,8 @@ def allocate_in(
         tables=Tables(source),
         progress=progress,
     )
-    (stack,) = model.stacks
-    with survey_store.claimed(source, spec, allocation, windows, blocks=len(stack)):
+    blocks = model.tensors.blocks
+    with survey_store.claimed(source, spec, allocation, examples.identity(), blocks=blocks):
         options = survey(job)
         tables = survey_tables(job) if allocation.file_bytes else {}
         measured = survey_store.measured(job, options, tables)

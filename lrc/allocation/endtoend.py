@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from lrc.measure.divergence import Prediction
 from lrc.models.base import Block, Stack
 from lrc.models.tensors import EMBEDDING, HEAD, linear_of
 from lrc.nn.linear import Linear
+from lrc.nn.memory import MEMORY
+from lrc.nn.ops import STREAM, Values
 
 F32 = NDArray[np.float32]
 
@@ -37,7 +40,7 @@ class Trial:
 
 
 def divergences(job: SurveyJob, trials: Sequence[Trial], description: str) -> list[float]:
-    """Mean KL(original || trial) in nats over the second half of each held-out window.
+    """Mean KL(original || trial) in nats over the scored tokens of the held-out examples.
 
     Errors of lattices stand in, scaled, for those of the codebook that the spec asks for.
 
@@ -49,39 +52,53 @@ def divergences(job: SurveyJob, trials: Sequence[Trial], description: str) -> li
     runs = [Trial(), *trials]
     layers = job.model.tensors.blocks
     with job.progress.bar(description, layers + 1, "block") as advance:
-        where, streams = _start(job, runs)
-        for index in range(layers):
-            where, streams = _through(job, index, runs, where, streams)
-            advance()
+        nothing: list[_Streams] = [tuple({} for _ in job.heldout.first)]
+        where, streams = [0] * len(runs), nothing
+        for stack, inputs in zip(job.model.stacks, job.heldout.inputs, strict=True):
+            where, streams = _start(job, stack, inputs, runs, where, streams)
+            for index in range(len(stack)):
+                where, streams = _through(job, stack, index, runs, where, streams)
+                advance()
+            if stack is not job.model.stacks[-1]:
+                streams = [tuple({MEMORY: stack.finish(v[STREAM])} for v in of) for of in streams]
         found = _compare(job, runs, [streams[i] for i in where])
         job.model.release()
         advance()
     return found
 
 
-#: Residual streams (1, T, d) of the held-out windows, one after the other.
-_Streams = tuple[F32, ...]
+#: Of each held-out example: the residual stream (1, T, d), and the memory where there is one.
+_Streams = tuple[Values, ...]
 
 
-def _start(job: SurveyJob, runs: Sequence[Trial]) -> tuple[list[int], list[_Streams]]:
-    """Embed the windows once for each width of the embedding that occurs."""
-    widths = list(dict.fromkeys(run.embed_bits for run in runs))
-    streams = []
-    for bits in widths:
-        stack = _with_table(job, EMBEDDING, bits)
-        streams.append(tuple(stack.start(window[None]) for window in job.heldout))
-    return [widths.index(run.embed_bits) for run in runs], streams
+def _start(
+    job: SurveyJob,
+    stack: Stack,
+    inputs: Sequence[NDArray[Any]],
+    runs: Sequence[Trial],
+    where: Sequence[int],
+    given: Sequence[_Streams],
+) -> tuple[list[int], list[_Streams]]:
+    """Start a stack once for each width of the embedding and each memory that occur together."""
+    embeds = stack is job.model.stacks[-1]
+    pairs = [(run.embed_bits if embeds else None, i) for run, i in zip(runs, where, strict=True)]
+    streams: list[_Streams] = []
+    for bits, number in (distinct := list(dict.fromkeys(pairs))):
+        own = _with_table(job, EMBEDDING, bits) if embeds else stack
+        starts = zip(given[number], inputs, strict=True)
+        streams.append(tuple({**values, STREAM: own.start(one)} for values, one in starts))
+    return [distinct.index(pair) for pair in pairs], streams
 
 
 def _through(
     job: SurveyJob,
+    stack: Stack,
     index: int,
     runs: Sequence[Trial],
     where: Sequence[int],
     streams: Sequence[_Streams],
 ) -> tuple[list[int], list[_Streams]]:
     """Run every distinct pair of incoming activations and candidates through block ``index``."""
-    (stack,) = job.model.stacks
     dense = stack.load_block(index)
     names = {key: linear_of(tensor) for key, tensor in stack.linears(index).items()}
     own = [
@@ -90,15 +107,17 @@ def _through(
         )
         for run in runs
     ]
-    blocks = _variants(job, index, dense, names, own)
+    blocks = _variants(job, stack.first + index, dense, names, own)
     distinct = list(dict.fromkeys(zip(where, own, strict=True)))
-    positions = np.arange(job.heldout.shape[1])
 
-    def work(item: tuple[int, frozenset[tuple[str, Candidate]], int]) -> F32:
-        stream, candidates, window = item
-        return blocks[candidates](streams[stream][window], positions)
+    def work(item: tuple[int, frozenset[tuple[str, Candidate]], int]) -> Values:
+        stream, candidates, place = item
+        values = streams[stream][place]
+        positions = np.arange(values[STREAM].shape[1])
+        moved = blocks[candidates](values[STREAM], positions, given=values)
+        return {**values, STREAM: moved}
 
-    count = len(job.heldout)
+    count = len(job.heldout.first)
     items = [(*pair, window) for pair in distinct for window in range(count)]
     moved = list(ordered_map(work, items, job.threads))
     number = {pair: i for i, pair in enumerate(distinct)}
@@ -138,14 +157,15 @@ def _compare(job: SurveyJob, runs: Sequence[Trial], streams: Sequence[_Streams])
     stacks = {width: _with_table(job, role, width) for width in dict.fromkeys(bits)}
     total = np.zeros(len(runs) - 1)
     rows = 0
-    for window in range(len(job.heldout)):
-        length = job.heldout.shape[1]
-        for part in chunks(length - length // 2, _ROWS):
-            # What stands one position before each token of the second half predicts it.
-            scored = slice(length // 2 - 1 + part.start, length // 2 - 1 + part.stop)
+    for place, first in enumerate(job.heldout.first):
+        length = job.heldout.inputs[-1][place].shape[1]
+        for part in chunks(length - first, _ROWS):
+            # What stands one position before each token that is scored predicts it.
+            scored = slice(first - 1 + part.start, first - 1 + part.stop)
 
-            def prediction(run: int, window: int = window, scored: slice = scored) -> Prediction:
-                return Prediction(stacks[bits[run]].finish(streams[run][window][0, scored]))
+            def prediction(run: int, place: int = place, scored: slice = scored) -> Prediction:
+                h = streams[run][place][STREAM][0, scored]
+                return Prediction(stacks[bits[run]].finish(h))
 
             original = prediction(0)
 
@@ -162,7 +182,7 @@ def _compare(job: SurveyJob, runs: Sequence[Trial], streams: Sequence[_Streams])
 
 
 def _with_table(job: SurveyJob, role: str, bits: int | None) -> Stack:
-    """The original's stack, with one of its tables at ``bits``."""
-    (stack,) = job.model.stacks
+    """The original's stack that has the tables, with one of them at ``bits``."""
+    stack = job.model.stacks[-1]
     table = job.tables.dense(job.model.tensors.tables[role], bits)
     return stack.with_tables({role: table})

@@ -105,8 +105,8 @@ def choose_groups(job: SurveyJob, names: Sequence[str]) -> tuple[str, list[tuple
     """
     matrices = job.model.tensors.matrices
     layers = job.model.tensors.blocks
-    passes = min(job.allocation.passes, MOST_WORK / (2.0 * job.heldout.size * _weights(job)))
-    stream_bytes = 4 * job.heldout.size * job.model.hidden_size
+    passes = min(job.allocation.passes, MOST_WORK / (2.0 * job.heldout.positions * _weights(job)))
+    stream_bytes = 4 * job.heldout.positions * job.model.hidden_size
     best = "", [tuple(names)]
     for label in ("matrix", "site", "block", *_bands(layers)):
         groups = _grouped(job, label, names)

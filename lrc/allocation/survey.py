@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,13 @@ from lrc.allocation.candidates import CandidateStore
 from lrc.allocation.options import WIDTHS, Curves, Option, candidate_ranks, matrix_options
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
-from lrc.calibrate.streams import window_chunks
-from lrc.calibrate.walk import SiteAtWork, Streams, start_stream, walk
+from lrc.calibrate.examples import HeldOut
+from lrc.calibrate.streams import Inputs
+from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
-from lrc.models.base import Block, Model
+from lrc.models.base import Block, Model, Stack
 from lrc.models.tensors import linear_of, weight_of
 from lrc.nn.linear import Linear
 from lrc.parts.matrix import PackedMatrix
@@ -54,32 +56,20 @@ class Tables:
 class SurveyJob:
     """What every step of an allocation reads.
 
-    ``surveyed`` and ``heldout`` are token windows (N, T) with none in common where the text
-    allows it; ``store`` keeps the survey's results.
+    ``surveyed`` and ``heldout`` are examples with none in common where there are several;
+    ``store`` keeps the survey's results.
     """
 
     source: Checkpoint
     model: Model
     spec: CompressSpec
     allocation: AllocationSpec
-    surveyed: NDArray[np.integer]
-    heldout: NDArray[np.integer]
+    surveyed: Inputs
+    heldout: HeldOut
     threads: int
     store: CandidateStore
     tables: Tables
     progress: Progress
-
-
-def split_windows(
-    windows: NDArray[np.integer], allocation: AllocationSpec
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Windows (N, T) for the second moments and, from the end of the text, shorter ones for KL.
-
-    A single window serves both, which is the one case in which they overlap.
-    """
-    count = min(allocation.heldout_windows, max(len(windows) // 2, 1))
-    heldout = windows[-count:, : allocation.heldout_tokens]
-    return windows[: max(len(windows) - count, 1)][: allocation.survey_windows], heldout
 
 
 def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
@@ -94,13 +84,14 @@ def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
     Cost: one forward pass, the moments, and at each width one LDLQ rounding, m n^2, and the
     top eigenvectors of the error where a low-rank part could pay.
     """
-    (stack,) = job.model.stacks
     with job.progress.bar("survey", len(job.model.tensors.matrices), "matrix") as advance:
-        all_experts = job.spec.calibration.all_experts
-        chunks = window_chunks(job.surveyed)
-        stream = start_stream(stack, chunks, job.threads, all_experts=all_experts)
-        visitor = _Surveyor(job, advance)
-        walk(stack, Streams(stream), visitor, job.threads)
+        visitor, all_experts = _Surveyor(job, advance), job.spec.calibration.all_experts
+
+        def start(stack: Stack, chunks: Sequence[NDArray[Any]], given: Given) -> Streams:
+            own = start_stream(stack, chunks, job.threads, given.student, all_experts=all_experts)
+            return Streams(own)
+
+        walk_stacks(job.model.stacks, job.surveyed, start, visitor, job.threads)
     return visitor.options
 
 

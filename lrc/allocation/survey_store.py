@@ -8,9 +8,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lrc.allocation.candidates import CandidateStore
 from lrc.allocation.options import Option
 from lrc.allocation.sensitivity import Sensitivities, measure
@@ -53,11 +50,12 @@ class SurveyStore:
         source: Checkpoint,
         spec: CompressSpec,
         allocation: AllocationSpec,
-        windows: NDArray[np.integer] | None = None,
+        examples: str | None = None,
     ) -> dict[str, str]:
         """Check that what the folder holds, if anything, was found for the same question.
 
-        Without ``windows`` any calibration text will do. Returns what identifies the question.
+        Without the identity of ``examples`` any calibration will do. Returns what identifies the
+        question.
 
         Raises
         ------
@@ -79,9 +77,8 @@ class SurveyStore:
                 str(FORMAT_VERSION),
             )
         }
-        if windows is not None:
-            tokens = np.ascontiguousarray(windows, np.int64)
-            question["calibration"] = fingerprint(str(tokens.shape), tokens.tobytes())
+        if examples is not None:
+            question["calibration"] = examples
         owner = self.folder / _OWNER
         if owner.is_file():
             with reading(owner, f"remove {self.folder}, or give another folder"):
@@ -105,7 +102,7 @@ class SurveyStore:
         source: Checkpoint,
         spec: CompressSpec,
         allocation: AllocationSpec,
-        windows: NDArray[np.integer],
+        examples: str,
         *,
         blocks: int,
     ) -> Iterator[None]:
@@ -118,13 +115,13 @@ class SurveyStore:
         OutputError
             Another process is measuring.
         """
-        self.check(source, spec, allocation, windows)
+        self.check(source, spec, allocation, examples)
         if (self.folder / _MEASURED).is_file() and self.candidates.count() == blocks:
             yield
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         with LockedFile.take(self.folder / MARKER) as marker:
-            question = self.check(source, spec, allocation, windows)
+            question = self.check(source, spec, allocation, examples)
             atomic_write_json(self.folder / _OWNER, question)
             try:
                 yield

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrc.calibrate.streams import Inputs
+from lrc.calibrate.examples import SpeechExamples
 from lrc.errors import SpecError
 from lrc.models.speech import SpeechModel, needs_audio
 from lrc.run.speech import Speech
@@ -19,16 +19,11 @@ from lrc.spec import CalibrationSpec
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSpeech:
-    """What runs through the model, and what a report says of where it came from."""
+    """Utterances, and what a report says of where they came from."""
 
-    inputs: Inputs
+    examples: SpeechExamples
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all texts, those around them included."""
-        return sum(ids.size for ids in self.inputs[-1])
 
 
 def chosen_utterances(spec: CalibrationSpec, seed: int) -> list[Utterance]:
@@ -80,6 +75,4 @@ def calibration_speech(
     warnings = []
     if len(heard) < spec.nsamples:
         warnings.append(f"the audio lists have {len(heard)} utterances, not {spec.nsamples}")
-    return CalibrationSpeech(
-        ([one.features for one in heard], [one.ids for one in heard]), record, tuple(warnings)
-    )
+    return CalibrationSpeech(SpeechExamples(heard), record, tuple(warnings))

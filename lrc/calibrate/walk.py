@@ -5,7 +5,7 @@ Compressing and surveying are visitors. This is the only loop over blocks and si
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
 from lrc.calibrate.site_moment import Shared, routed_tokens, site_moment
-from lrc.calibrate.streams import Stream
+from lrc.calibrate.streams import Inputs, Stream
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
 from lrc.models.tensors import linear_of
@@ -167,6 +167,25 @@ def walk(stack: Stack, streams: Streams, visitor: Visitor, threads: int) -> None
         _through(stack, index, streams, visitor, threads, fresh=fresh)
         if fresh:
             visitor.end(place)
+
+
+def walk_stacks(
+    stacks: Sequence[Stack],
+    inputs: Inputs,
+    start: Callable[[Stack, Sequence[NDArray[Any]], Given], Streams],
+    visitor: Visitor,
+    threads: int,
+) -> None:
+    """Take streams through the stacks of a model; one behind another is given its memory.
+
+    ``start`` makes the streams of a stack from its inputs and what it is given.
+    """
+    given = Given()
+    for stack, chunks in zip(stacks, inputs, strict=True):
+        streams = start(stack, chunks, given)
+        walk(stack, streams, visitor, threads)
+        if stack is not stacks[-1]:
+            given = streams.finish(stack, threads)
 
 
 def _through(

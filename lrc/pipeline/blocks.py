@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from lrc.base.own_files import reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import Inputs
-from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk
+from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk_stacks
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.models.base import Block, Model, Stack
@@ -57,24 +58,17 @@ class Job:
 
 
 def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
-    """Compress and write tables and blocks; blocks already in the journal only run forward.
-
-    A stack behind another one is given the memory of that, of each stream its own.
-    """
+    """Compress and write tables and blocks; blocks already in the journal only run forward."""
     matrices = len(job.model.tensors.matrices)
     with progress.bar("compress", matrices + 1, "matrix") as advance:
         embedding = _tables(job)
         advance()
-        visitor, given = _Compressor(job, advance), Given()
-        for stack, chunks in zip(job.model.stacks, inputs, strict=True):
-            streams = _start(job, stack, chunks, embedding, given)
-            walk(stack, streams, visitor, job.threads)
-            if stack is not job.model.stacks[-1]:
-                given = streams.finish(stack, job.threads)
+        start = partial(_start, job, embedding)
+        walk_stacks(job.model.stacks, inputs, start, _Compressor(job, advance), job.threads)
 
 
 def _start(
-    job: Job, stack: Stack, chunks: Sequence[NDArray[Any]], embedding: Table, given: Given
+    job: Job, embedding: Table, stack: Stack, chunks: Sequence[NDArray[Any]], given: Given
 ) -> Streams:
     """Start the streams of a stack.
 

@@ -126,18 +126,18 @@ def compress(
                 progress.note(f"continuing an unfinished run: {len(journal.files)} files are done")
             _copy(checkpoint.path, side_files, tokenizer, folder)
             job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
-            calibration = material.calibration(job, progress)
+            examples = material.examples(job, progress)
             _note_conditions(job)
             summary = None
-            if allocation is not None and calibration.windows is not None:
+            if allocation is not None:
                 chosen = allocate_in(
-                    folder, model, spec, allocation, calibration.windows,
+                    folder, model, spec, allocation, examples,
                     threads=count, progress=progress, survey_folder=survey_folder,
                 )  # fmt: skip
                 job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
-            run_blocks(job, calibration.inputs, progress)
+            run_blocks(job, examples.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
-            atomic_write_json(folder / MANIFEST, _manifest(job, calibration.tokens, summary))
+            atomic_write_json(folder / MANIFEST, _manifest(job, examples.tokens, summary))
         journal.finish(folder)
         forget(folder)
     report = CompressReport.of(out, journal, time.perf_counter() - began)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ from lrc.calibrate.corpus import (
     described,
     window_length,
 )
+from lrc.calibrate.examples import Examples, TextExamples
 from lrc.calibrate.speech import calibration_speech, chosen_utterances
-from lrc.calibrate.streams import Inputs, window_chunks
 from lrc.calibrate.windows import given_windows
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
@@ -32,18 +31,6 @@ from lrc.run.speech import Speech
 from lrc.run.text import Tokenizer
 from lrc.run.utterances import Utterance
 from lrc.spec import CompressSpec
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """What runs through the model, and how many tokens of text that is.
-
-    ``windows`` (N, T) are those of a model that only reads; None of one that hears.
-    """
-
-    inputs: Inputs
-    tokens: int
-    windows: NDArray[np.integer] | None = None
 
 
 class Material(ABC):
@@ -62,7 +49,7 @@ class Material(ABC):
         """What it is, beside the spec: another material gives other texts."""
 
     @abstractmethod
-    def calibration(self, job: Job, progress: Progress) -> Calibration:
+    def examples(self, job: Job, progress: Progress) -> Examples:
         """Make it, and put where it came from into the job's journal."""
 
 
@@ -94,7 +81,7 @@ class TextMaterial(Material):
         yield b""
         yield from (file_digest(Path(name)) for name in self.spec.calibration.files)
 
-    def calibration(self, job: Job, progress: Progress) -> Calibration:
+    def examples(self, job: Job, progress: Progress) -> Examples:
         """The windows, those of the interrupted run if there are any."""
         windows = self._given
         if windows is None:
@@ -106,7 +93,7 @@ class TextMaterial(Material):
                 f"calibration windows are {job.model.context} tokens long, the model's whole "
                 "context"
             )
-        return Calibration((window_chunks(windows),), int(windows.size), windows)
+        return TextExamples(windows)
 
     def _drawn(self, job: Job, progress: Progress) -> NDArray[np.integer]:
         kept = load_windows(job.folder)
@@ -148,14 +135,14 @@ class SpeechMaterial(Material):
         yield from (file_digest(Path(name)) for name in self.spec.calibration.files)
         yield from (file_digest(one.audio) for one in self._utterances)
 
-    def calibration(self, job: Job, progress: Progress) -> Calibration:
+    def examples(self, job: Job, progress: Progress) -> Examples:
         """The utterances as the model takes them; they are read again by each run."""
         made = calibration_speech(
             self.spec.calibration, self._utterances, self._model, self._speech, job.threads
         )
         job.journal.calibration = made.record
         job.journal.warn(*made.warnings)
-        return Calibration(made.inputs, made.tokens)
+        return made.examples
 
 
 def material_of(

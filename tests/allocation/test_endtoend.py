@@ -17,10 +17,10 @@ from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Candidate, Curves, Option, matrix_options
 from lrc.allocation.sensitivity import choose_groups, measure
 from lrc.allocation.sizes import matrix_specs
-from lrc.allocation.survey import SurveyJob, Tables, split_windows, survey, survey_tables
+from lrc.allocation.survey import SurveyJob, Tables, survey, survey_tables
 from lrc.base.progress import SILENT
+from lrc.calibrate.examples import TextExamples
 from lrc.calibrate.site_moment import site_moment
-from lrc.calibrate.streams import window_chunks
 from lrc.calibrate.walk import start_stream
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.norms import relative_proxy_error
@@ -42,7 +42,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyed:
     source = Checkpoint.open(tiny.write_model(folder / "model", seed=613))
     ids = np.frombuffer(tiny.TEXT.encode(), np.uint8).astype(np.int64)
     allocation = AllocationSpec(bits_per_weight=3.0, heldout_windows=3, heldout_tokens=40)
-    first, last = split_windows(ids[: 8 * 48].reshape(8, 48), allocation)
+    first, last = TextExamples(ids[: 8 * 48].reshape(8, 48)).split(allocation)
     # Ranks of 4 are not automatic ones: a solver that was given a rank keeps it.
     spec = CompressSpec(decompose=DecomposeSpec(quant=QuantSpec("e8p"), low_rank=LowRankSpec(4)))
     job = SurveyJob(
@@ -58,6 +58,11 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyed:
         progress=SILENT,
     )
     return job, survey(job)
+
+
+def heldout(job: SurveyJob) -> np.ndarray:
+    """The token windows (N, T) that models are compared on."""
+    return np.concatenate(job.heldout.inputs[0])
 
 
 class Changed:
@@ -87,7 +92,7 @@ class Changed:
 
 def divergence(job: SurveyJob, tensors: dict[str, np.ndarray]) -> float | None:
     model = load_model(Changed(job.source, tensors))
-    return perplexity(model, job.heldout, against=job.model).kl_divergence
+    return perplexity(model, heldout(job), against=job.model).kl_divergence
 
 
 def test_divergences_are_those_of_models_with_these_weights(surveyed: Surveyed) -> None:
@@ -149,7 +154,7 @@ def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
     job, _ = surveyed
     (stack,) = job.model.stacks
     block = stack.load_block(0)
-    stream = start_stream(stack, window_chunks(job.surveyed), 1).enter(block, 1)
+    stream = start_stream(stack, job.surveyed[0], 1).enter(block, 1)
     for site_index, site in enumerate(block.sites):
         H = site_moment(stream, None, 1).matrix()
         for key in site.linears:
@@ -189,7 +194,7 @@ def test_sensitivities_give_back_what_was_measured(
         assert found.divergence[name] == pytest.approx(max(value, floor), rel=0.1)
     assert found.tables[EMBEDDING] > 0
     # In groups, the shares add up to the group's.
-    monkeypatch.setattr(sensitivity, "MOST_BYTES", 8 * 4 * job.heldout.size * 48)
+    monkeypatch.setattr(sensitivity, "MOST_BYTES", 8 * 4 * job.heldout.positions * 48)
     sites = measure(job, options, {})
     assert sites.group == "site"
     trial = Trial({name: options[name][0].candidate for name in list(options)[:3]})
@@ -239,11 +244,12 @@ def test_rows_that_a_trellis_does_not_take_get_the_lattice() -> None:
 
 def test_windows_are_split_without_overlap(surveyed: Surveyed) -> None:
     job, _ = surveyed
-    assert job.surveyed.shape == (5, 48)
-    assert job.heldout.shape == (3, 40)
+    assert np.concatenate(job.surveyed[0]).shape == (5, 48)
+    assert heldout(job).shape == (3, 40)
+    assert job.heldout.first == (20, 20, 20)
     one = np.arange(20).reshape(1, 20)
-    first, last = split_windows(one, job.allocation)
-    assert len(first) == len(last) == 1
+    first, last = TextExamples(one).split(job.allocation)
+    assert len(np.concatenate(first[0])) == len(last.inputs[0]) == 1
 
 
 def test_a_second_survey_reads_what_the_first_kept(surveyed: Surveyed) -> None:

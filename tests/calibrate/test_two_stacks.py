@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from whisper_cases import CASES
 
-from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk
+from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk_stacks
 from lrc.linalg.second_moment import SecondMoment
-from lrc.models.base import Block
+from lrc.models.base import Block, Stack
 from lrc.models.whisper import WhisperModel
 from lrc.nn.linear import Linear
 from lrc.nn.memory import MEMORY
@@ -52,16 +52,18 @@ def walked(model: WhisperModel, visitor: Scaler, threads: int) -> tuple[Streams,
     """Both stacks on utterances whose texts differ in length."""
     features = [CASE.features(seed, 1) for seed in range(SOUNDS)]
     ids = [CASE.ids(seed, 1, length) for seed, length in enumerate(TEXTS)]
-    given = Given()
-    for stack, inputs in zip(model.stacks, (features, ids), strict=True):
+    begun: list[tuple[Streams, Given]] = []
+
+    def start(stack: Stack, inputs: Sequence[np.ndarray], given: Given) -> Streams:
         streams = Streams(
             start_stream(stack, inputs, threads, given.student),
             start_stream(stack, inputs, threads, given.original),
         )
-        walk(stack, streams, visitor, threads)
-        if stack is model.stacks[0]:
-            given = streams.finish(stack, threads)
-    return streams, given
+        begun.append((streams, given))
+        return streams
+
+    walk_stacks(model.stacks, (features, ids), start, visitor, threads)
+    return begun[-1]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -14,6 +14,7 @@ from wav_files import wav_bytes
 
 import lrc as library
 from lrc.cli.main import main
+from lrc.errors import SpecError
 from lrc.models.tensors import linear_of
 
 QUICK = ("--iterations", "1", "--threads", "1", "--rank", "4", "--codebook", "e8p", "--quiet")
@@ -90,6 +91,18 @@ def test_more_bits_are_nearer(lrc, dense, small, audio):
         for path in (small, fine)
     ]
     assert distances[1]["kl_divergence"] < 0.1 * distances[0]["kl_divergence"]
+
+
+def test_a_budget_is_met(lrc, dense, audio):
+    out = dense.parent / "budget"
+    given = ("--calib", audio, "--preset", "fast", "--target-bpw", 3.2, "--quiet")
+    lrc("compress", dense, "-o", out, *given).check()
+    record = lrc("inspect", out, "--json").check().json
+    assert record["bits_per_weight_linear"] <= 3.2
+    low, high = record["allocation"]["predicted_kl"]
+    assert 0 < low < high
+    with pytest.raises(SpecError, match="audio"):
+        library.allocate(dense, target_bpw=3)
 
 
 def test_bytes_do_not_depend_on_the_threads(dense, audio, small):
@@ -211,7 +224,6 @@ def test_what_a_speech_model_does_not_do_is_one_line(lrc, dense, audio, text, tm
         ("compress", dense, "-o", out): "audio",
         ("compress", dense, "-o", out, "--calib", text): "audio",
         ("compress", dense, "-o", out, "--calib", audio, "--seqlen", 16): "seqlen",
-        ("compress", dense, "-o", out, "--calib", audio, "--target-bpw", 3): "budget",
     }
     for command, said in commands.items():
         outcome = lrc(*command, "--quiet")
