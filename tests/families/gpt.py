@@ -19,7 +19,10 @@ NO_ROTARY = without("num_key_value_heads", "rms_norm_eps", "rope_theta")
 
 _OPT = {**NO_ROTARY, **without("hidden_act", "intermediate_size"), "ffn_dim": 56}
 OPT: Rows = {
-    "plain": {**_OPT, "max_position_embeddings": 90, "num_attention_heads": 2},
+    "plain": {
+        **_OPT, "tie_word_embeddings": True, "max_position_embeddings": 90,
+        "num_attention_heads": 2,
+    },
     "untied": {
         **_OPT, "tie_word_embeddings": False, "enable_bias": False, "hidden_size": 30,
         "num_attention_heads": 6, "activation_function": "gelu",
@@ -46,7 +49,10 @@ _NAMED = without(
     "max_position_embeddings", "hidden_act", n_embd=32, n_layer=2, n_head=4,
 )  # fmt: skip
 GPT2: Rows = {
-    "plain": {**_NAMED, "n_positions": 90, "n_inner": 56, "layer_norm_epsilon": 1e-3},
+    "plain": {
+        **_NAMED, "tie_word_embeddings": True, "n_positions": 90, "n_inner": 56,
+        "layer_norm_epsilon": 1e-3,
+    },
     "untied_scales": {
         **_NAMED, "tie_word_embeddings": False, "n_embd": 30, "n_head": 6, "n_layer": 3,
         "scale_attn_by_inverse_layer_idx": True, "activation_function": "relu",
@@ -55,7 +61,9 @@ GPT2: Rows = {
     "silent": {**_NAMED, **SILENT},
 }  # fmt: skip
 GPT_BIGCODE: Rows = {
-    "one_key_head": {**_NAMED, "n_positions": 90, "n_inner": 56, "n_head": 8},
+    "one_key_head": {
+        **_NAMED, "tie_word_embeddings": True, "n_positions": 90, "n_inner": 56, "n_head": 8,
+    },
     "every_head": {
         **_NAMED, "multi_query": False, "tie_word_embeddings": False, "n_embd": 36, "n_head": 3,
         "activation_function": "gelu", "layer_norm_epsilon": 1e-3,
@@ -125,7 +133,9 @@ NEMOTRON: Rows = {
 }  # fmt: skip
 _FALCON = without(*NO_ROTARY, "intermediate_size", "hidden_act")
 FALCON: Rows = {
-    "one_key_head": {**_FALCON, "ffn_hidden_size": 56, "num_attention_heads": 8},
+    "one_key_head": {
+        **_FALCON, "tie_word_embeddings": True, "ffn_hidden_size": 56, "num_attention_heads": 8,
+    },
     "two_norms": {
         **_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "num_hidden_layers": 3,
         "tie_word_embeddings": False, "rope_theta": 500.0,
