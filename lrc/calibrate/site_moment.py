@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import CHUNK_TOKENS, Stream
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
-from lrc.nn.routing import Dispatch
+from lrc.nn.routing import Dispatch, Rows
 
 Array = NDArray[np.float32]
 #: Moments of all tokens that come to the experts of a block, by the name of the value.
@@ -130,7 +130,7 @@ def _routed_rows(
         yield _Rows(
             student.inputs[chunk][own],
             None if original is None else original.inputs[chunk][own],
-            _gap(student, original, chunk)[rows[own]] if gap else None,
+            _gap(student, original, chunk, rows[own]) if gap else None,
             shares[rows[own]],
         )
 
@@ -168,10 +168,12 @@ def _joined(group: list[_Rows]) -> _Rows:
     return _Rows(z, *others)
 
 
-def _gap(student: Stream, original: Stream | None, chunk: int) -> Array:
-    """What the student's residual stream lacks, (T, d)."""
+def _gap(
+    student: Stream, original: Stream | None, chunk: int, rows: Rows | slice = slice(None)
+) -> Array:
+    """What the student's residual stream lacks in some tokens, (T, d)."""
     assert original is not None
-    return _flat(original.hidden[chunk] - student.hidden[chunk])
+    return _flat(original.hidden[chunk])[rows] - _flat(student.hidden[chunk])[rows]
 
 
 def _flat(values: Array) -> Array:

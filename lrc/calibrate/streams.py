@@ -28,7 +28,7 @@ Inputs: TypeAlias = Sequence[Sequence[NDArray[Any]]]
 #: Tokens worked on together: the unit of parallel work, whatever the thread count.
 CHUNK_TOKENS = 2048
 #: Tokens that every expert of a block computes, for what becomes of them there.
-SAMPLED_TOKENS = 1024
+SAMPLED_TOKENS = 512
 
 
 @dataclass

@@ -151,7 +151,8 @@ class Norm(Op):
 class Multiply(Op):
     """Linear layers of one site: each maps ``source`` to the target of its own.
 
-    ``dispatch``: what gathered the rows of the source, where they are those of an expert.
+    ``dispatch``: what gathered the rows of the source, where they are those of an expert; what it
+    gathered them from is read, too, by who looks at inputs.
     """
 
     name: ClassVar[str] = "linear layers"
@@ -162,8 +163,8 @@ class Multiply(Op):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The source."""
-        return (self.source,)
+        """The source, and what it was gathered from."""
+        return (self.source, *(self.dispatch.reads if self.dispatch else ()))
 
     @property
     def writes(self) -> tuple[str, ...]:

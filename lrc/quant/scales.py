@@ -70,8 +70,9 @@ def _group_error(
     wide = scale[:, :, None]
     scaled = np.divide(grouped, wide, out=np.zeros_like(grouped), where=wide != 0)
     pad = -width % quantizer.block_size
-    flat = np.pad(scaled, ((0, 0), (0, 0), (0, pad)))
-    flat = flat.reshape(m, count * (width + pad))
+    if pad:  # padding with nothing takes longer than rounding a small matrix
+        scaled = np.pad(scaled, ((0, 0), (0, 0), (0, pad)))
+    flat = scaled.reshape(m, count * (width + pad))
     values = quantizer.decode(quantizer.encode(np.ascontiguousarray(flat)))
     error = values.reshape(m, count, width + pad)[:, :, :width] * wide - grouped
     error *= inside

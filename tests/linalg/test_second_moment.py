@@ -110,3 +110,87 @@ def test_misuse_is_refused():
     moment.add(chunk_moment(z))
     with pytest.raises(SpecError, match="one stream"):
         moment.cross()
+
+
+@given(data=st.data())
+def test_weights_multiply_rows(data):
+    """As rows that were multiplied before, over the sum of the squares."""
+    tokens, n = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 7))
+    z, x = streams(tokens, n, data.draw(seeds()))
+    w = np.random.default_rng(data.draw(seeds())).uniform(0.1, 1, tokens).astype(np.float32)
+    found = SecondMoment(n, cross=True, residual_gap=n)
+    found.add(chunk_moment(z, x, z - x, w))
+    total = np.square(w, dtype=np.float64).sum()
+    assert found.effective_rows == pytest.approx(total**2 / (w.astype(np.float64) ** 4).sum())
+    assert 1 - 1e-9 <= found.effective_rows <= tokens * (1 + 1e-9)
+    wide = (z * w[:, None]).astype(np.float64)
+    for got, other in ((found.matrix(), z), (found.cross(), x), (found.residual_gap(), z - x)):
+        expected = (other * w[:, None]).astype(np.float64).T @ wide / total
+        assert_within(np.abs(got - expected).max(), sum_bound(tokens, np.float32, 30.0))
+
+
+def test_weights_of_rows_that_are_not_finite_do_not_count():
+    z, _ = streams(5, 3, 4)
+    w = np.arange(1, 6, dtype=np.float32)
+    z[2] = np.nan
+    kept = np.array([0, 1, 3, 4])
+    found, clean = chunk_moment(z, weights=w), chunk_moment(z[kept], weights=w[kept])
+    np.testing.assert_array_equal(found.second, clean.second)
+    assert (found.weight, found.spread, found.dropped) == (clean.weight, clean.spread, 1)
+
+
+def shrunk(own, shared):
+    own.shrink_to(shared)
+    return own
+
+
+@given(data=st.data())
+def test_few_rows_move_towards_others_of_their_shape(data):
+    """H is between both, of its own size; with equal streams C stays H; nothing of others moves."""
+    n = data.draw(st.integers(1, 8))
+    few, many = data.draw(st.integers(0, 40)), data.draw(st.integers(1, 60))
+    z, _ = streams(few, n, data.draw(seeds()))
+    others, _ = streams(many, n, data.draw(seeds()))
+    others *= np.float32(10.0)
+    shared = moment_of(others, others, [])
+    moved = shrunk(moment_of(z, z, []), shared)
+    prior = min(n, many)
+    assert moved.borrowed == pytest.approx(prior / (few + prior))
+    H, of_others = moved.matrix(), shared.matrix()
+    np.testing.assert_allclose(moved.cross(), H, rtol=1e-6, atol=1e-6 * np.abs(H).max())
+    np.testing.assert_array_equal(of_others, moment_of(others, None, []).matrix())
+    if not few:
+        np.testing.assert_allclose(H, of_others, rtol=1e-6)
+        assert moved.effective_rows == pytest.approx(many)
+        return
+    alone = moment_of(z, None, []).matrix()
+    assert np.trace(H) == pytest.approx(np.trace(alone))
+    expected = (few * alone + prior * of_others * np.trace(alone) / np.trace(of_others)) / (
+        few + prior
+    )
+    np.testing.assert_allclose(H, expected, rtol=1e-4, atol=1e-4 * np.abs(H).max())
+    least = min(few, many)
+    assert least * 0.99 <= moved.effective_rows <= (few + many) * 1.01
+
+
+def test_a_gap_moves_towards_none():
+    z, x = streams(6, 4, 3)
+    own = SecondMoment(4, cross=True, residual_gap=4)
+    own.add(chunk_moment(z, x, z - x))
+    own.shrink_to(moment_of(*streams(50, 4, 5), []))
+    expected = 0.6 * (z - x).astype(np.float64).T @ z / 6
+    np.testing.assert_allclose(own.residual_gap(), expected, rtol=1e-5)
+
+
+def test_two_streams_move_towards_two():
+    z, x = streams(6, 4, 3)
+    with pytest.raises(SpecError, match="two-stream"):
+        moment_of(z, x, []).shrink_to(moment_of(z, None, []))
+
+
+def test_moving_towards_nothing_changes_nothing():
+    z, _ = streams(6, 4, 3)
+    own = shrunk(moment_of(z, None, []), SecondMoment(4))
+    np.testing.assert_array_equal(own.matrix(), moment_of(z, None, []).matrix())
+    with pytest.raises(CalibrationError):
+        shrunk(SecondMoment(4), SecondMoment(4)).matrix()
