@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
-
 from lrc.models.base import Site
 from lrc.models.block import ProgramBlock
 from lrc.models.config_reader import ConfigKeys, count
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_tensors import decoder_tensors
-from lrc.models.state_space import NAMES, convolution, convolution_tensors
+from lrc.models.state_space import NAMES, convolution, convolution_tensors, decay
 from lrc.models.state_space_config import StateSpaceConfig, state_space_fields, state_space_keys
 from lrc.models.tensors import Tensors
 from lrc.nn.ops import STREAM, Add, Gate, Norm, Op, Split
@@ -99,7 +97,7 @@ class MambaBlock(ProgramBlock):
 
     def program(self) -> Sequence[Op]:
         """See the class."""
-        c, decay = self.config, -np.exp(self.plain["mixer.A_log"].T)
+        c = self.config
         return (
             Norm(self.plain["norm"], STREAM, "n", c.eps),
             self.multiply(0, "n", "both"),
@@ -111,8 +109,7 @@ class MambaBlock(ProgramBlock):
             self.multiply(2, "dt", "dt"),
             Softplus("dt"),
             SelectiveScan(
-                "x", "dt", "B", "C", "y", np.ascontiguousarray(decay), self.plain["mixer.D"],
-                f"{self.index}.scan",
+                "x", "dt", "B", "C", "y", decay(self), self.plain["mixer.D"], f"{self.index}.scan"
             ),
             Gate("gate", "y"),
             self.multiply(3, "gate", "y"),

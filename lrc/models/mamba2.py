@@ -18,7 +18,7 @@ from lrc.models.block import ProgramBlock
 from lrc.models.config_reader import count
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_tensors import decoder_tensors
-from lrc.models.state_space import NAMES, convolution, convolution_tensors
+from lrc.models.state_space import NAMES, convolution, convolution_tensors, decay
 from lrc.models.state_space_config import StateSpaceConfig, state_space_fields, state_space_keys
 from lrc.models.tensors import Tensors
 from lrc.nn.ops import STREAM, Add, Gate, Norm, Op, Split
@@ -147,7 +147,7 @@ class Mamba2Block(ProgramBlock):
             Split("xBC", ("x", "B", "C"), (c.inner, shared, shared)),
             Softplus("dt", p["mixer.dt_bias"], c.least_step, c.most_step),
             SsdScan(
-                "x", "dt", "B", "C", "y", -np.exp(p["mixer.A_log"]), p["mixer.D"], c.head_dim,
+                "x", "dt", "B", "C", "y", decay(self), p["mixer.D"], c.head_dim,
                 c.states, c.groups, f"{self.index}.scan",
             ),
             Gate("gate", "y"),

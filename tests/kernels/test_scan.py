@@ -209,7 +209,7 @@ def test_softplus_is_right_to_a_few_units_in_the_last_place(rows, n, scale, seed
 
 
 def test_softplus_far_from_zero():
-    x = np.array([[-3e38, -1e4, -87, 87, 1e4, 3e38]], np.float32)
+    x = np.array([[-3e38, -1e4, -87, 87, 1e4, 3e38, np.nan]], np.float32)
     out = np.empty_like(x)
     softplus(x, out)
-    np.testing.assert_allclose(out, [[0, 0, 0, 87, 1e4, 3e38]], rtol=1e-6, atol=1e-37)
+    np.testing.assert_allclose(out, [[0, 0, 0, 87, 1e4, 3e38, np.nan]], rtol=1e-6, atol=1e-37)

@@ -17,7 +17,9 @@ def _softplus(x: int, x_row: int, rows: int, n: int, out: int, out_row: int) -> 
         for i in range(0, n, 16):
             value = first_f32x16(x + x_row * r + 4 * i, n - i)
             small = log1p_f32(exp_f32(zero - absolute(value)))
-            store_first_f32x16(out + out_row * r + 4 * i, largest(value, zero) + small, n - i)
+            # In this order, so that what is no number stays so.
+            total = largest(zero, value) + small
+            store_first_f32x16(out + out_row * r + 4 * i, total, n - i)
 
 
 def softplus(x: F32, out: F32) -> None:

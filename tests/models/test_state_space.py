@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from model_families import FAMILIES
 
-from lrc.errors import FormatError, SpecError, UnsupportedModelError
-from lrc.models import falcon_mamba, mamba, mamba2
+from lrc.errors import FormatError, NumericalError, SpecError, UnsupportedModelError
+from lrc.models import falcon_mamba, load_model, mamba, mamba2
 from lrc.models.falcon_mamba import FalconMambaConfig
 from lrc.models.mamba import MambaConfig
 from lrc.models.mamba2 import Mamba2Config
@@ -154,3 +154,12 @@ def test_a_pass_that_was_not_finished_leaves_no_trace(family: str) -> None:
     np.testing.assert_allclose(
         model.logits(ids[:, 4:], cache), expected[:, 4:], rtol=1e-4, atol=1e-4
     )
+
+
+@families
+def test_decays_that_are_no_numbers_are_refused(family: str) -> None:
+    case = FAMILIES[family]["plain"]
+    source = case.source(3)
+    source.weights["backbone.layers.1.mixer.A_log"].reshape(-1)[1] = np.nan
+    with pytest.raises(NumericalError, match=r"A_log of block 1 has values that are not finite"):
+        load_model(source).logits(np.arange(4)[None])
