@@ -56,6 +56,7 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {
     "falcon-mamba-7b": (64, {
         "model_type": "falcon_mamba", "hidden_size": 4096, "intermediate_size": 8192,
         "state_size": 16, "conv_kernel": 4, "time_step_rank": 256, "tie_word_embeddings": False,
+        "max_position_embeddings": None,
     }),
     "whisper-medium": (48, {
         "model_type": "whisper", "d_model": 1024, "encoder_layers": 1, "decoder_layers": 1,
