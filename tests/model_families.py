@@ -50,6 +50,16 @@ class Case:
     config: Mapping[str, Any]
     golden: Path
 
+    @property
+    def vocab(self) -> int:
+        return int(self.config.get("text_config", self.config)["vocab_size"])
+
+    def changed(self, **changes: Any) -> dict[str, Any]:
+        """The configuration, with changes of what it says of text."""
+        if "text_config" in self.config:
+            return {**self.config, "text_config": {**self.config["text_config"], **changes}}
+        return {**self.config, **changes}
+
     def source(self, seed: int) -> MemorySource:
         config = dict(self.config)
         return MemorySource(config, random_weights(declared(config), seed))
@@ -72,12 +82,14 @@ def cases(
     """Cases from what they change in ``base``."""
     named = {**base, "model_type": family, "architectures": [architecture]}
     return {
-        name: Case(
-            {k: v for k, v in {**named, **row}.items() if v is not ABSENT},
-            GOLDEN / "parity" / family / name,
-        )
+        name: Case(without_absent({**named, **row}), GOLDEN / "parity" / family / name)
         for name, row in rows.items()
     }
+
+
+def without_absent(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that are said to be `ABSENT`."""
+    return {key: value for key, value in config.items() if value is not ABSENT}
 
 
 MISTRAL = {
@@ -165,6 +177,21 @@ QWEN3_MOE = {
     },
 }  # fmt: skip
 
+#: Gemma 3 as published: the cases of its text part, beside a part for images.
+SIGHT = {
+    "model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 8,
+    "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 4,
+}  # fmt: skip
+GEMMA3 = {
+    name: {
+        "text_config": {**case.config, "final_logit_softcapping": None},
+        "vision_config": SIGHT,
+        "mm_tokens_per_image": 4,
+        "tie_word_embeddings": case.config.get("tie_word_embeddings", ABSENT),
+    }
+    for name, case in cases("gemma3_text", "Gemma3ForCausalLM", GEMMA3_TEXT).items()
+}
+
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "codegen": cases("codegen", "CodeGenForCausalLM", CODEGEN),
@@ -174,6 +201,7 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
     "gemma": cases("gemma", "GemmaForCausalLM", GEMMA),
     "gemma2": cases("gemma2", "Gemma2ForCausalLM", GEMMA2),
+    "gemma3": cases("gemma3", "Gemma3ForConditionalGeneration", GEMMA3, {}),
     "gemma3_text": cases("gemma3_text", "Gemma3ForCausalLM", GEMMA3_TEXT),
     "gpt2": cases("gpt2", "GPT2LMHeadModel", GPT2),
     "gpt_bigcode": cases("gpt_bigcode", "GPTBigCodeForCausalLM", GPT_BIGCODE),

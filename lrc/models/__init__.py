@@ -14,6 +14,7 @@ from lrc.models.falcon import FALCON
 from lrc.models.falcon_mamba import FALCON_MAMBA
 from lrc.models.gemma import GEMMA
 from lrc.models.gemma2 import GEMMA2
+from lrc.models.gemma3 import GEMMA3
 from lrc.models.gemma3_text import GEMMA3_TEXT
 from lrc.models.gpt2 import GPT2
 from lrc.models.gpt_bigcode import GPT_BIGCODE
@@ -50,6 +51,7 @@ MODELS: dict[str, Family] = {
     "falcon_mamba": FALCON_MAMBA,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
+    "gemma3": GEMMA3,
     "gemma3_text": GEMMA3_TEXT,
     "gpt2": GPT2,
     "gpt_bigcode": GPT_BIGCODE,

@@ -109,7 +109,7 @@ def _tied(views: Mapping[str, View], tensors: Tensors) -> list[str]:
     return [
         f"{name} is not stored; {views[name].stored}, which is tied to it, is read in its place"
         for name in tensors.tables.values()
-        if not name.endswith(views[name].stored)
+        if (twin := tensors.ignored(views[name].stored)) is not None and twin.same_as == name
     ]
 
 

@@ -15,7 +15,7 @@ from lrc.models.decoder_block import QKNormBlock
 from lrc.models.decoder_config import Defaults, decoder_fields
 from lrc.models.decoder_keys import NO_ROTARY, decoder_keys
 from lrc.models.decoder_rope import Rotary, read_layer_ropes
-from lrc.models.decoder_tensors import decoder_tensors, qk_norms
+from lrc.models.decoder_tensors import NAMES, Names, decoder_tensors, qk_norms
 from lrc.models.decoder_windows import FULL, SLIDING, Windows
 from lrc.models.gemma import GATE
 from lrc.models.gemma2 import ENDS, HARMLESS, Gemma2Block, Gemma2Config, norms, soft_cap_of
@@ -85,9 +85,9 @@ class Gemma3Block(QKNormBlock, Gemma2Block):
         return self.config.local if self.config.windows[self.index] else self.config.rope
 
 
-def tensors(config: Gemma3TextConfig) -> Tensors:
+def tensors(config: Gemma3TextConfig, names: Names = NAMES) -> Tensors:
     """Every tensor of a checkpoint with this configuration."""
-    return decoder_tensors(config, norms=norms(config) | qk_norms(config))
+    return decoder_tensors(config, norms=norms(config) | qk_norms(config), names=names)
 
 
 GEMMA3_TEXT = DecoderFamily("gemma3_text", Gemma3TextConfig.from_dict, tensors, Gemma3Block, ENDS)

@@ -40,7 +40,10 @@ VALUES: dict[str, list[Any]] = {
     "max_window_layers": [ABSENT, 0, 2],
     "layer_types": [ABSENT, ["sliding_attention", "full_attention"] * 2, ["full_attention"] * 4],
 }
-FAMILIES_HERE = ("gemma", "gemma2", "granite", "mistral", "olmo2", "qwen2", "qwen3", "smollm3")
+FAMILIES_HERE = (
+    "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "granite", "mistral", "olmo2", "qwen2",
+    "qwen3", "smollm3",
+)  # fmt: skip
 
 
 def theirs(config: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,17 @@ from lrc.models import MODELS
 GATE = "gelu_pytorch_tanh"
 #: What published files hold beside shapes, in models that are plain ones.
 FOUND: dict[str, dict[str, Any]] = {
+    "cohere": {
+        "use_qk_norm": False, "attention_bias": False, "model_max_length": 131072,
+        "attention_dropout": 0.0, "rope_scaling": None,
+    },
+    "cohere2": {
+        "cache_implementation": "hybrid", "head_dim": 8, "layer_switch": 2, "rotary_pct": 1.0,
+        "order_of_interleaved_layers": "local_attn_first", "use_gated_activation": True,
+        "position_embedding_type": "rope_gptj", "use_embedding_sharing": True,
+        "use_parallel_block": True, "use_parallel_embedding": True, "use_qk_norm": False,
+        "layer_types": ["sliding_attention", "full_attention"], "attention_bias": False,
+    },
     "gemma": {
         "hidden_act": "gelu", "hidden_activation": None, "attention_bias": False,
         "attention_dropout": 0.0, "use_bidirectional_attention": None, "rope_scaling": None,
@@ -23,6 +34,12 @@ FOUND: dict[str, dict[str, Any]] = {
         "cache_implementation": "hybrid", "sliding_window_size": 4096, "hidden_act": GATE,
         "attention_bias": False, "use_bidirectional_attention": None,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "gemma3_text": {
+        "cache_implementation": "hybrid", "_sliding_window_pattern": 6, "attention_bias": False,
+        "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        "use_bidirectional_attention": False, "hidden_act": GATE,
+        "layer_types": ["sliding_attention", "full_attention"],
     },
     "granite": {"attention_bias": False, "mlp_bias": False, "attention_dropout": 0.1},
     "olmo2": {"attention_bias": False, "clip_qkv": None},
@@ -37,6 +54,13 @@ FOUND: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 REFUSED: list[tuple[str, str, object]] = [
+    ("cohere", "rms_norm_eps", 1e-6),
+    ("cohere", "mlp_bias", True),
+    ("cohere", "sliding_window", 16),
+    ("cohere2", "use_qk_norm", True),
+    ("cohere2", "order_of_interleaved_layers", "global_attn_first"),
+    ("cohere2", "use_parallel_block", False),
+    ("cohere2", "position_embedding_type", "alibi"),
     ("gemma", "hidden_activation", "gelu"),
     ("gemma", "use_bidirectional_attention", True),
     ("gemma", "query_pre_attn_scalar", 100),
@@ -45,6 +69,10 @@ REFUSED: list[tuple[str, str, object]] = [
     ("gemma2", "use_bidirectional_attention", True),
     ("gemma2", "use_qk_norm", True),
     ("gemma2", "layer_types", ["chunked_attention"] * 3),
+    ("gemma3_text", "attn_logit_softcapping", 50.0),
+    ("gemma3_text", "use_bidirectional_attention", True),
+    ("gemma3_text", "rope_parameters", {"rope_theta": 500.0}),
+    ("gemma3_text", "layer_types", ["chunked_attention"] * 2),
     ("granite", "logit_scale", 0.1),
     ("granite", "num_local_experts", 8),
     ("olmo2", "clip_qkv", 8.0),
@@ -57,6 +85,14 @@ REFUSED: list[tuple[str, str, object]] = [
 ]
 #: Family, changes, windows.
 WINDOWS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
+    ("cohere2", {}, (7, 0, 7)),
+    ("cohere2", {"sliding_window_pattern": ABSENT}, (7, 7, 7, 0, 7)),
+    ("cohere2", {"sliding_window_pattern": 1}, (0, 0)),
+    ("cohere2", {"layer_types": ["full_attention", "sliding_attention"]}, (0, 7)),
+    ("cohere2", {"sliding_window": ABSENT}, (4096, 0)),
+    ("gemma3_text", {"sliding_window_pattern": ABSENT}, (7, 7, 7, 7, 7, 0, 7)),
+    ("gemma3_text", {"sliding_window": ABSENT}, (4096, 0)),
+    ("gemma3_text", {"layer_types": ["full_attention", "sliding_attention"]}, (0, 7)),
     ("gemma2", {}, (7, 0, 7)),
     ("gemma2", {"sliding_window": ABSENT}, (4096, 0, 4096)),
     ("gemma2", {"layer_types": ["full_attention", "sliding_attention"] * 2}, (0, 7, 0, 7)),
@@ -117,6 +153,18 @@ def test_an_absent_cap_is_not_one_that_is_null() -> None:
     for key in caps:
         with pytest.raises(FormatError, match=f"{key}=0"):
             read("gemma2", **{key: 0})
+
+
+def test_each_kind_of_block_has_its_rotary_positions() -> None:
+    """Keys beside each other, in objects of their own, and absent."""
+    beside = read("gemma3_text", rope_theta=500.0, rope_local_base_freq=50.0, rope_scaling=None)
+    assert (beside.rope.theta, beside.local.theta) == (500, 50)
+    kinds = {"full_attention": {"rope_theta": 300.0}, "sliding_attention": {"rope_theta": 30.0}}
+    nested = read("gemma3_text", rope_parameters=kinds, rope_scaling=None)
+    assert (nested.rope.theta, nested.local.theta) == (300, 30)
+    keys = ("rope_theta", "rope_local_base_freq", "rope_scaling")
+    silent = read("gemma3_text", **dict.fromkeys(keys, ABSENT))
+    assert (silent.rope.theta, silent.local.theta) == (1e6, 1e4)
 
 
 def test_which_blocks_are_not_rotated() -> None:

@@ -22,7 +22,7 @@ SEED = 11
 
 
 def ids_of(case: Case, *shape: int) -> np.ndarray:
-    return np.random.default_rng(SEED).integers(0, case.config["vocab_size"], shape)
+    return np.random.default_rng(SEED).integers(0, case.vocab, shape)
 
 
 def test_every_family_is_in_the_table() -> None:

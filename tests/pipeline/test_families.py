@@ -36,7 +36,7 @@ QUICK = ("--nsamples", "4", "--seqlen", str(CONTEXT), "--iterations", "2", "--th
 def dense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first case of a family, over the bytes that the tiny tokenizer knows."""
     case = next(iter(FAMILIES[request.param].values()))
-    config = {**case.config, "vocab_size": 258, "bos_token_id": 256, "eos_token_id": 257}
+    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
     path = tmp_path_factory.mktemp(request.param) / "model"
     return tiny.write_directory(path, config, random_weights(declared(config), 5))
 
