@@ -17,7 +17,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 
-from lrc_kernels.shuffle_code import CODES, PASS, RINGS, SEGMENT, SEGMENTS, ShuffleCode
+from lrc_kernels.shuffle_code import CODES, LANES, PASS, RINGS, SEGMENT, SEGMENTS, ShuffleCode
 from lrc_kernels.simd.paths import path, picks_bits
 from lrc_kernels.simd.values import (
     I8X32,
@@ -29,6 +29,7 @@ from lrc_kernels.simd.values import (
     operation,
     pointer,
     shuffle,
+    splat,
 )
 
 _I64 = ir.IntType(64)
@@ -231,6 +232,63 @@ step_seven = {key: _make_seven(code) for key, code in CODES.items()}
 step_fifteen = {key: _make_fifteen(code) for key, code in CODES.items()}
 
 
+def _make_levels(code: ShuffleCode) -> Any:
+    @operation(types.void, types.intp, types.intp, types.boolean, types.intp)
+    def store_levels(builder: Any, at: Any, after: Any, last: Any, out: Any) -> None:
+        data = _bytes_of_pass(builder, code, at, after, last)
+        find = _affine_indices if WIDE else _nibble_indices
+        for t, index in enumerate(find(builder, code, data)):
+            if WIDE:
+                value = builder.sub(_look_up(builder, code, index), _all(_BIAS))
+            else:
+                size, sign = _magnitude_and_sign(builder, code, index)
+                value = call(builder, "llvm.x86.avx2.psign.b", BYTES.ir, [size, sign])
+            place = builder.add(out, ir.Constant(_I64, LANES * t))
+            builder.store(value, pointer(builder, place, BYTES.ir), align=1)
+
+    return store_levels
+
+
+#: ``store_levels(at, after, last, out)``: integers i8 (8 weights, 64) of a pass, or those of the
+#: lanes of one of two vectors; see `step_seven`.
+store_levels = {key: _make_levels(code) for key, code in CODES.items()}
+
+
+@operation(types.void, types.intp, F32X8, types.intp)
+def store_row(builder: Any, levels: Any, scale: Any, out: Any) -> None:
+    """Eight columns of a row of a tile of one column, f32, from their two fours of levels."""
+    word = ir.IntType(32)
+    fours = [
+        builder.load(pointer(builder, builder.add(levels, ir.Constant(_I64, skip)), word), align=1)
+        for skip in (0, LANES // 2)
+    ]
+    pair = ir.Constant(ir.VectorType(word, 2), ir.Undefined)
+    for i, four in enumerate(fours):
+        pair = builder.insert_element(pair, four, ir.Constant(word, i))
+    values = builder.sitofp(builder.bitcast(pair, Vector("i8", 8).ir), F32X8.ir)
+    builder.store(
+        builder.fmul(values, scale), pointer(builder, out, F32X8.ir), align=1
+    )  # fmt: skip
+
+
+@operation(F32X8, types.float32)
+def splat_f32x8(builder: Any, value: Any) -> Any:
+    """The same value in every lane."""
+    return splat(builder, F32X8, value)
+
+
+@operation(types.void, types.intp, types.intp, types.intp)
+def store_pairs(builder: Any, levels: Any, out: Any, pair_bytes: Any) -> None:
+    """Four pairs of columns of eight segments, i16 (8, 2) each, from levels i8 (64,)."""
+    value = builder.load(pointer(builder, levels, I8X64.ir), align=1)
+    for pair in range(4):
+        first = 32 * (pair // 2) + 2 * (pair % 2)
+        lanes = [first + RINGS // 2 * s + i for s in range(SEGMENTS) for i in range(2)]
+        wide = builder.sext(shuffle(builder, value, value, lanes), _I16X16.ir)
+        place = builder.add(out, builder.mul(pair_bytes, ir.Constant(_I64, pair)))
+        builder.store(wide, pointer(builder, place, _I16X16.ir), align=1)
+
+
 @operation(_SUMS)
 def no_sums(builder: Any) -> Any:
     """Zeros."""
@@ -267,9 +325,7 @@ def add_scaled(builder: Any, totals: Any, sums: Any, scale: Any) -> None:
         found = [
             builder.add(shuffle(builder, v, v, lower), shuffle(builder, v, v, upper)) for v in found
         ]
-    empty = ir.Constant(F32X8.ir, ir.Undefined)
-    first = builder.insert_element(empty, scale, ir.Constant(ir.IntType(32), 0))
-    wide = shuffle(builder, first, empty, [0] * SEGMENTS)
+    wide = splat(builder, F32X8, scale)
     for j, value in enumerate(found):
         place = builder.add(totals, ir.Constant(_I64, 4 * SEGMENTS * j))
         place = pointer(builder, place, F32X8.ir)

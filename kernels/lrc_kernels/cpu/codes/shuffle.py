@@ -1,9 +1,8 @@
-"""Bands of shuffle-trellis rings as integers and as float32: one segment of 32 weights at a time.
-
-States are looked up in a table of all of them, so every machine does the same here.
-"""
+"""Bands of shuffle-trellis rings as integers, as float32, and as panels of 64 rows for products."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +22,16 @@ from lrc_kernels.shuffle_code import (
     plane_bytes,
     state_levels,
 )
-from lrc_kernels.simd.threads import scratch_256
+from lrc_kernels.simd.paths import path
+from lrc_kernels.simd.shuffle import PARTS, splat_f32x8, store_levels, store_pairs, store_row
+from lrc_kernels.simd.threads import scratch_1k
 from lrc_kernels.simd.values import load_i8, load_u8, store_i8, store_i16
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
+#: Rows of a panel of weights.
+PANEL = 64
 _UNIT = np.float32(1 / UNIT)
 
 
@@ -41,38 +44,70 @@ def check_bytes(data: U8, bits: int, state_bits: int, rows: int, n: int) -> None
         raise ValueError(f"codes are {data.dtype} {data.shape}; {n} columns need {width} a band")
 
 
+def _make_levels(bits: int, state_bits: int) -> Any:
+    """Integers i8 (8 weights, 64 lanes) of a pass of eight rings."""
+    store, part_bytes = store_levels[bits, state_bits], LANES // PARTS
+
+    @njit(inner=True)
+    def run(at: int, after: int, last: bool, levels: int, out: int) -> None:
+        for part in range(PARTS):
+            skip = part_bytes * part
+            store(at + skip, after + skip, last, out + skip)
+
+    return run
+
+
+def _make_plain_levels(bits: int, state_bits: int) -> Any:
+    """The same without vectors: states are looked up in ``levels``."""
+    mask, phases = (1 << state_bits) - 1, CODES[bits, state_bits].period
+
+    @njit(inner=True)
+    def run(at: int, after: int, last: bool, levels: int, out: int) -> None:
+        for lane in range(LANES):
+            following = lane
+            if last:
+                following = lane // 32 * 32 + (lane + RINGS // 2) % 32
+            word = 0
+            for q in range(bits):
+                word |= load_u8(at + lane + LANES * q) << (8 * q)
+            for q in range(2):
+                word |= load_u8(after + following + LANES * q) << (8 * (bits + q))
+            for t in range(PASS):
+                place = levels + ((t % phases) << state_bits) + (word & mask)
+                store_i8(out + LANES * t + lane, load_i8(place))
+                word >>= bits
+
+    return run
+
+
+_make = _make_plain_levels if path() == "generic" else _make_levels
+_levels_2_10, _levels_2_12 = _make(2, 10), _make(2, 12)
+_levels_3_12, _levels_4_12 = _make(3, 12), _make(4, 12)
+
+
 @njit(inner=True)
-def decode_segment(
-    band: int, bits: int, state_bits: int, rows: int, eights: int, levels: int, ring: int,
-    segment: int, out: int,
+def decode_pass(
+    band: int, bits: int, state_bits: int, columns: int, eights: int, levels: int, eight: int,
+    number: int, out: int,
 ) -> None:  # fmt: skip
-    """Integers i8 (32,) of a segment of a ring; ``levels``: address of `state_levels`."""
-    eight, size = ring // RINGS, bits * LANES
-    together = GROUP * rows // (256 * RINGS)
+    """Integers i8 (8 weights, 64 lanes) of pass ``number`` of eight rings of a band.
+
+    ``columns``: of a tile. ``levels``: address of `state_levels`.
+    """
+    size, together = bits * LANES, GROUP // (RINGS * columns)
     first = eight // together * together
-    count = min(together, eights - first)
-    lane = 32 * (ring % RINGS // 4) + ring % 4
-    at = band + PASSES * size * first + size * (eight - first)
-    mask, phases = (1 << state_bits) - 1, 4 // bits if bits != 3 else 4
-    word, have = 0, 0
-    for p in range(PASSES):
-        for q in range(bits):
-            word |= load_u8(at + size * count * p + LANES * q + lane + 4 * segment) << have
-            have += 8
-        if p == PASSES - 1:
-            following = at + lane + 4 * ((segment + 1) % SEGMENTS)
-            word |= load_u8(following) << have | load_u8(
-                following + (LANES if bits > 1 else size * count)
-            ) << (have + 8)
-            have += 16
-        # What is known ends a state before the next pass.
-        ready = PASS * (p + 1) if p == PASSES - 1 else PASS * (p + 1) - (state_bits - 1) // bits
-        done = PASS * p - (state_bits - 1) // bits if p > 0 else 0
-        for t in range(done, ready):
-            level = load_i8(levels + (((t % phases) << state_bits) + (word & mask)))
-            store_i8(out + t, level)
-            word >>= bits
-            have -= bits
+    stride = size * min(together, eights - first)
+    group = band + PASSES * size * first + size * (eight - first)
+    at, last = group + stride * number, number == PASSES - 1
+    after = group if last else at + stride
+    if bits == 3:
+        _levels_3_12(at, after, last, levels, out)
+    elif bits == 4:
+        _levels_4_12(at, after, last, levels, out)
+    elif state_bits == 10:
+        _levels_2_10(at, after, last, levels, out)
+    else:
+        _levels_2_12(at, after, last, levels, out)
 
 
 @njit()
@@ -81,18 +116,28 @@ def _decode(
     out: F32,
 ) -> None:  # fmt: skip
     columns = 256 // rows
-    eights = (n + RINGS * columns - 1) // (RINGS * columns)
-    size, place = PASSES * bits * LANES * eights, scratch_256()
+    wide, place = RINGS * columns, scratch_1k()
+    eights = (n + wide - 1) // wide
+    size = PASSES * bits * LANES * eights
     for a in range(bands):
-        for c in range(n):
-            for block in range(rows // SEGMENT):
-                ring, segment = c // columns, c % columns * (rows // SEGMENT) + block
-                decode_segment(data + size * a, bits, state_bits, rows, eights, levels, ring,
-                               segment, place)  # fmt: skip
-                for i in range(SEGMENT):
-                    row = rows * a + SEGMENT * block + i
+        for eight in range(eights):
+            for p in range(PASSES):
+                decode_pass(data + size * a, bits, state_bits, columns, eights, levels, eight, p,
+                            place)  # fmt: skip
+                for i in range(PASS * SEGMENTS):
+                    t, s = i // SEGMENTS, i % SEGMENTS
+                    weight = SEGMENT * s + PASS * p + t
+                    row, first = rows * a + weight % rows, wide * eight + weight // rows
+                    at = place + LANES * t + RINGS // 2 * s
                     scale = scales[row if len(scales) > 1 else 0] * _UNIT
-                    out[row, c] = np.float32(load_i8(place + i)) * scale
+                    if columns == 1 and first + RINGS <= n:
+                        store_row(at, splat_f32x8(scale), out.ctypes.data + 4 * (n * row + first))
+                        continue
+                    for ring in range(RINGS):
+                        column = first + columns * ring
+                        if column < n:
+                            level = load_i8(at + LANES // 2 * (ring // 4) + ring % 4)
+                            out[row, column] = np.float32(level) * scale
 
 
 def decode_rows_shuffle(
@@ -132,24 +177,45 @@ def decode_rows_shuffle(
 
 @njit(inner=True)
 def fill_weight_panel(
-    data: int, bits: int, state_bits: int, levels: int, rows: int, n: int, top: int, stop: int,
-    first: int, last: int, vectors: int, out: int,
+    data: int, bits: int, state_bits: int, levels: int, rows: int, m: int, n: int, panel: int,
+    first: int, last: int, out: int,
 ) -> None:  # fmt: skip
-    """Rows ``top`` to ``stop``, whole segments, of columns ``first`` to ``last`` of a panel.
+    """Columns ``first`` to ``last`` of the 64 rows of `row_of_panel`: i16 (pairs, 64, 2).
 
-    Pairs of columns lie together: i16 (pairs, 16 * vectors, 2); an odd one beyond is zero.
+    ``first`` is a multiple of 256; columns beyond the last, up to whole eights of rings, are zero.
     """
-    columns = 256 // rows
-    eights = (n + RINGS * columns - 1) // (RINGS * columns)
-    size, place = PASSES * bits * LANES * eights, scratch_256()
-    for row in range(top, stop, SEGMENT):
-        band, block = data + size * (row // rows), row % rows // SEGMENT
-        for c in range(first, last):
-            segment = c % columns * (rows // SEGMENT) + block
-            decode_segment(band, bits, state_bits, rows, eights, levels, c // columns, segment,
-                           place)  # fmt: skip
-            at = out + 64 * vectors * ((c - first) // 2) + 2 * ((c - first) % 2) + 4 * (row - top)
-            for i in range(SEGMENT):
-                store_i16(at + 4 * i, np.int16(load_i8(place + i)))
-                if c == last - 1 and (c - first) % 2 == 0:
-                    store_i16(at + 4 * i + 2, np.int16(0))
+    columns, blocks = 256 // rows, rows // SEGMENT
+    wide, place = RINGS * columns, scratch_1k()
+    eights = (n + wide - 1) // wide
+    size = PASSES * bits * LANES * eights
+    for eight in range(first // wide, (last + wide - 1) // wide):
+        for number in range(columns):
+            # A panel is so many passes of one band, or of two.
+            band = panel * PANEL // rows + number // PASSES
+            p = (panel * columns + number) % PASSES
+            if rows * band >= m:
+                continue
+            decode_pass(data + size * band, bits, state_bits, columns, eights, levels, eight, p,
+                        place)  # fmt: skip
+            to = out + 4 * PANEL * ((wide * eight - first) // 2)
+            for t in range(PASS):
+                at = place + LANES * t
+                if columns == 1:
+                    store_pairs(at, to + 4 * SEGMENTS * t, 4 * PANEL)
+                    continue
+                for lane in range(LANES):
+                    s = lane % 32 // 4
+                    column = columns * (4 * (lane // 32) + lane % 4) + s // blocks
+                    row = (PASS * number + t) * blocks + s % blocks
+                    store_i16(to + 4 * PANEL * (column // 2) + 4 * row + 2 * (column % 2),
+                              np.int16(load_i8(at + lane)))  # fmt: skip
+
+
+@njit(inline=True)
+def row_of_panel(panel: int, i: int, rows: int) -> int:
+    """Which row of the matrix is number ``i`` of a panel, in the order of its passes."""
+    columns, blocks = 256 // rows, rows // SEGMENT
+    number, within = i // (PASS * blocks), i % (PASS * blocks)
+    band = panel * PANEL // rows + number // PASSES
+    p = (panel * columns + number) % PASSES
+    return rows * band + SEGMENT * (within % blocks) + PASS * p + within // blocks

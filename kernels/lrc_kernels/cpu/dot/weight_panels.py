@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels import shuffle_code
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.codes.shuffle import check_bytes, fill_weight_panel
+from lrc_kernels.cpu.codes.shuffle import check_bytes, fill_weight_panel, row_of_panel
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.shuffle_code import state_levels
@@ -233,6 +233,20 @@ def _store_weight_panel(
         _store_1(totals, tokens, count, own, to, step)
 
 
+@njit(inner=True)
+def _store_rings(
+    totals: int, tokens: int, rows: int, m: int, weight_panel: int, scales: int, y: int
+) -> None:
+    """Write the rows of a panel of rings of all tokens to f32 (tokens, m)."""
+    for i in range(16 * VECTORS):
+        row = row_of_panel(weight_panel, i, rows)
+        if row < m:
+            scale = load_f32(scales + 4 * row)
+            for t in range(tokens):
+                value = load_f32(totals + TOTAL_BYTES * t + 4 * i)
+                store_f32(y + 4 * (m * t + row), value * scale)
+
+
 @njit()
 def multiply_weight_panel(
     codes: int, bits: int, state_bits: int, table: int, rings: bool, rows: int, m: int, n: int,
@@ -252,16 +266,18 @@ def multiply_weight_panel(
     for first in range(0, n, COLUMNS):
         block = first // COLUMNS
         if rings:
-            top, last = 16 * VECTORS * weight_panel, min(first + COLUMNS, n)
-            fill_weight_panel(codes, bits, state_bits, table, rows, n, top,
-                              min(m, top + 16 * VECTORS), first, last, VECTORS, work)  # fmt: skip
+            fill_weight_panel(codes, bits, state_bits, table, rows, m, n, weight_panel, first,
+                              min(first + COLUMNS, n), work)  # fmt: skip
         else:
             _decode_weight_panel(codes, bits, state_bits, np.int32(table), rows, n, m // 16,
                                  weight_panel, first, work)  # fmt: skip
         _multiply_block(totals, work, min(COLUMNS, n - first), padded,
                         words + _WORDS * capacity * block,
                         scales + _SCALES * capacity * block)  # fmt: skip
-    _store_weight_panel(totals, tokens, 16 if rings else rows, m // 16, weight_panel, row_scales, y)
+    if rings:
+        _store_rings(totals, tokens, rows, m, weight_panel, row_scales, y)
+    else:
+        _store_weight_panel(totals, tokens, rows, m // 16, weight_panel, row_scales, y)
 
 
 @njit()
