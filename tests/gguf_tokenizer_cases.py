@@ -25,5 +25,6 @@ TEXTS = (
     "нещо на Български ελληνικά Ελλάδα đŠž ﬁ Ａｂｃ１２",
     "def f(x):\n    if x > 0:\n\t\treturn [i**2 for i in range(x)]  # ok\n\n\nfor(;;++i){}\n",
     "<html><br/>&nbsp;https://example.com/a?b=c&d=1 user@mail.org C:\\dir\\file.txt",
+    "a;\n/b/\n\n/c //\n/",
     "zero\u200bwidth no\u00a0break\u3000wide\u2003em \ufeffbom \u0000nul \x1besc",
 )

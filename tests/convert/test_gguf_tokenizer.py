@@ -128,6 +128,12 @@ def test_no_space_is_put_first_where_the_file_says_so(tmp_path: Path) -> None:
     assert tokenizer.decode([7, 8]) == "ab a"
 
 
+def test_tokens_of_a_user_stand_in_text_as_it_is(tmp_path: Path) -> None:
+    """Some converters leave U+2581 in them."""
+    tokenizer = sentencepiece(tmp_path, tokens=[*SPM[:10], "\u2581\u2581", "<x>"])
+    assert tokenizer.encode("a  b", add_special_tokens=False).ids == [8, 10, 4, 6]
+
+
 @pytest.mark.parametrize(("bos", "eos"), list(itertools.product([False, True], repeat=2)))
 def test_start_and_end_are_added_as_the_file_says(tmp_path: Path, bos: bool, eos: bool) -> None:
     tokenizer = sentencepiece(tmp_path, add_bos_token=bos, add_eos_token=eos)
