@@ -85,7 +85,7 @@ def test_an_export_is_read_by_transformers(family: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     case = next(iter(FAMILIES[family].values()))
-    config = {**case.config, "vocab_size": 258, "bos_token_id": 256, "eos_token_id": 257}
+    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
     weights = random_weights(declared(config), 5)
     dense = tiny.write_directory(tmp_path / "dense", config, weights)
     out = export_hf(dense, tmp_path / "out")
