@@ -51,8 +51,12 @@ class CandidateStore:
         candidates: Mapping[str, Mapping[int, PackedMatrix]],
         curves: Mapping[str, Curves],
         vectors: Mapping[str, Mapping[int, NDArray[np.floating]]],
+        masses: Mapping[str, float],
     ) -> None:
-        """Keep a block: by matrix name, then width, the matrix and eigenvectors (m, r)."""
+        """Keep a block: by matrix name, then width, the matrix and eigenvectors (m, r).
+
+        ``masses``: see :meth:`masses`.
+        """
         self.folder.mkdir(exist_ok=True)
         tensors: dict[str, NDArray[Any]] = {}
         record: dict[str, Any] = {}
@@ -62,6 +66,7 @@ class CandidateStore:
                 tensors[f"{name}@{bits}.vectors"] = vectors[name][bits].astype(np.float16)
             record[name] = {
                 "curves": curves[name],
+                "mass": masses[name],
                 "levels": {bits: matrix_record(matrix) for bits, matrix in widths.items()},
             }
         self._path(block, "json").unlink(missing_ok=True)
@@ -92,6 +97,18 @@ class CandidateStore:
             if not fits:
                 raise FormatError("it lacks a matrix, width or rank, or has one too many")
             return found
+
+    def masses(self, block: int) -> dict[str, float]:
+        """How much each matrix counts in a token, by name: 1, or an expert's mean squared share.
+
+        Raises
+        ------
+        FormatError
+            It is not said of one of them.
+        """
+        records, _ = self._block(block)
+        with self._reading(block):
+            return {name: float(record["mass"]) for name, record in records.items()}
 
     def matrix(self, block: int, name: str, candidate: Candidate, W: F32, ratio: float) -> F32:
         """The matrix ``name`` at ``candidate`` as a better codebook would leave it, f32 (m, n).

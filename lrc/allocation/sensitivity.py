@@ -34,8 +34,8 @@ class Sensitivities:
 
     ``slope`` is a_i by matrix name, ``divergence`` the KL of the original from the model with
     only that matrix at its lowest width: of a group, each member's share. ``group`` says what was
-    changed together: "matrix", "site", "block" or "N blocks". ``tables`` holds a_i of embedding
-    and head, where they were measured.
+    changed together: "matrix", "site", "sites alike" (those of experts), "block" or "N blocks".
+    ``tables`` holds a_i of embedding and head, where they were measured.
     """
 
     slope: dict[str, float]
@@ -86,10 +86,14 @@ def measure(
     floor = max(NOISE_FLOOR * float(np.median(found)), 1e-12) if found else 0.0
     found = [max(value, floor) for value in found]
     slope: dict[str, float] = {}
+    masses: dict[str, float] = {}
+    for block in range(job.model.tensors.blocks):
+        masses |= job.store.masses(block)
     for group, value in zip(groups, found[: len(groups)], strict=True):
-        # Shared out in proportion to the squared errors, so a group has one slope.
-        total = sum(options[name][0].error for name in group)
-        slope |= dict.fromkeys(group, value / total if total > 0 else 0.0)
+        # Shared out in proportion to the squared errors, so a group has one slope; but an expert
+        # counts no more than it does in the tokens.
+        total = sum(masses[name] * options[name][0].error for name in group)
+        slope |= {name: masses[name] * value / total if total > 0 else 0.0 for name in group}
     of_tables = {
         name: value / tables[name][lowest] if tables[name][lowest] > 0 else 0.0
         for name, value in zip(tables, found[len(groups) :], strict=True)
@@ -108,7 +112,7 @@ def choose_groups(job: SurveyJob, names: Sequence[str]) -> tuple[str, list[tuple
     passes = min(job.allocation.passes, MOST_WORK / (2.0 * job.heldout.positions * _weights(job)))
     stream_bytes = 4 * job.heldout.positions * job.model.hidden_size
     best = "", [tuple(names)]
-    for label in ("matrix", "site", "block", *_bands(layers)):
+    for label in ("matrix", "site", "sites alike", "block", *_bands(layers)):
         groups = _grouped(job, label, names)
         cost = sum(layers - matrices[group[0]].block for group in groups) / layers
         best = label, groups
@@ -131,6 +135,8 @@ def _grouped(job: SurveyJob, label: str, names: Sequence[str]) -> list[tuple[str
             if label == "matrix"
             else (block, matrices[name].site)
             if label == "site"
+            else (block, matrices[name].site.partition(".")[0])
+            if label == "sites alike"
             else block
             if label == "block"
             else block // int(label.split()[0])

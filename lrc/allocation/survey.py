@@ -99,13 +99,14 @@ def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
 class _Surveyor:
     """The visitor of a survey, on the original's stream alone.
 
-    ``options`` are those found so far, and ``candidates`` the block's, both by name.
+    ``options`` are those found so far, ``candidates`` and ``masses`` the block's, all by name.
     """
 
     job: SurveyJob
     advance: Callable[..., object]
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     candidates: dict[str, _Candidates] = field(default_factory=dict)
+    masses: dict[str, float] = field(default_factory=dict)
 
     def begin(self, block: int) -> bool:
         """Whether the store has no results of the block."""
@@ -122,20 +123,22 @@ class _Surveyor:
         work = at.moment().matrix()
         plain = work.astype(np.float32)
         metric = metric_for(work, None, self.job.spec.decompose, site=at.name, block_size=8)
+        mass = 1.0 if at.routed is None else at.routed.mass
 
         def one(key: str) -> _Candidates:
             return _matrix_candidates(self.job, at.tensors[key], at.weight(key), metric, plain)
 
         found = ordered_map(one, at.site.linears, at.threads)
         for key, candidates in zip(at.site.linears, found, strict=True):
-            self.candidates[linear_of(at.tensors[key])] = candidates
+            name = linear_of(at.tensors[key])
+            self.candidates[name], self.masses[name] = candidates, mass
             self.advance()
         return {}
 
     def end(self, block: int) -> None:
         """Write the block's results."""
-        _keep(self.job, block, self.candidates)
-        self.candidates = {}
+        _keep(self.job, block, self.candidates, self.masses)
+        self.candidates, self.masses = {}, {}
         self._take_options(block)
 
     def _take_options(self, block: int) -> None:
@@ -192,7 +195,12 @@ def _top(
     return np.maximum(energies, 0.0), U
 
 
-def _keep(job: SurveyJob, index: int, candidates: Mapping[str, _Candidates]) -> None:
+def _keep(
+    job: SurveyJob,
+    index: int,
+    candidates: Mapping[str, _Candidates],
+    masses: Mapping[str, float],
+) -> None:
     """Write a block; of the eigenvectors only those that an option of the hull uses."""
     vectors = {}
     for name, found in candidates.items():
@@ -209,6 +217,7 @@ def _keep(job: SurveyJob, index: int, candidates: Mapping[str, _Candidates]) -> 
         {name: found.matrices for name, found in candidates.items()},
         {name: found.curves for name, found in candidates.items()},
         vectors,
+        masses,
     )
 
 

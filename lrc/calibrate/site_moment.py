@@ -75,12 +75,22 @@ def site_moment(
     return own
 
 
-def routed_tokens(stream: Stream) -> int | None:
-    """Tokens that are routed to the expert of the current site; None where it is of none."""
+@dataclass(frozen=True)
+class Routed:
+    """What is routed to an expert: so many ``tokens``; ``mass``, its mean squared share in all."""
+
+    tokens: int
+    mass: float
+
+
+def routed_to(stream: Stream) -> Routed | None:
+    """What is routed to the expert of the current site; None where it is of none."""
     dispatch = None if stream.site is None else stream.site.dispatch
     if dispatch is None:
         return None
-    return sum(int(np.count_nonzero(dispatch.shares(values))) for values in stream.values)
+    shares = np.concatenate([dispatch.shares(values) for values in stream.values])
+    mass = float(np.square(shares, dtype=np.float64).mean())
+    return Routed(int(np.count_nonzero(shares)), mass)
 
 
 def _moment(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
-from lrc.calibrate.site_moment import Shared, routed_tokens, site_moment
+from lrc.calibrate.site_moment import Routed, Shared, routed_to, site_moment
 from lrc.calibrate.streams import Inputs, Stream
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
@@ -129,9 +129,9 @@ class SiteAtWork:
         )
 
     @property
-    def routed_tokens(self) -> int | None:
-        """Tokens that are routed to the site's expert; None where it is of none."""
-        return routed_tokens(self.streams.student)
+    def routed(self) -> Routed | None:
+        """What is routed to the site's expert; None where it is of none."""
+        return routed_to(self.streams.student)
 
 
 class Visitor(Protocol):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Site:
     """A place in a block whose activations feed one or more linear layers.
 
+    Sites that are alike, as those of experts, have one name, with a point and a number each.
     ``writes``: what comes out is added to the residual stream.
     """
 

@@ -41,9 +41,9 @@ class ExpertNames:
 
 @dataclass(frozen=True)
 class GatedPart:
-    """A gated feed-forward part: its name among sites, the keys of its layers, its inner width."""
+    """A gated feed-forward part: names of its sites, keys of its layers, its inner width."""
 
-    name: str
+    names: tuple[str, str]
     gate: str
     up: str
     down: str
@@ -53,8 +53,8 @@ class GatedPart:
     def sites(self) -> tuple[Site, Site]:
         """Its two."""
         return (
-            Site(f"{self.name}_input", (self.gate, self.up)),
-            Site(f"{self.name}_output", (self.down,), writes=True),
+            Site(self.names[0], (self.gate, self.up)),
+            Site(self.names[1], (self.down,), writes=True),
         )
 
     def shapes(self, hidden: int) -> dict[str, tuple[int, int]]:
@@ -101,8 +101,12 @@ class Experts:
     @cached_property
     def parts(self) -> tuple[GatedPart, ...]:
         """The experts; the shared one is the last."""
-        each = [self._part(f"expert_{e}", f"experts.{e}", self.width) for e in range(self.count)]
-        shared = [self._part("shared", "shared_expert", self.shared)] if self.shared else []
+        each = [
+            self._part((f"expert_input.{e}", f"expert_output.{e}"), f"experts.{e}", self.width)
+            for e in range(self.count)
+        ]
+        names = ("shared_input", "shared_output")
+        shared = [self._part(names, "shared_expert", self.shared)] if self.shared else []
         return (*each, *shared)
 
     @cached_property
@@ -129,9 +133,9 @@ class Experts:
             found |= site_tensors(block, prefix, part.sites, shapes, layouts=layouts)
         return found
 
-    def _part(self, name: str, key: str, width: int) -> GatedPart:
+    def _part(self, sites: tuple[str, str], key: str, width: int) -> GatedPart:
         names, prefix = self.names, f"{self.names.mixture}.{key}."
-        return GatedPart(name, prefix + names.gate, prefix + names.up, prefix + names.down, width)
+        return GatedPart(sites, prefix + names.gate, prefix + names.up, prefix + names.down, width)
 
     def _layouts(self, prefix: str, part: GatedPart, index: int) -> Mapping[str, tuple[View, ...]]:
         """An expert's matrices: one by one, or together with those of the others."""

@@ -204,6 +204,12 @@ def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[
     dropped = sum(journal.dropped.values())
     if dropped:
         journal.warn(f"{dropped} activations were not finite and left out")
+    unseen = [name for name, of in journal.records.items() if of.get("routed_tokens") == 0]
+    if unseen:
+        journal.warn(
+            f"no token was routed to {len(unseen)} matrices of experts, {unseen[0]} the first: "
+            "they are fitted to the tokens of others; more text may reach them"
+        )
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,

@@ -94,10 +94,10 @@ def _statistics(
 ) -> dict[str, float]:
     """Of an expert also the tokens routed to it, and the share of its moment that is of others."""
     shrinkage = calibration.shrinkage_for(moment.effective_rows)
-    routed = at.routed_tokens
+    routed = at.routed
     if routed is None:
         return {"shrinkage": shrinkage}
-    return {"shrinkage": shrinkage, "routed_tokens": routed, "borrowed": moment.borrowed}
+    return {"shrinkage": shrinkage, "routed_tokens": routed.tokens, "borrowed": moment.borrowed}
 
 
 def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:

@@ -11,7 +11,7 @@ from model_families import FAMILIES
 from random_weights import MemorySource, random_weights
 
 from lrc.calibrate import streams as streams_module
-from lrc.calibrate.site_moment import site_moment
+from lrc.calibrate.site_moment import Routed, site_moment
 from lrc.calibrate.streams import Stream, window_chunks
 from lrc.calibrate.walk import SiteAtWork, Streams, replaced, start_stream, walk
 from lrc.errors import CalibrationError
@@ -115,10 +115,10 @@ def test_moments_of_an_expert_are_of_its_tokens_and_of_others(threads: int) -> N
     visitor = looked(Looking(), two=False, threads=threads)
     experts, few = 0, 0
     for (at, moment), (chunks, _) in zip(visitor.seen, visitor.values, strict=True):
-        if "expert_" not in at.name:
+        if "expert_" not in at.site.name:
             assert (moment.borrowed, at.site.name[:4]) in ((0.0, "attn"),)
             continue
-        expert = int(at.site.name.split("_")[1])
+        expert = int(at.site.name.split(".")[1])
         deep = int(at.site.writes)
         own, everything, weights = [], [], []
         for values in chunks:
@@ -181,9 +181,9 @@ def test_the_gap_is_of_the_experts_tokens_in_proportion_to_its_share() -> None:
     visitor = looked(Looking(0.7, gap=True), two=True)
     seen = 0
     for (at, moment), (student, original) in zip(visitor.seen, visitor.values, strict=True):
-        if "expert_" not in at.name or not at.site.writes or not moment.rows:
+        if "expert_" not in at.site.name or not at.site.writes or not moment.rows:
             continue
-        expert = int(at.site.name.split("_")[1])
+        expert = int(at.site.name.split(".")[1])
         total, weight = np.zeros((HIDDEN, at.dense.config.experts.width)), 0.0
         for mine, theirs in zip(student, original or (), strict=True):
             shares = mine["routing"].reshape(-1, EXPERTS)[:, expert].astype(np.float64)
@@ -210,9 +210,9 @@ def test_all_experts_may_see_all_tokens_alike() -> None:
     visitor = looked(Looking(gap=True), two=True, all_experts=True)
     routed = 0
     for (at, moment), (chunks, _) in zip(visitor.seen, visitor.values, strict=True):
-        if "expert_" not in at.name:
+        if "expert_" not in at.site.name:
             continue
-        expert, deep = int(at.site.name.split("_")[1]), int(at.site.writes)
+        expert, deep = int(at.site.name.split(".")[1]), int(at.site.writes)
         z = np.concatenate(
             [
                 inputs_of(at.dense, expert, values, np.arange(values["x"].size // HIDDEN))[deep]
@@ -242,18 +242,20 @@ def test_tokens_that_experts_only_look_at_change_no_stream() -> None:
 def test_counts_are_of_routed_tokens() -> None:
     @dataclasses.dataclass
     class Counting(Looking):
-        counts: dict[str, int | None] = dataclasses.field(default_factory=dict)
+        counts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
         def visit(self, at: SiteAtWork) -> dict[str, Linear]:
-            self.counts[at.name] = at.routed_tokens
+            self.counts[at.name] = at.routed
             return {}
 
     counts = looked(Counting(), two=False).counts  # type: ignore[attr-defined]
     for layer in range(2):
         prefix = f"model.layers.{layer}."
-        of = [counts[f"{prefix}expert_{e}_input"] for e in range(EXPERTS)]
-        assert of == [counts[f"{prefix}expert_{e}_output"] for e in range(EXPERTS)]
-        assert sum(of) == TOKENS  # type: ignore[arg-type]
+        of = [counts[f"{prefix}expert_input.{e}"] for e in range(EXPERTS)]
+        assert of == [counts[f"{prefix}expert_output.{e}"] for e in range(EXPERTS)]
+        assert sum(routed.tokens for routed in of) == TOKENS
+        assert of[DEAD] == Routed(0, 0.0)
+        assert all(0 < routed.mass <= routed.tokens / TOKENS for routed in of if routed.tokens)
         assert counts[f"{prefix}attn_input"] is None
 
 
