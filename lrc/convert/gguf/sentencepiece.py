@@ -1,6 +1,7 @@
 """Tokenizers of SentencePiece: BPE by scores (``llama``) and unigram (``t5``), with byte fallback.
 
-Spaces are written as U+2581, and one is put before the text where ``add_space_prefix`` says so.
+Spaces are written as U+2581, and one is put before the text where ``add_space_prefix`` says so:
+before each piece between special tokens, as tokenizer.json of Llama 2 does and llama.cpp, too.
 Tokens that a user defined are cut out of the text first, as they stand (Kudo & Richardson, 2018).
 """
 
