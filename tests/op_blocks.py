@@ -233,9 +233,27 @@ def fused():
     ]
 
 
+def rows_of_weights():
+    """Each head has weights of its own in its norm."""
+    rng = np.random.default_rng(13)
+    weight, other = (rng.uniform(0.5, 1.5, (h, DIM)).astype(np.float32) for h in (HEADS, KV_HEADS))
+    made = attention(0, "x", "y")
+    return [
+        norm(STREAM, "x"),
+        made[0],
+        Norm(weight, "q", "q", 1e-5, "layer"),
+        Norm(other, "k", "k", 1e-5),
+        *made[1:],
+        Add("y"),
+        *gated(0, STREAM, "y", "relu"),
+        Scale("y", 0.01),
+        Add("y"),
+    ]
+
+
 CASES = [
     windows, parallel, normed_after, bare, changed_in_place, twice, layered, gates, capped, partial,
-    fused,
+    fused, rows_of_weights,
 ]  # fmt: skip
 
 

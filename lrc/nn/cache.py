@@ -209,6 +209,9 @@ class KVCache:
         """
         made = copy(self)
         made._moved, made._next = {}, {}
+        # What was a state may be written to later.
+        states = {name: state.copy() for name, state in self.states.items()}
+        made._now = self._now._replace(states=states)
         return made
 
     def adopt(self, branch: KVCache) -> None:

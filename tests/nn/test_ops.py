@@ -1,5 +1,6 @@
 """Blocks that declare what no Llama does: the compiled loops do what the operations say."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -18,6 +19,7 @@ from op_blocks import (
     tail,
     windows,
 )
+from op_token_blocks import TOKEN_CASES, by_heads, mixture, selective
 from packed_models import packed_model
 
 from lrc.errors import SpecError
@@ -37,11 +39,16 @@ from lrc.nn.ops import (
     Multiply,
     Norm,
     Op,
+    Pass,
     Rotate,
     Split,
+    new_cache,
+    run,
 )
 from lrc.nn.rope import Rope
+from lrc.nn.routing import Route
 from lrc.testing.ops import run_ops
+from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import table, token
 from lrc_kernels.simd import paths as simd_paths
 
@@ -61,23 +68,28 @@ def cache(batch=1, dim=DIM):
     return KVCache(4, batch, KV_HEADS, TOKENS, dim)
 
 
-def decoded(engines, threads):
-    engine, kept = engines.decode(Team(threads)), cache()
+def cache_of(ops):
+    return new_cache(ops, 1, TOKENS)
+
+
+def decoded(engines, threads, kept=None):
+    engine, kept = engines.decode(Team(threads)), cache() if kept is None else kept
     on_15_bits(engine)
     return np.stack([engine.step(row, kept).copy() for row in start()])
 
 
 @pytest.mark.parametrize("cap", [0.0, 1.5])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *TOKEN_CASES])
 def test_tokens(case, bias, cap):
     body, end = case(), tail(bias=bias, cap=cap)
     engines, ops = Engines(HIDDEN, body, end), [*body, *end]
-    assert engines.runs_on == "compiled engine"
-    one = decoded(engines, 1)
+    only_tokens = ", prompts in NumPy blocks" if case in TOKEN_CASES else ""
+    assert engines.runs_on == "compiled engine" + only_tokens
+    one = decoded(engines, 1, cache_of(ops))
     assert_close(one, run_ops(ops, start())[LOGITS], 2.0**-4)
     for threads in (2, 3):
-        np.testing.assert_array_equal(decoded(engines, threads), one)
+        np.testing.assert_array_equal(decoded(engines, threads, cache_of(ops)), one)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -94,23 +106,76 @@ def test_prompts(case):
     np.testing.assert_array_equal(found[3], found[1])
 
 
-@pytest.mark.parametrize("case", CASES)
+def done(ops, rng):
+    """Rows in the order they are done, for some choice of experts."""
+    r = 0
+    while r < len(ops):
+        yield ops[r]
+        left_out = ops[r][table.CODE] == table.SKIP and rng.random() < 0.5
+        r += 1 + left_out * ops[r][table.COUNT]
+
+
+@pytest.mark.parametrize("case", [*CASES, *TOKEN_CASES])
 def test_threads_meet_where_they_need_each_other(case):
     """Between a thread's part of a shared buffer and what others do with it lies a meeting."""
     program = DecodeProgram(Program(HIDDEN, case(), tail()))
     shared = {i for i, b in enumerate(program.buffers, token.BUFFERS) if b.shared}
-    written, read = set(), set()
-    for row in program.ops:
-        reads, writes = {row[table.SOURCE]} & shared, {row[table.TARGET]} & shared
-        if row[table.CODE] == table.MULTIPLY:
-            writes = {row[table.TARGET] + i for i in range(row[table.COUNT])}
-        if row[table.CODE] == table.BARRIER:
-            written, read = set(), set()
-            continue
-        assert not written & (reads | writes)
-        assert not read & writes
-        written |= writes
-        read |= reads
+    rng = np.random.default_rng(3)
+    for _ in range(20 if case in TOKEN_CASES else 1):
+        written, read = set(), set()
+        for row in done(program.ops, rng):
+            operands = (table.SOURCE, table.KEYS, table.VALUES, table.OUTPUTS)
+            reads, writes = {row[i] for i in operands} & shared, {row[table.TARGET]} & shared
+            if row[table.CODE] == table.MULTIPLY:
+                writes = {row[table.TARGET] + i for i in range(row[table.COUNT])}
+            if row[table.CODE] == table.BARRIER:
+                written, read = set(), set()
+                continue
+            assert not written & (reads | writes)
+            assert not read & writes
+            written |= writes
+            read |= reads
+
+
+def test_weights_of_other_experts_are_not_looked_at():
+    """With none at their addresses, a token that does not need them has the same logits."""
+    body = mixture()
+    engines = Engines(HIDDEN, body, tail())
+    engine, rows = engines.decode(Team(1)), start()
+    for position in range(5):
+        expected = engine.step(rows[position], cache_of(body)).copy()
+        program = copy.copy(engine._program)
+        shares = run_ops(body, rows[position : position + 1])["routing"]
+        program.mats = program.mats.copy()
+        # Its last block's routing is what is left of that name.
+        last = max(i for i, op in enumerate(body) if isinstance(op, Route))
+        first = program.source.first_matrix(last + 2)
+        for expert in np.flatnonzero(shares[0] == 0):
+            program.mats[first + 3 * expert : first + 3 * expert + 3, product.CODES] = 0
+        other = copy.copy(engine)
+        other._program, other._scratch = program, None
+        np.testing.assert_array_equal(other.step(rows[position], cache_of(body)), expected)
+
+
+@pytest.mark.parametrize("case", [selective, by_heads])
+def test_states_go_on_from_those_of_the_blocks(case):
+    """A token by one way, the next by the other; and a token that is run again."""
+    body, end, rows = case(), tail(), start()
+    engine, kept = Engines(HIDDEN, body, end).decode(Team(2)), cache_of(body)
+    expected = run_ops([*body, *end], rows)[LOGITS]
+    on_15_bits(engine)
+    for t, row in enumerate(rows[:12]):
+        if t % 3 == 0:
+            values = {STREAM: row[None, None]}
+            found = run([*body, *end], values, Pass(np.arange(t, t + 1), kept))[LOGITS][0, 0]
+            kept.advance(1)
+        else:
+            before = kept.branch()
+            first = engine.step(row, kept).copy()
+            kept.adopt(before)
+            found = engine.step(row, kept).copy()
+            np.testing.assert_array_equal(found, first)
+        assert_close(found[None], expected[t : t + 1], 2.0**-4)
 
 
 def test_a_llama_block_meets_five_times():
@@ -120,14 +185,14 @@ def test_a_llama_block_meets_five_times():
     assert np.count_nonzero(rows[:, table.CODE] == table.BARRIER) == 5 * blocks - 1 + head
 
 
-class Scan(Op):
-    name = "scan"
+class Other(Op):
+    name = "other"
 
 
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (Scan(), "scan"),
+        (Other(), "other"),
         (Gate("y", "y", "swish"), "gate swish"),
         (Norm(np.ones(1, np.float32), "y", "y", 1e-5, "batch"), "batch norm"),
         (Multiply((DenseLinear(np.eye(HIDDEN, dtype=np.float32)),), "y", ("y",)), "not packed"),

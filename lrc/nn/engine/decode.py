@@ -13,6 +13,7 @@ from lrc.base.progress import Progress
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.program import Cached
+from lrc.nn.engine.states import StateBuffers
 from lrc.nn.engine.team import Team
 from lrc.nn.engine.thread_choice import ThreadChoice
 from lrc_kernels.cpu.dot.product import RANK
@@ -64,6 +65,7 @@ class DecodeEngine:
         scratch.start[...] = start
         cache.make_room(1)
         position, cached = cache.length, scratch.cached_now()
+        states = scratch.states.addresses(cache)
         angles = program.source.angles(np.array([position]), cache.max_length)
         stop = len(program.ops) if head else program.body
         run: Callable[..., bool] = token.run_token
@@ -71,7 +73,7 @@ class DecodeEngine:
         def task(place: NDArray[np.int64], thread: int, threads: int) -> bool:
             return run(
                 program.mats, program.nums, program.ops, program.numbers, scratch.width,
-                scratch.addresses, cached.rows, angles.addresses, position, program.tables,
+                scratch.addresses, cached.rows, states, angles.addresses, position, program.tables,
                 place.ctypes.data, thread, threads, stop,
             )  # fmt: skip
 
@@ -83,7 +85,7 @@ class DecodeEngine:
         else:
             # An interrupt of the compiler ends it, where it runs in this thread alone.
             self._team.call(task, 1)
-        cache.advance(1)
+        scratch.states.advance(cache)
         return scratch.logits
 
     def _attached(self, cache: KVCache) -> _Scratch:
@@ -99,11 +101,14 @@ class _Scratch:
     def __init__(self, program: DecodeProgram, cache: KVCache, threads: int) -> None:
         self.cache, self._source = cache, program.source
         self._cached = program.source.cached(cache)
+        self.states = StateBuffers(tuple(program.source.states))
         self._kept: list[NDArray[Any]] = []
         self.width = widest = activations.padded(program.widest)
         lengths = {
-            token.Z: widest, token.WORK: widest, token.ACT: activations.size(widest) // 4,
-            token.T: int(program.mats[:, RANK].max()) + 16, token.SCORES: cache.max_length + 16,
+            token.Z: widest, token.WORK: max(widest, program.scanned),
+            token.ACT: activations.size(widest) // 4,
+            token.T: int(program.mats[:, RANK].max()) + 16,
+            token.SCORES: cache.max_length + 16,
         }  # fmt: skip
         self.addresses = np.zeros((threads, token.BUFFERS + len(program.buffers)), np.int64)
         for place, length in lengths.items():

@@ -12,7 +12,8 @@ from lrc.errors import SpecError
 from lrc.nn.cache import KeptLayer, KVCache
 from lrc.nn.engine.layout import Layout, without_layout
 from lrc.nn.engine.rows import Row
-from lrc.nn.engine.token_rules import TOKEN_RULES, Context, widths_after
+from lrc.nn.engine.token_rules import TOKEN_RULES, Context
+from lrc.nn.engine.widths import OTHERS, experts_are_apart, widths_after
 from lrc.nn.ops import STREAM, Attend, Multiply, Op, Rotate
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
@@ -32,6 +33,8 @@ def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
     for op in (*body, *tail):
         if reason := _outside(op):
             return reason
+    if not experts_are_apart(body):
+        return "experts whose operations are not apart"
     linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
     if not all(isinstance(f, PackedLinear) for f in linears):
         return "weights that are not packed"
@@ -41,7 +44,7 @@ def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
 
 def _outside(op: Op) -> str:
     """Why the compiled loops do not know an operation; an empty text where they do."""
-    if type(op) in (Multiply, Attend):
+    if type(op) in OTHERS:
         return ""
     rule = TOKEN_RULES.get(type(op))
     return op.name if rule is None else rule.outside(op)
@@ -83,6 +86,8 @@ class Program:
         Of every value, by its name; the widest, where a name is used again.
     ropes
         The rotary frequencies that are used.
+    states
+        Shapes of what operations carry from token to token, by name.
     layout
         Of all matrices, in the order of the operations.
 
@@ -99,9 +104,11 @@ class Program:
         self._first: dict[int, int] = {}
         now = {STREAM: hidden}
         ropes: dict[Rope, None] = {}
+        self.states: dict[str, tuple[int, ...]] = {}
         matrices = 0
         for i, op in enumerate(self.ops):
-            now = now | _results(op, now)
+            now = now | widths_after(op, now)
+            self.states |= op.states
             self._sizes.append(now)
             if isinstance(op, Multiply):
                 self._first[i] = matrices
@@ -125,6 +132,10 @@ class Program:
         """Row of the first matrix of operation ``index``; the others follow it."""
         return self._first[index]
 
+    def state(self, name: str) -> int:
+        """Number of a state."""
+        return list(self.states).index(name)
+
     @property
     def head_dim(self) -> int:
         """Of the widest heads; 0 without attention."""
@@ -135,11 +146,15 @@ class Program:
         """The most matrices that share an input."""
         return max(len(op.linears) for op in self.ops if isinstance(op, Multiply))
 
+    @property
+    def context(self) -> Context:
+        """What rows refer to."""
+        return Context(self.layout, self.ropes)
+
     def rows(self, index: int) -> Sequence[Row]:
         """Rows of `table.compute` for an operation on one token alone."""
         op = self.ops[index]
-        width = self.width(index, op.reads[0])
-        return TOKEN_RULES[type(op)].rows(op, width, Context(self.layout, self.ropes))
+        return TOKEN_RULES[type(op)].rows(op, self._sizes[index], self.context)
 
     def angles(self, positions: NDArray[np.integer], length: int) -> Angles:
         """Cosines and sines of every rope at these positions, of a cache with so much room."""
@@ -157,9 +172,16 @@ class Program:
         """
         if known is not None and known.layers is cache.layers:
             return known
-        sequences = {layer.keys.shape[0] for layer in cache.layers} - {1}
+        kept = [layer.keys for layer in cache.layers] or list(cache.states.values())
+        sequences = {len(array) for array in kept} - {1}
         if sequences:
             raise SpecError(f"the cache is for {min(sequences)} sequences; the engines take 1")
+        for name, shape in self.states.items():
+            if name not in cache.states or cache.states[name].shape != (1, *shape):
+                raise SpecError(
+                    f"the cache has no state {name} of shape {shape}; "
+                    "make one with this model's new_cache"
+                )
         for op in self.ops:
             if isinstance(op, Attend):
                 _check_layer(op, cache)
@@ -181,22 +203,3 @@ def _check_layer(op: Attend, cache: KVCache) -> None:
         f"the cache has no layer {op.layer} of {op.kv_heads} heads of {op.head_dim} numbers that "
         f"keeps {op.window or 'all'} tokens; make one with this model's new_cache"
     )
-
-
-def _results(op: Op, now: dict[str, int]) -> dict[str, int]:
-    """Widths of what an operation writes, where those of what it reads are ``now``."""
-    if isinstance(op, Multiply):
-        _need(all(f.shape[1] == now[op.source] for f in op.linears), op, now)
-        return {to: f.shape[0] for to, f in zip(op.targets, op.linears, strict=True)}
-    if isinstance(op, Attend):
-        own = op.kv_heads * op.head_dim
-        _need(now[op.queries] == op.heads * op.head_dim and op.heads % op.kv_heads == 0, op, now)
-        _need(now[op.keys] == now[op.values] == own, op, now)
-        return {op.target: now[op.queries]}
-    _need(TOKEN_RULES[type(op)].fits(op, now), op, now)
-    return widths_after(op, now)
-
-
-def _need(fits: bool, op: Op, now: dict[str, int]) -> None:
-    if not fits:
-        raise ValueError(f"{op.name}: {op} does not fit values of widths {now}")

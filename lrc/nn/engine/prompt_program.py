@@ -8,6 +8,7 @@ from lrc.codebooks.base import EngineRow
 from lrc.nn.engine.program import Program
 from lrc.nn.engine.rows import Row
 from lrc.nn.engine.stages import Stages
+from lrc.nn.engine.token_rules import TOKEN_RULES
 from lrc.nn.linear import Linear
 from lrc.nn.ops import STREAM, Attend, Multiply
 from lrc.nn.packed import PackedLinear
@@ -98,6 +99,8 @@ class PromptProgram:
 def prompt_program_for(source: Program) -> PromptProgram | None:
     """A program where the kernels know all codes; None where BLAS is the better way."""
     body = source.ops[: source.body]
+    if any(type(op) not in (Multiply, Attend, *TOKEN_RULES) for op in body):
+        return None
     linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
     known = all(_rows(f) is not None for f in linears)
     return PromptProgram(source) if known and path() != "generic" else None

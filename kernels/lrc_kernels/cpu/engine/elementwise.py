@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lrc_kernels._jit import njit
-from lrc_kernels.simd.math import exp_f32, largest
+from lrc_kernels.simd.math import absolute, exp_f32, largest, log1p_f32
 from lrc_kernels.simd.sigmoids import logistic_f32, normal_f32, tanh_f32
 from lrc_kernels.simd.values import (
     first_f32x16,
@@ -22,7 +22,7 @@ from lrc_kernels.simd.values import (
 )
 
 # Kinds of activation.
-SILU, GELU, GELU_TANH, RELU = 0, 1, 2, 3
+SILU, GELU, GELU_TANH, RELU, RELU2 = 0, 1, 2, 3, 4
 
 _CUBIC, _TWICE_ROOT = 0.044715, 2 * (2 / np.pi) ** 0.5
 
@@ -35,8 +35,9 @@ def _activated(kind: int, x: Any) -> Any:
         # Half of one and the hyperbolic tangent is the logistic function of twice as much.
         inner = x * (splat_f32x16(np.float32(1)) + x * x * splat_f32x16(np.float32(_CUBIC)))
         return x * logistic_f32(inner * splat_f32x16(np.float32(_TWICE_ROOT)))
-    if kind == RELU:
-        return largest(splat_f32x16(np.float32(0)), x)
+    if kind in (RELU, RELU2):
+        positive = largest(splat_f32x16(np.float32(0)), x)
+        return positive if kind == RELU else positive * positive
     return x / (splat_f32x16(np.float32(1)) + exp_f32(splat_f32x16(np.float32(0)) - x))
 
 
@@ -68,6 +69,19 @@ def cap_softly(x: int, n: int, cap: np.float32) -> None:
     bound, part = splat_f32x16(cap), splat_f32x16(np.float32(1) / cap)
     for i in range(0, n, 16):
         store_f32x16(x + 4 * i, bound * tanh_f32(part * load_f32x16(x + 4 * i)))
+
+
+@njit(inline=True)
+def soften(x: int, bias: int, n: int, least: np.float32, most: np.float32) -> None:
+    """X = log(1 + exp(x + bias)), and no less or more than the limits; ``bias`` 0 is none."""
+    zero, low, high = splat_f32x16(np.float32(0)), splat_f32x16(least), splat_f32x16(most)
+    for i in range(0, n, 16):
+        v = first_f32x16(x + 4 * i, n - i)
+        if bias != 0:
+            v = v + first_f32x16(bias + 4 * i, n - i)
+        v = largest(zero, v) + log1p_f32(exp_f32(zero - absolute(v)))
+        v = largest(low, v)
+        store_f32x16(x + 4 * i, zero - largest(zero - high, zero - v))
 
 
 @njit(inline=True)

@@ -124,7 +124,7 @@ def _tokens(
                     table = ops[r, ADDRESS] if code == ROTATE else 0
                     at = 2 * width * t if code == ROTATE else 0
                     compute(code, count, width, ops[r, STRIDE], ops[r, KIND], ops[r, FIRST],
-                            ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], x, to,
+                            ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], numbers[r, 1], x, to,
                             ropes[table, 0] + at, ropes[table, 1] + at)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, (sizes[TOKENS] + _CHUNK - 1) // _CHUNK)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from lrc_kernels import _jit
 from lrc_kernels._jit import njit
+from lrc_kernels.cpu.dot.dot_levels import dense_rows
 from lrc_kernels.cpu.dot.product import SHARED, finish, multiply, prepare, rows_of_thread
 from lrc_kernels.cpu.engine.barrier import barrier, gather
+from lrc_kernels.cpu.engine.scans import convolve, scan_heads, scan_selectively
 from lrc_kernels.cpu.engine.table import (
     ADDRESS,
     ATTEND,
@@ -24,6 +26,7 @@ from lrc_kernels.cpu.engine.table import (
     CACHED_KEYS,
     CACHED_VALUES,
     CODE,
+    CONVOLVE,
     COUNT,
     FINISH,
     FIRST,
@@ -32,10 +35,16 @@ from lrc_kernels.cpu.engine.table import (
     KV_HEADS,
     MATRIX,
     MULTIPLY,
+    OUTPUTS,
     PARTED,
+    PROJECT,
     ROOM,
     ROTATE,
+    SELECTIVE_SCAN,
+    SKIP,
     SOURCE,
+    SSD_SCAN,
+    STATE,
     STRIDE,
     TARGET,
     VALUES,
@@ -105,10 +114,29 @@ def _part(width: int, thread: int, threads: int) -> tuple[int, int]:
     return start, min(width, stop)
 
 
+@njit(inner=True)
+def _scan(op: I64, buffers: I64, states: I64, work: int, thread: int, threads: int) -> None:
+    """One thread's channels of one scan, or its heads."""
+    x, out, dt = buffers[op[SOURCE]], buffers[op[TARGET]], buffers[op[KEYS]]
+    b, c, decay, skip = buffers[op[VALUES]], buffers[op[OUTPUTS]], op[ADDRESS], op[BIAS]
+    before, after = states[op[STATE], 0], states[op[STATE], 1]
+    if op[CODE] == SELECTIVE_SCAN:
+        start, stop = _part(op[WIDTH], thread, threads)
+        if start < stop:
+            scan_selectively(x, dt, b, c, decay, skip, before, after, op[COUNT], op[WIDTH], start,
+                             stop, work, out)  # fmt: skip
+    else:
+        heads = op[STRIDE]
+        start, stop = heads * thread // threads, heads * (thread + 1) // threads
+        scan_heads(x, dt, b, c, decay, skip, before, after, op[COUNT], op[WIDTH],
+                   heads // op[KV_HEADS], start, stop, out)  # fmt: skip
+
+
 @njit()
 def run_token(
     mats: I64, nums: F32, ops: I64, numbers: F32, width: int, all_buffers: I64, caches: I64,
-    ropes: I64, position: int, tables: int, place: int, thread: int, threads: int, stop: int,
+    states: I64, ropes: I64, position: int, tables: int, place: int, thread: int, threads: int,
+    stop: int,
 ) -> bool:  # fmt: skip
     """Do the first ``stop`` rows of a table for the token at ``position``.
 
@@ -116,13 +144,15 @@ def run_token(
     ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`, with barriers before a thread
     reads what others wrote, or writes what others read. ``width``: inputs that activations have
     room for. ``all_buffers``: a row of addresses a thread. ``caches``: a row of the same module
-    for each layer. ``ropes``: addresses of the position's cosines and sines. ``place``: of a
+    for each layer. ``states``: addresses of those before the token, and of those after it,
+    (states, 2). ``ropes``: addresses of the position's cosines and sines. ``place``: of a
     `barrier.new_place`. False, and nothing done, where not all ``threads`` came.
     """
     if threads > 1 and not gather(place, thread, threads - 1):
         return False
     buffers, target = all_buffers[thread], threads
-    for r in range(stop):
+    r = 0
+    while r < stop:
         code, x, to = ops[r, CODE], buffers[ops[r, SOURCE]], buffers[ops[r, TARGET]]
         if code == BARRIER:
             target = barrier(place, target, threads)
@@ -133,14 +163,27 @@ def run_token(
         elif code == ATTEND:
             _attention(ops[r], numbers[r], buffers, caches[ops[r, ADDRESS]], position, thread,
                        threads)  # fmt: skip
+        elif code == SKIP:
+            if load_f32(x + 4 * ops[r, FIRST]) == 0:
+                r += ops[r, COUNT]
+        elif code == CONVOLVE:
+            state = states[ops[r, STATE]]
+            convolve(to, ops[r, WIDTH], ops[r, COUNT], ops[r, ADDRESS], ops[r, BIAS], state[0],
+                     state[1])  # fmt: skip
+        elif code in (SELECTIVE_SCAN, SSD_SCAN):
+            _scan(ops[r], buffers, states, buffers[WORK], thread, threads)
+        elif code == PROJECT and ops[r, PARTED]:
+            start, end = _part(ops[r, COUNT], thread, threads)
+            dense_rows(ops[r, ADDRESS], ops[r, WIDTH], x, to, start, end)
         else:
             table = ops[r, ADDRESS] if code == ROTATE else 0
             start, end = 0, int(ops[r, WIDTH])
             if ops[r, PARTED]:
                 start, end = _part(end, thread, threads)
             compute(code, ops[r, COUNT], end - start, ops[r, STRIDE], ops[r, KIND], ops[r, FIRST],
-                    ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], x, to + 4 * start,
+                    ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], numbers[r, 1], x, to + 4 * start,
                     ropes[table, 0], ropes[table, 1])  # fmt: skip
+        r += 1
     barrier(place, target, threads)
     return True
 

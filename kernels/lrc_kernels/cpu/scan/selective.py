@@ -56,11 +56,12 @@ def _scan_lanes(
 
 
 @njit()
-def _scan(
+def scan_channels(
     x: int, x_row: int, dt: int, dt_row: int, a: int, a_row: int, b: int, b_row: int, c: int,
     c_row: int, d: int, state: int, state_row: int, tokens: int, states: int, channels: int,
     work: int, out: int, out_row: int, out_state: int, out_state_row: int,
 ) -> None:  # fmt: skip
+    """All channels, with rows so many bytes apart; ``work``: room for 32 f32 a state."""
     whole = channels // LANES * LANES
     for i in range(0, whole, LANES):
         at = 4 * i
@@ -104,7 +105,7 @@ def selective_scan(
     """
     (tokens, channels), states = x.shape, A.shape[0]
     work = np.empty((2 * states, LANES), np.float32)
-    _scan(
+    scan_channels(
         *place_of("x", x, (tokens, channels)),
         *place_of("dt", dt, (tokens, channels)),
         *place_of("A", A, (states, channels)),

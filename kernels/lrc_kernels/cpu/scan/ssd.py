@@ -47,11 +47,15 @@ def _scan_lanes(
 
 
 @njit()
-def _scan_head(
+def scan_head(
     x: int, x_row: int, dt: int, dt_row: int, a: np.float32, b: int, b_row: int, c: int,
     c_row: int, d: np.float32, tokens: int, states: int, channels: int, out: int, out_row: int,
     carried: int,
 ) -> None:  # fmt: skip
+    """One head; ``carried`` f32 (states, channels) is its state, before and after.
+
+    What it reads of each token is so many bytes apart as ``*_row`` says.
+    """
     whole = channels // LANES * LANES
     for i in range(0, whole, LANES):
         _scan_lanes(x + 4 * i, x_row, dt, dt_row, a, b, b_row, c, c_row, d, tokens, states, 32,
@@ -102,7 +106,7 @@ def ssd_scan(
         raise ValueError("out_state must be C-contiguous")
     out_state[...] = state
     for h in range(heads):
-        _scan_head(
+        scan_head(
             *place_of("x", x[:, h], (tokens, channels)), at_dt + 4 * h, dt_row, A[h], *at_b,
             *at_c, D[h], tokens, states, channels,
             *place_of("out", out[:, h], (tokens, channels)), out_state[h].ctypes.data,

@@ -38,6 +38,7 @@ from lrc_kernels.simd.math import absolute, largest, max_f32, sum_f32, sum_i32, 
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.tile_dots import bytes_of, words_of
 from lrc_kernels.simd.values import (
+    first_f32x16,
     load_f32x16,
     load_i8x64,
     load_u8,
@@ -121,12 +122,12 @@ def seven_bits_do(x: int, z: int, n: int) -> bool:
 
     ``x``: what z is a rotation of, or z itself. A few huge inputs, which a rotation spreads over
     all of z, widen the steps of rounding for all others, so the error is compared with the mean
-    magnitude of x without its largest entries: one of each 16th. Behind their ends x must
-    be zero up to a multiple of 16, z up to one of 64.
+    magnitude of x without its largest entries: one of each 16th. Behind its end z must be zero
+    up to a multiple of 64.
     """
     total, most = splat_f32x16(np.float32(0)), splat_f32x16(np.float32(0))
     for i in range(0, n, 16):
-        magnitudes = absolute(load_f32x16(x + 4 * i))
+        magnitudes = absolute(first_f32x16(x + 4 * i, n - i))
         total, most = total + magnitudes, largest(most, magnitudes)
     squares = np.float32(0)
     for g in range(0, n, GROUP):

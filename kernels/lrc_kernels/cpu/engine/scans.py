@@ -1,0 +1,70 @@
+"""State-space layers of one token: states before it are read, and those after it written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrc_kernels._jit import constant, njit
+from lrc_kernels.cpu.scan.selective import scan_channels
+from lrc_kernels.cpu.scan.ssd import scan_head
+from lrc_kernels.simd.math import exp_f32
+from lrc_kernels.simd.values import (
+    first_f32x16,
+    load_f32,
+    splat_f32x16,
+    store_f32,
+    store_f32x16,
+    store_first_f32x16,
+)
+
+_ZERO, _ONE = constant(0), constant(1)
+
+
+@njit(inner=True)
+def convolve(x: int, n: int, taps: int, weight: int, bias: int, before: int, after: int) -> None:
+    """Convolve x f32 (n,) with the inputs before it, f32 (taps - 1, n), then silu, in place.
+
+    ``weight`` f32 (taps, n), ``bias`` f32 (n,) or 0; ``after``: what the next token needs.
+    """
+    one, zero = splat_f32x16(np.float32(1)), splat_f32x16(np.float32(0))
+    for c in range(0, n, 16):
+        at, count = 4 * c, n - c
+        value, total = first_f32x16(x + at, count), zero
+        if bias != 0:
+            total = first_f32x16(bias + at, count)
+        for k in range(taps - 1):
+            old = first_f32x16(before + 4 * n * k + at, count)
+            total = total + first_f32x16(weight + 4 * n * k + at, count) * old
+            if k > 0:
+                store_first_f32x16(after + 4 * n * (k - 1) + at, old, count)
+        total = total + first_f32x16(weight + 4 * n * (taps - 1) + at, count) * value
+        if taps > 1:
+            store_first_f32x16(after + 4 * n * (taps - 2) + at, value, count)
+        store_f32x16(x + at, total / (one + exp_f32(zero - total)))
+
+
+@njit(inner=True)
+def scan_selectively(
+    x: int, dt: int, b: int, c: int, decay: int, skip: int, before: int, after: int, states: int,
+    n: int, start: int, stop: int, work: int, out: int,
+) -> None:  # fmt: skip
+    """Channels ``start`` to ``stop`` of n; see `lrc_kernels.cpu.scan.selective`."""
+    at, row = 4 * start, 4 * n
+    scan_channels(x + at, _ZERO, dt + at, _ZERO, decay + at, row, b, _ZERO, c, _ZERO, skip + at,
+                  before + at, row, _ONE, states, stop - start, work, out + at, _ZERO, after + at,
+                  row)  # fmt: skip
+
+
+@njit(inner=True)
+def scan_heads(
+    x: int, dt: int, b: int, c: int, decay: int, skip: int, before: int, after: int, states: int,
+    dim: int, of_group: int, start: int, stop: int, out: int,
+) -> None:  # fmt: skip
+    """Heads ``start`` to ``stop``, so many of a group; see `lrc_kernels.cpu.scan.ssd`."""
+    for h in range(start, stop):
+        at, group, own = 4 * dim * h, 4 * states * (h // of_group), 4 * dim * states * h
+        for i in range(dim * states):
+            store_f32(after + own + 4 * i, load_f32(before + own + 4 * i))
+        scan_head(x + at, _ZERO, dt + 4 * h, _ZERO, load_f32(decay + 4 * h), b + group, _ZERO,
+                  c + group, _ZERO, load_f32(skip + 4 * h), _ONE, states, dim, out + at, _ZERO,
+                  after + own)  # fmt: skip
