@@ -16,8 +16,23 @@ import json
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
-from whisper_cases import CASES, GOLDEN, NEW_TOKENS, SUPPRESSED, SUPPRESSED_FIRST, Case
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+    WhisperTimeStampLogitsProcessor,
+)
+from whisper_cases import (
+    CASES,
+    GOLDEN,
+    LATEST_FIRST,
+    NEW_TOKENS,
+    NO_TIMES,
+    SUPPRESSED,
+    SUPPRESSED_FIRST,
+    TIMED_END,
+    Case,
+)
 
 SEED = 20261
 TOKENS = 18
@@ -48,9 +63,17 @@ def write_case(case: Case, seed: int) -> None:
             max_new_tokens=NEW_TOKENS,
         )  # fmt: skip
         written = super(WhisperForConditionalGeneration.__mro__[1], model).generate(features)
+        model.generation_config = timed = GenerationConfig(
+            decoder_start_token_id=2, eos_token_id=TIMED_END, pad_token_id=TIMED_END,
+            do_sample=False, no_timestamps_token_id=NO_TIMES,
+            max_initial_timestamp_index=LATEST_FIRST, max_new_tokens=NEW_TOKENS,
+        )  # fmt: skip
+        rules = [WhisperTimeStampLogitsProcessor(timed, begin_index=1)]
+        plain = super(WhisperForConditionalGeneration.__mro__[1], model)
+        with_times = plain.generate(features, logits_processor=rules)
     np.savez_compressed(
         case.golden.with_suffix(".npz"), seed=seed, ids=ids.astype(np.int32), logits=logits,
-        written=written.numpy().astype(np.int32),
+        written=written.numpy().astype(np.int32), timed=with_times.numpy().astype(np.int32),
     )  # fmt: skip
     case.golden.with_suffix(".json").write_text(saved(config))
 

@@ -21,6 +21,7 @@ SPECIAL = (
     "<|notimestamps|>",
 )  # fmt: skip
 START, EN, DE, TRANSLATE, TRANSCRIBE, NO_TIMESTAMPS = range(258, 264)
+FIRST_TIME = 264
 #: Windows of one second: 50 positions of the encoder.
 CONFIG: dict[str, Any] = {
     **BASE, "vocab_size": 264, "bos_token_id": 257, "eos_token_id": 257, "pad_token_id": 257,
@@ -53,6 +54,7 @@ def write_model(path: Path, *, seed: int = 5, **changes: Any) -> Path:
     save_file(random_weights(declared(config), seed), path / "model.safetensors")
     tokenizer = tiny.tokenizer()
     tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_tokens([f"<|{0.02 * i:.2f}|>" for i in range(config["vocab_size"] - FIRST_TIME)])
     tokenizer.save(str(path / "tokenizer.json"))
     named = {"bos_token": tiny.BOS, "eos_token": tiny.EOS}
     files = {

@@ -38,6 +38,8 @@ ROWS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 #: What `transformers` generates is on record under these rules.
 SUPPRESSED, SUPPRESSED_FIRST, NEW_TOKENS = [3, 7, 11, 30], [5, 1], 20
+#: And, with times: the token that ends a text, the one for no times, and steps to the latest first.
+TIMED_END, NO_TIMES, LATEST_FIRST = 39, 40, 5
 
 
 @dataclass(frozen=True)

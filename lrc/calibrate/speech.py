@@ -16,6 +16,9 @@ from lrc.run.speech import Speech
 from lrc.run.utterances import Utterance, hear, read_utterances
 from lrc.spec import CalibrationSpec
 
+#: Share of the windows that is sound, below which a reader is told.
+_MOSTLY_SILENCE = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSpeech:
@@ -75,4 +78,10 @@ def calibration_speech(
     warnings = []
     if len(heard) < spec.nsamples:
         warnings.append(f"the audio lists have {len(heard)} utterances, not {spec.nsamples}")
+    share = seconds / (len(heard) * speech.front.seconds)
+    if share < _MOSTLY_SILENCE:
+        warnings.append(
+            f"{1 - share:.0%} of what the encoder is calibrated on is the silence behind "
+            f"utterances; longer ones, up to {speech.front.seconds} seconds, say more"
+        )
     return CalibrationSpeech(SpeechExamples(heard), record, tuple(warnings))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lrc.parts.packed import PackedCheckpoint
     from lrc.run.chat import Message
     from lrc.run.sampler import Sampler
+    from lrc.run.transcribe import Segment
 
 #: Most tokens of `LoadedModel.generate` unless told.
 MAX_NEW_TOKENS = 512
@@ -97,6 +98,44 @@ class LoadedModel:
             threads=threads, activations=activations, progress=progress,
         )  # fmt: skip
         return text_pieces(self.tokenizer, tokens)
+
+    def transcribe(
+        self,
+        audio: str | Path,
+        language: str | None = None,
+        task: str | None = None,
+        *,
+        timed: bool | None = None,
+        threads: int | None = None,
+        activations: str = "i8",
+    ) -> Iterator[Segment]:
+        """Write down what is said in a WAV file, with a model that hears.
+
+        Parameters
+        ----------
+        audio : path
+        language, task, timed
+            As of `lrc.run.transcribe.Transcriber.segments`.
+        threads, activations
+            As of `lrc.run.transcribe.Transcriber`.
+
+        Returns
+        -------
+        iterator of Segment
+            ``begin`` and ``end`` in seconds, and ``text``.
+
+        Raises
+        ------
+        FormatError
+            At once: the model hears nothing, or a file of it or the audio cannot be read.
+        SpecError
+            At once: the model does not know the language or the task.
+        """
+        from lrc.audio.resample import read_audio
+        from lrc.run.transcribe import open_transcriber
+
+        transcriber = open_transcriber(self, threads, activations)
+        return transcriber.segments(read_audio(Path(audio)), language, task, timed=timed)
 
 
 def load(path: str | Path) -> LoadedModel:

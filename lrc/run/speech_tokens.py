@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from lrc.errors import FormatError, SpecError
 from lrc.run.special_tokens import read_optional
+from lrc.run.timestamps import Times
 
 FILE = "generation_config.json"
 
@@ -32,6 +33,10 @@ class SpeechTokens:
         The token that ends the prompt of a transcript without times.
     suppressed, suppressed_first : tuple of int
         Tokens that are never chosen, and that are not chosen first.
+    language, task : str or None
+        What the files ask for, where nobody else does.
+    latest_first : int or None
+        See `Times`.
     """
 
     start: int
@@ -42,6 +47,9 @@ class SpeechTokens:
     no_timestamps: int | None = None
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
+    language: str | None = None
+    task: str | None = None
+    latest_first: int | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -61,18 +69,28 @@ class SpeechTokens:
                 "transcripts begin with; copy the file from the original model"
             )
         no_timestamps = values.get("no_timestamps_token_id")
+        latest = values.get("max_initial_timestamp_index")
         return cls(
             start=_id(values["decoder_start_token_id"], "decoder_start_token_id"),
             end=_ids(values, "eos_token_id"),
             forced=_forced(values.get("forced_decoder_ids")),
-            languages={k.strip("<|>"): v for k, v in _named(values, "lang_to_id").items()},
+            languages={_code(k): v for k, v in _named(values, "lang_to_id").items()},
             tasks=_named(values, "task_to_id"),
             no_timestamps=None
             if no_timestamps is None
             else _id(no_timestamps, "no_timestamps_token_id"),
             suppressed=_ids(values, "suppress_tokens"),
             suppressed_first=_ids(values, "begin_suppress_tokens"),
+            language=_code(_text(values, "language")),
+            task=_text(values, "task"),
+            latest_first=None if latest is None else _id(latest, "max_initial_timestamp_index"),
         )
+
+    def times(self) -> Times | None:
+        """The tokens of times; None where the model has none."""
+        if self.no_timestamps is None or not self.end:
+            return None
+        return Times(self.no_timestamps, min(self.end), self.latest_first)
 
     def named(self) -> list[int]:
         """Every token that is named, to be checked against a vocabulary."""
@@ -83,19 +101,21 @@ class SpeechTokens:
         return [self.start, *self.end, *forced, *tables, *last, *never]
 
     def prompt(
-        self, language: str | None = None, task: str | None = None
+        self, language: str | None = None, task: str | None = None, *, timed: bool = False
     ) -> tuple[int | None, ...]:
         """Tokens that a transcript begins with; None stands for a language that is to be heard.
 
-        Those that the files force where neither is given. Else the language asked for, or the
-        one that is heard, and the task, which is to transcribe unless another is asked for. A
-        model of one language has neither.
+        Those that the files force where neither is given, there or here. Else the language asked
+        for, or the one that is heard, and the task, which is to transcribe unless another is asked
+        for. A model of one language has neither. ``timed``: without the token for no times.
 
         Raises
         ------
         SpecError
             The model does not know the language or the task.
         """
+        if self.languages:
+            language, task = language or self.language, task or self.task
         forced = self.forced if language is None and task is None else ()
         if not self.languages:
             forced = tuple(token for token in forced if token is not None)
@@ -107,9 +127,8 @@ class SpeechTokens:
         if task is not None or (not forced and self.tasks):
             told = (*told, _known(self.tasks, "task", task or "transcribe"))
         last = self.no_timestamps
-        if last is not None and (not told or told[-1] != last):
-            told = (*told, last)
-        return (self.start, *told)
+        told = tuple(token for token in told if token is None or token != last)
+        return (self.start, *told) if timed or last is None else (self.start, *told, last)
 
 
 def _known(table: Mapping[str, int], what: str, name: str) -> int:
@@ -117,6 +136,18 @@ def _known(table: Mapping[str, int], what: str, name: str) -> int:
         known = ", ".join(sorted(table)) or "none, as models of one language do"
         raise SpecError(f"the model knows no {what} {name!r}; it knows {known}")
     return table[name]
+
+
+def _text(values: Mapping[str, Any], key: str) -> str | None:
+    value = values.get(key)
+    if not isinstance(value, str | None):
+        raise FormatError(f"{FILE}: {key}={value!r} must be text")
+    return value
+
+
+def _code(language: str | None) -> Any:
+    """A language without the brackets that its token has."""
+    return None if language is None else language.strip("<|>")
 
 
 def _forced(value: Any) -> tuple[int | None, ...]:

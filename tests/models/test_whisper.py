@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_weights import MemorySource, random_weights
-from whisper_cases import CASES, GOLDEN, NEW_TOKENS, SUPPRESSED, SUPPRESSED_FIRST, Case
+from whisper_cases import (
+    CASES,
+    GOLDEN,
+    LATEST_FIRST,
+    NEW_TOKENS,
+    NO_TIMES,
+    SUPPRESSED,
+    SUPPRESSED_FIRST,
+    TIMED_END,
+    Case,
+)
 
 from lrc.errors import FormatError, LrcError, SpecError, UnsupportedModelError
 from lrc.models import declared, load_model
@@ -60,6 +70,24 @@ def test_written_tokens_match_transformers(case):
             assert ids == said[: said.index(1)]
         else:
             assert ids[:NEW_TOKENS] == said
+
+
+@cases
+def test_written_times_match_transformers(case):
+    seed, _, _, _ = golden(case)
+    with np.load(case.golden.with_suffix(".npz")) as file:
+        timed = file["timed"]
+    tokens = SpeechTokens(2, (TIMED_END,), no_timestamps=NO_TIMES, latest_first=LATEST_FIRST)
+    writer = Transcriber(case.model(seed), Speech(None, tokens, None), 1)  # type: ignore[arg-type]
+    for features, expected in zip(case.features(seed + 2), timed, strict=True):
+        ids, complete = writer.ids(features, (2,), tokens.times())
+        said = list(expected[1:])
+        if TIMED_END in said:
+            assert complete
+            assert ids == said[: said.index(TIMED_END)]
+        else:
+            assert ids[:NEW_TOKENS] == said
+        assert sum(token > NO_TIMES for token in said) > 2
 
 
 @cases

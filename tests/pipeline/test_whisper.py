@@ -42,6 +42,11 @@ def small(dense: Path, audio: Path) -> Path:
     return compressed(dense, audio, "small")
 
 
+def changed(path: Path, name: str, **changes: object) -> None:
+    file = path / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     """Three windows and a half, in stereo at another rate."""
@@ -120,6 +125,24 @@ def test_it_transcribes_in_windows(lrc, small, recording):
     assert first.split() == record["text"].split()
 
 
+def test_long_audio_is_heard_from_where_a_stretch_ended(lrc, recording, tmp_path):
+    """With tokens for times: windows overlap, text has none, and times never fall."""
+    model = tiny_whisper.write_model(tmp_path / "model", vocab_size=264 + 51)
+    changed(model, "generation_config.json", suppress_tokens=[256, *range(258, 264)])
+    record = lrc("transcribe", model, recording, "--json", "--quiet").check().json
+    begins = [segment["begin"] for segment in record["segments"]]
+    assert begins == sorted(begins)
+    assert all(s["begin"] <= s["end"] <= 2.6 * 4 / 3 + 1e-3 for s in record["segments"])
+    assert any(begin % 1 > 0.01 for begin in begins)
+    assert "<|" not in record["text"]
+    short = tmp_path / "short.wav"
+    short.write_bytes(wav_bytes(chirp(0.7)))
+    plain = lrc("transcribe", model, short, "--quiet").check().out
+    timed = lrc("transcribe", model, short, "--times", "--quiet").check().out
+    assert timed.startswith("[0.")
+    assert not plain.startswith("[0.")
+
+
 def test_language_and_task_change_what_is_written(lrc, dense, recording):
     texts = {
         lrc("transcribe", dense, recording, "--quiet", *options).check().out
@@ -173,15 +196,28 @@ def test_a_run_that_ended_goes_on(dense, audio, small, monkeypatch):
         assert file.read_bytes() == (out / file.name).read_bytes()
 
 
+def test_short_utterances_are_told_of(lrc, dense, tmp_path):
+    tiny_whisper.write_audio(tmp_path)
+    (tmp_path / "0.wav").write_bytes(wav_bytes(chirp(0.3)))
+    (tmp_path / "list.jsonl").write_text('{"audio": "0.wav", "text": "a", "language": "en"}')
+    given = ("--calib", tmp_path / "list.jsonl", "--recipe", "round-to-nearest", "--json")
+    record = lrc("compress", dense, "-o", tmp_path / "out", *given).check().json
+    assert any("70% of what the encoder" in text for text in record["warnings"])
+    assert record["calibration"]["utterances"] == 1
+
+
+def test_a_loaded_model_transcribes(small, recording):
+    loaded = library.load(small)
+    said = list(loaded.transcribe(recording, "en"))
+    assert [one.begin for one in said] == [0, 1, 2, 3]
+    with pytest.raises(SpecError, match="times"):
+        loaded.transcribe(recording, timed=True)
+
+
 def test_languages_that_are_not_given_are_heard(lrc, dense, tmp_path):
     unnamed = tiny_whisper.write_audio(tmp_path, language=None)
     record = lrc("eval", dense, "--audio", unnamed, "--json").check().json
     assert record["utterances"] == 4
-
-
-def changed(path: Path, name: str, **changes: object) -> None:
-    file = path / name
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ def read(tmp_path, generation, config=None):
         ({"forced_decoder_ids": None}, None, None, (None, TRANSCRIBE, NO_TIMESTAMPS)),
         ({"forced_decoder_ids": [[1, DE]]}, None, None, (DE, NO_TIMESTAMPS)),
         ({"forced_decoder_ids": [[1, DE]]}, "en", None, (EN, TRANSCRIBE, NO_TIMESTAMPS)),
+        ({"language": "<|en|>"}, None, None, (EN, TRANSCRIBE, NO_TIMESTAMPS)),
+        ({"language": "de", "task": "translate"}, "en", None, (EN, TRANSLATE, NO_TIMESTAMPS)),
         ({"forced_decoder_ids": [[1, NO_TIMESTAMPS]]}, None, None, (NO_TIMESTAMPS,)),
         ({"lang_to_id": None, "task_to_id": None}, None, None, (TRANSCRIBE, NO_TIMESTAMPS)),
         (
@@ -38,6 +40,7 @@ def read(tmp_path, generation, config=None):
 def test_prompts(tmp_path, changes, language, task, expected):
     tokens = read(tmp_path, {**GENERATION, **changes})
     assert tokens.prompt(language, task) == (START, *expected)
+    assert tokens.prompt(language, task, timed=True) == (START, *expected[:-1])
 
 
 def test_older_models_have_it_in_their_configuration(tmp_path):
@@ -71,6 +74,8 @@ def test_what_the_model_does_not_know_is_refused(tmp_path):
         ("task_to_id", {"transcribe": None}),
         ("suppress_tokens", [True]),
         ("no_timestamps_token_id", 1.5),
+        ("max_initial_timestamp_index", "50"),
+        ("language", 7),
     ],
 )
 def test_values_that_are_no_tokens_are_refused_by_name(tmp_path, key, value):

@@ -26,8 +26,9 @@ def add(subparsers: SubParsers) -> None:
         run,
         "write down what is said in an audio file",
         more="The likeliest token is taken each time. Audio that is longer than the model hears at "
-        "once (30 seconds) is cut into consecutive windows, each on its own: a word across a cut "
-        "may be lost.",
+        "once (30 seconds) is heard in windows: each begins where, as the model tells, the last "
+        "whole stretch of the one before has ended. With a model that tells no times they are "
+        "consecutive, and a word across a cut may be lost.",
         example="lrc transcribe MODEL AUDIO.wav --language en",
     )
     add_model(parser, "directory of a speech model, dense or compressed")
@@ -46,6 +47,9 @@ def add(subparsers: SubParsers) -> None:
         help="write what was said, or its English translation (default: what the model's files "
         "say, or transcribe)",
     )
+    parser.add_argument(
+        "--times", action="store_true", help="tell when each stretch is said, in seconds"
+    )
     add_activations(parser)
     add_threads(parser)
     add_json(parser)
@@ -53,21 +57,24 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Write the text of each window as it is made, or one record at the end with ``--json``."""
-    from lrc.audio.resample import read_audio
-    from lrc.run.transcribe import open_transcriber
-
-    loaded = load_and_tell(args.model, console)
-    transcriber = open_transcriber(loaded, args.threads, args.activations)
-    samples = read_audio(args.audio)
     segments = []
-    for segment in transcriber.segments(samples, args.language, args.task):
+    found = load_and_tell(args.model, console).transcribe(
+        args.audio,
+        args.language,
+        args.task,
+        timed=True if args.times else None,
+        threads=args.threads,
+        activations=args.activations,
+    )
+    for segment in found:
         if not segment.complete:
             console.progress.note(
                 f"the text from {segment.begin:.0f} to {segment.end:.0f} seconds did not end "
                 "within the model's context"
             )
         if not args.json:
-            console.line(segment.text)
+            span = f"[{segment.begin:.2f} - {segment.end:.2f}] " if args.times else ""
+            console.line(span + segment.text)
         segments.append(dataclasses.asdict(segment))
     if args.json:
         text = " ".join(segment["text"] for segment in segments if segment["text"])
