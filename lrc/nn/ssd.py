@@ -21,9 +21,9 @@ TILE = 2
 class SsdScan(Op):
     """The scan of Mamba-2 (Dao and Gu, 2024): ``h = exp(dt A) h + dt B x``, ``y = C h + D x``.
 
-    ``steps``: dt of every head. ``inputs`` and ``outputs``: B and C of every group, of so many
-    ``states``; each is shared by as many heads of ``head_dim`` numbers. ``decay``: A, and ``skip``:
-    D, both (heads,); ``state``: name of h in the cache.
+    ``steps``: dt of every head. ``inputs`` and ``outputs``: B and C of each of ``groups``, ``size``
+    numbers long, which as many heads of ``head_dim`` channels share. ``decay``: A, and ``skip``: D,
+    both (heads,); ``state``: name of h in the cache.
     """
 
     name: ClassVar[str] = "scan of Mamba-2"
