@@ -16,6 +16,7 @@ import json
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -43,8 +44,8 @@ def saved(config: WhisperConfig) -> str:
     return json.dumps(text, indent=1, sort_keys=True) + "\n"
 
 
-def write_case(case: Case, seed: int) -> None:
-    """Compute and write one case."""
+def loaded(case: Case, seed: int) -> WhisperForConditionalGeneration:
+    """The model of a case, on the weights of a seed."""
     config = WhisperConfig(**case.config)
     config._attn_implementation = "eager"
     model = WhisperForConditionalGeneration(config).to(torch.float32).eval()
@@ -53,9 +54,22 @@ def write_case(case: Case, seed: int) -> None:
     tied = {"proj_out.weight"} if config.tie_word_embeddings else set()
     if set(missing) - tied or unexpected:
         raise RuntimeError(f"{case.golden}: missing {missing}, unexpected {unexpected}")
+    return model
+
+
+def compute(case: Case, seed: int) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+    """Token ids (2, T), and their logits about the features of ``seed + 2``."""
     ids, features = case.ids(seed + 1, 2, TOKENS), torch.from_numpy(case.features(seed + 2))
     with torch.no_grad():
-        logits = model(features, decoder_input_ids=torch.from_numpy(ids)).logits.numpy()
+        found = loaded(case, seed)(features, decoder_input_ids=torch.from_numpy(ids))
+    return ids, found.logits.numpy()
+
+
+def write_case(case: Case, seed: int) -> None:
+    """Compute and write one case."""
+    ids, logits = compute(case, seed)
+    model, features = loaded(case, seed), torch.from_numpy(case.features(seed + 2))
+    with torch.no_grad():
         # The plain loop of generation: Whisper's own wants thirty seconds.
         model.generation_config = GenerationConfig(
             decoder_start_token_id=2, eos_token_id=1, pad_token_id=0, do_sample=False,
@@ -75,7 +89,7 @@ def write_case(case: Case, seed: int) -> None:
         case.golden.with_suffix(".npz"), seed=seed, ids=ids.astype(np.int32), logits=logits,
         written=written.numpy().astype(np.int32), timed=with_times.numpy().astype(np.int32),
     )  # fmt: skip
-    case.golden.with_suffix(".json").write_text(saved(config))
+    case.golden.with_suffix(".json").write_text(saved(model.config))
 
 
 if __name__ == "__main__":

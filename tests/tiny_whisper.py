@@ -59,7 +59,8 @@ def write_model(path: Path, *, seed: int = 5, **changes: Any) -> Path:
     named = {"bos_token": tiny.BOS, "eos_token": tiny.EOS}
     files = {
         "config.json": config, "generation_config.json": GENERATION,
-        "preprocessor_config.json": PREPROCESSOR, "tokenizer_config.json": named,
+        "preprocessor_config.json": PREPROCESSOR | {"feature_size": config["num_mel_bins"]},
+        "tokenizer_config.json": named,
     }  # fmt: skip
     for name, value in files.items():
         (path / name).write_text(json.dumps(value))

@@ -16,7 +16,7 @@ WIDTHS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
 #: What a GUID of WAVE_FORMAT_EXTENSIBLE has behind the two bytes that are the format.
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 #: Samples a second: from below telephones to above studios.
-RATES = (1000, 768_000)
+RATES = (1000, 384_000)
 MAX_CHANNELS = 256
 #: What programs that write into a pipe give as the length of the samples: until the end.
 _UNTIL_THE_END = 0xFFFFFFFF

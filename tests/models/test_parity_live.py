@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import tiny_whisper
+import whisper_cases
+from audio_cases import RATE, noise
 from model_families import CASES, FAMILIES, Case
 from random_weights import random_weights
 
 import lrc as library
+from lrc.audio.mel import FrontEnd, log_mel
 from lrc.convert.hf import export_hf
 from lrc.errors import LrcError
 from lrc.models import declared
+from lrc.models.speech import SpeechModel
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -33,6 +38,35 @@ def theirs(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def assert_same(got: np.ndarray, logits: np.ndarray, what: object = "") -> None:
     assert np.abs(got - logits).max() < 1e-4 * np.abs(logits).max(), what
+
+
+@pytest.mark.parametrize("case", whisper_cases.CASES.values(), ids=whisper_cases.CASES)
+@pytest.mark.parametrize("seed", [7, 8])
+def test_logits_about_speech_are_those_of_transformers(case: whisper_cases.Case, seed: int) -> None:
+    from make_whisper_golden import compute
+
+    ids, logits = compute(case, seed)
+    model = case.model(seed)
+    assert_same(model.logits(ids, model.listen(case.features(seed + 2), ids.shape[1])), logits)
+
+
+def test_an_export_of_a_speech_model_is_read_by_transformers(tmp_path: Path) -> None:
+    """From audio to logits."""
+    import torch
+    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+    out = export_hf(tiny_whisper.write_model(tmp_path / "dense"), tmp_path / "out")
+    audio, ids = noise(0.8, 4), np.random.default_rng(6).integers(0, 256, (1, 12))
+    extractor = WhisperFeatureExtractor.from_pretrained(out)
+    features = extractor(audio, sampling_rate=RATE, return_tensors="pt").input_features
+    model = WhisperForConditionalGeneration.from_pretrained(
+        out, dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        logits = model.eval()(features, decoder_input_ids=torch.from_numpy(ids)).logits.numpy()
+    ours = library.load(out).model
+    assert isinstance(ours, SpeechModel)
+    assert_same(ours.logits(ids, ours.listen(log_mel(audio, FrontEnd(80, 1))[None], 12)), logits)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -110,6 +110,17 @@ def test_a_budget_is_met(lrc, dense, audio):
         library.allocate(dense, target_bpw=3)
 
 
+OTHERS = {"num_mel_bins": 128, "tie_word_embeddings": False, "decoder_layers": 1}
+
+
+@pytest.mark.parametrize("how", [("--streams", "original"), ("--head-bits", "4"), ("--mix", "0")])
+def test_a_head_of_its_own_more_bands_and_other_streams(lrc, audio, tmp_path, how):
+    model = tiny_whisper.write_model(tmp_path / "model", **OTHERS)
+    out = compressed(model, audio, "out", *how, "--recipe", "ldlq", "--rank", "0")
+    record = lrc("eval", out, "--audio", audio, "--against", model, "--json").check().json
+    assert 0 < record["kl_divergence"] < 3
+
+
 def test_bytes_do_not_depend_on_the_threads(dense, audio, small):
     again = compressed(dense, audio, "again", "--threads", "2")
     for file in small.glob("*.safetensors"):
