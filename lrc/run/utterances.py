@@ -91,7 +91,14 @@ def _utterance(path: Path, number: int, line: bytes) -> Utterance:
         raise CalibrationError(
             f"{where}: {part!r} takes a part of a file, which is not done; cut the file"
         )
+    if "\0" in audio or _has_surrogates(audio):
+        raise CalibrationError(f"{where}: {audio!r} is no name of a file")
     return Utterance(path.parent / audio, text, language)
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether halves of UTF-16 pairs are in a text, which no file's name has."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _described(row: dict[str, Any]) -> str:
