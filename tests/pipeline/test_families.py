@@ -12,6 +12,7 @@ import pytest
 import tiny
 from model_families import FAMILIES
 from random_weights import random_weights
+from test_families_table import ROWS
 
 import lrc as library
 from lrc.cli.main import main
@@ -24,29 +25,32 @@ Lrc = Callable[..., Any]
 #: Longer than any window of the cases.
 CONTEXT, PROMPT = 64, 40
 SMALL = ("--ctx", CONTEXT, "--windows", 3, "--quiet", "--json")
-#: Options of `lrc compress`: two bits, and a budget.
-HOW: dict[str, tuple[str, ...]] = {
-    "bits": ("--rank", "4"),
-    "budget": ("--preset", "fast", "--target-bpw", "3"),
-}
+#: Families that go through a budget, too: one of each kind of block.
+BUDGETED = ("llama", "gemma2", "gpt2", "mixtral", "mamba")
 QUICK = ("--nsamples", "4", "--seqlen", str(CONTEXT), "--iterations", "2", "--threads", "1")
+
+
+def write_dense(family: str, folder: Path) -> Path:
+    """The first case of a family, over the bytes that the tiny tokenizer knows."""
+    case = next(iter(FAMILIES[family].values()))
+    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
+    return tiny.write_directory(folder / "model", config, random_weights(declared(config), 5))
+
+
+def compress(dense: Path, out: Path, text: Path, *options: str) -> Path:
+    command = ["compress", str(dense), "-o", str(out), "--calib", str(text), "--quiet"]
+    assert main([*command, *QUICK, *options]) == 0
+    return out
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def dense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first case of a family, over the bytes that the tiny tokenizer knows."""
-    case = next(iter(FAMILIES[request.param].values()))
-    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
-    path = tmp_path_factory.mktemp(request.param) / "model"
-    return tiny.write_directory(path, config, random_weights(declared(config), 5))
+    return write_dense(request.param, tmp_path_factory.mktemp(request.param))
 
 
-@pytest.fixture(scope="module", params=HOW)
-def small(request: pytest.FixtureRequest, dense: Path, text: Path) -> Path:
-    out = dense.parent / request.param
-    command = ["compress", str(dense), "-o", str(out), "--calib", str(text), "--quiet"]
-    assert main([*command, *QUICK, *HOW[request.param]]) == 0
-    return out
+@pytest.fixture(scope="module")
+def small(dense: Path, text: Path) -> Path:
+    return compress(dense, dense.parent / "small", text, "--rank", "4")
 
 
 def greedy(path: Path, new: int) -> tuple[np.ndarray, list[int]]:
@@ -68,6 +72,13 @@ def test_it_is_inspected(lrc: Lrc, dense: Path, small: Path) -> None:
         record = lrc("inspect", path, "--json").check().json
         known = library.load(path).model.tensors
         assert {linear_of(name) for name in record["matrices"]} >= set(known.matrices) != set()
+
+
+def test_it_decodes_on_what_the_readme_says(small: Path) -> None:
+    model = library.load(small).model
+    name = model.source.config["model_type"]
+    compiled = model.engines().runs_on.startswith("compiled engine")
+    assert ROWS[name].decodes_on == ("engine" if compiled else "NumPy")
 
 
 def test_it_generates(lrc: Lrc, small: Path) -> None:
@@ -119,3 +130,12 @@ def test_its_error_falls_as_bits_rise(dense: Path) -> None:
         library.compress(dense, out, spec, windows=ids, threads=1)
         errors.append(np.linalg.norm(library.load(out).model.logits(ids) - exact))
     assert errors[0] > 1.3 * errors[1] > 1.3 * 1.3 * errors[2] > 0
+
+
+@pytest.mark.parametrize("family", BUDGETED)
+def test_a_budget_is_kept(lrc: Lrc, family: str, tmp_path: Path, text: Path) -> None:
+    dense = write_dense(family, tmp_path)
+    out = compress(dense, tmp_path / "out", text, "--preset", "fast", "--target-bpw", "3")
+    record = lrc("eval", out, "--text", text, "--against", dense, *SMALL).check().json
+    assert 2 < record["bits_per_weight_linear"] <= 3
+    assert 0 < record["kl_divergence"] < 3
