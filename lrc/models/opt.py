@@ -47,6 +47,7 @@ NAMES = Names(
     block="model.decoder.layers.{}.",
     embedding="model.decoder.embed_tokens",
     final_norm="model.decoder.final_layer_norm",
+    base="model.",
 )
 POSITIONS = "positions"
 #: Rows of the table of positions before that of the first token.

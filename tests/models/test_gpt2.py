@@ -26,12 +26,15 @@ def test_matrices_are_stored_transposed() -> None:
     assert read.shape == (96, 32)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_bigcode", "falcon"])
-def test_a_model_that_was_saved_without_a_head_is_the_same(family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "base"),
+    [("gpt2", BASE), ("gpt_bigcode", BASE), ("falcon", BASE), ("opt", "model.")],
+)
+def test_a_model_that_was_saved_without_a_head_is_the_same(family: str, base: str) -> None:
     """Its names lack what stands before them otherwise."""
     case = next(iter(FAMILIES[family].values()))
     whole = source(case)
-    short = {name.removeprefix(BASE): weight for name, weight in whole.weights.items()}
+    short = {name.removeprefix(base): weight for name, weight in whole.weights.items()}
     assert set(short) != set(whole.weights)
     model = load_model(MemorySource(whole.config, short))
     assert model.notes == ()
