@@ -56,6 +56,10 @@ PARITY_CASES: dict[str, dict[str, Any]] = {
     "linear_rope": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 500.0},
     "llama3_rope": {"rope_scaling": LLAMA3, "rope_theta": 50.0, "head_dim": 16},
     "yarn_rope": {"rope_scaling": YARN, "rope_theta": 100.0, "head_dim": 16},
+    "dynamic_rope": {
+        "rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
+        "max_position_embeddings": 24,
+    },
     "longrope": {"rope_scaling": LONGROPE, "original_max_position_embeddings": 32},
     "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2},
     "wide_heads": {"head_dim": 12, "num_attention_heads": 4, "num_key_value_heads": 2},

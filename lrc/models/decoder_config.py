@@ -125,7 +125,7 @@ def decoder_fields(
         "kv_heads": kv_heads,
         "head_dim": head_dim,
         "vocab": count(config, "vocab_size"),
-        "max_positions": positions,
+        "max_positions": positions if rope is None else rope.scaling.context(positions),
         "eps": number(config, name("rms_norm_eps"), defaults.eps),
         "rope": rope,
         "tied": flag(config, "tie_word_embeddings", defaults.tied),

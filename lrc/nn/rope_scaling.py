@@ -45,6 +45,10 @@ class Scaling:
         """A length whose frequencies are those of ``length``: one for all that share them."""
         return 0
 
+    def context(self, tokens: int) -> int:
+        """Most tokens of a text, of a model whose configuration says ``tokens``."""
+        return tokens
+
 
 @dataclass(frozen=True)
 class Unscaled(Scaling):
@@ -86,6 +90,10 @@ class Dynamic(Scaling):
     def same_as(self, length: int) -> int:
         """See `Scaling.same_as`."""
         return max(length, self.max_positions)
+
+    def context(self, tokens: int) -> int:
+        """``factor`` times as many, which is what it stretches for."""
+        return int(self.factor * tokens)
 
 
 @dataclass(frozen=True)
