@@ -57,22 +57,24 @@ def site_moment(
     dispatch = None if student.site is None else student.site.dispatch
     if dispatch is None:
         return _moment(_all_rows(student, original, gap=gap), student, original, threads, gap=gap)
-    site = student.site
-    assert site is not None
-    if site.source != dispatch.target:
-        sample = _sample_rows(student, original, dispatch)
-        others = _moment(_grouped(sample), student, original, threads)
-    else:
-        known = {} if shared is None else shared
-        if dispatch.source not in known:
-            everything = _all_rows(student, original, dispatch.source)
-            known[dispatch.source] = _moment(everything, student, original, threads)
-        others = known[dispatch.source]
     gap = gap and not student.all_experts
     routed = () if student.all_experts else _routed_rows(student, original, dispatch, gap=gap)
-    own = _moment(_grouped(routed), student, original, threads, gap=gap)
-    own.shrink_to(others)
-    return own
+    moment = _moment(_grouped(routed), student, original, threads, gap=gap)
+    if student.site is not None and student.site.source == dispatch.target:
+        known = {} if shared is None else shared
+        if dispatch.source not in known:
+            rows = _all_rows(student, original, dispatch.source)
+            known[dispatch.source] = _moment(rows, student, original, threads)
+        moment.shrink_to(known[dispatch.source].sums())
+        return moment
+    sample = _sample_rows(student, original, dispatch)
+    if student.all_experts:
+        moment = _moment(_grouped(sample), student, original, threads)
+        moment.borrowed = 1.0
+        return moment
+    few = _joined(list(sample))
+    moment.shrink_to(chunk_moment(few.z, few.x))
+    return moment
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lrc.calibrate.streams import Inputs, Stream
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
 from lrc.models.tensors import linear_of
+from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.linear import DenseLinear, Linear, make_linear
 from lrc.nn.memory import MEMORY
 from lrc.nn.ops import Values
@@ -159,7 +160,8 @@ def walk(stack: Stack, streams: Streams, visitor: Visitor, threads: int) -> None
 
     Visitors know a block by its place among those of all stacks.
 
-    Memory: one block as float32, what the visitor puts in its place, and the streams.
+    Memory: one block as float32, which is let go site by site, what the visitor puts in the place
+    of a site, and the streams.
     """
     for index in range(len(stack)):
         place = stack.first + index
@@ -201,6 +203,19 @@ def _through(
             at = _at_work(stack, index, site, dense, streams, threads, shared)
             student = student.with_linears(visitor.visit(at))
         streams.step(student, dense, site_index, threads)
+        passed = {key: _Passed(dense.linears[key].shape) for key in site.linears}
+        dense, student = dense.with_linears(passed), student.with_linears(passed)
+
+
+class _Passed:
+    """In place of a linear layer that both streams have passed: its weights are let go."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+
+    def __call__(self, x: F32, execution: Execution = PLAIN) -> F32:
+        """Not computed."""
+        raise RuntimeError("this layer was passed already")
 
 
 def _at_work(

@@ -12,23 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
 from lrc.errors import CalibrationError, SpecError
 from lrc.linalg.incoherence import symmetrise
+
+#: Rows of a moment that are mixed with another's at a time.
+_MIXED_ROWS = 256
 
 
 @dataclass(frozen=True)
 class ChunkMoment:
-    """Unnormalised moments of one chunk.
+    """Unnormalised moments of one chunk, or of several.
 
-    ``second`` is Z^T Z, float32 (n, n); ``cross`` is X^T Z or None; ``residual_gap`` D^T Z (d, n)
-    or None; ``rows`` counts the finite rows that entered, ``dropped`` those that did not. Rows have
-    weights where they were given: ``weight`` is the sum of their squares, ``spread`` that of their
-    fourth powers, and both are ``rows`` where they were not.
+    ``second`` is Z^T Z (n, n), float32, or float64 of several; ``cross`` is X^T Z or None;
+    ``residual_gap`` D^T Z (d, n) or None; ``rows`` counts the finite rows that entered, ``dropped``
+    those that did not. Rows have weights where they were given: ``weight`` is the sum of their
+    squares, ``spread`` that of their fourth powers, and both are ``rows`` where they were not.
     """
 
-    second: NDArray[np.float32]
-    cross: NDArray[np.float32] | None
-    residual_gap: NDArray[np.float32] | None
+    second: NDArray[np.floating]
+    cross: NDArray[np.floating] | None
+    residual_gap: NDArray[np.floating] | None
     rows: int
     dropped: int
     weight: float
@@ -116,7 +120,14 @@ class SecondMoment:
         """Rows of equal weight that would estimate the moments as well; without weights, rows."""
         return self._weight**2 / self._spread if self._spread else 0.0
 
-    def shrink_to(self, shared: SecondMoment) -> None:
+    def sums(self) -> ChunkMoment:
+        """What was added up; not to be written to, and not after a mean was taken."""
+        return ChunkMoment(
+            self._second, self._cross, self._residual_gap,
+            self.rows, self.dropped, self._weight, self._spread,
+        )  # fmt: skip
+
+    def shrink_to(self, shared: ChunkMoment) -> None:
         """Move towards the moments of more tokens, which are like them, in place.
 
         H becomes (r H + k tau H_shared) / (r + k), with r the effective rows, k the least of n and
@@ -125,19 +136,22 @@ class SecondMoment:
         k / (r + k). Few rows of many inputs estimate H badly, and those of other tokens tell at
         least its shape.
         """
-        own, many = self.effective_rows, shared.effective_rows
+        own = self.effective_rows
+        many = shared.weight**2 / shared.spread if shared.spread else 0.0
         prior = min(float(self.n), many)
         if prior == 0:
             return
         self.borrowed = prior / (own + prior)
         kept = (1 - self.borrowed) / self._weight if own else 0.0
-        taken = self.borrowed / shared._weight
-        trace, of_shared = np.trace(self._second) * kept, np.trace(shared._second) * taken
-        if trace > 0 and of_shared > 0:
-            taken *= (trace / (1 - self.borrowed)) / (of_shared / self.borrowed)
-        self._second = kept * self._second + taken * shared._second
+        taken = self.borrowed / shared.weight
+        mine, theirs = np.trace(self._second), float(np.trace(shared.second, dtype=np.float64))
+        if own and mine > 0 and theirs > 0:
+            taken *= (mine / self._weight) / (theirs / shared.weight)
+        _mix(self._second, kept, shared.second, taken)
         if self._cross is not None:
-            self._cross = kept * self._cross + taken * _present(shared._cross)
+            if shared.cross is None:
+                raise SpecError("a two-stream moment can only move towards another")
+            _mix(self._cross, kept, shared.cross, taken)
         if self._residual_gap is not None:
             self._residual_gap *= kept
         # As of rows whose average has this variance.
@@ -184,7 +198,8 @@ class SecondMoment:
             )
 
 
-def _present(cross: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    if cross is None:
-        raise SpecError("a two-stream moment can only move towards another")
-    return cross
+def _mix(out: NDArray[np.float64], kept: float, other: NDArray[np.floating], taken: float) -> None:
+    """``out`` becomes ``kept * out + taken * other``, some rows at a time: both may be large."""
+    for rows in chunks(len(out), _MIXED_ROWS):
+        out[rows] *= kept
+        out[rows] += taken * other[rows]

@@ -26,6 +26,14 @@ class _Stretch:
     ops: tuple[Op, ...]
     kept: frozenset[str]
 
+    def swapped(self, swap: Mapping[int, Linear]) -> _Stretch:
+        """The same with other linear layers in place of those of these identities."""
+        first = self.ops[0] if self.ops else None
+        if not isinstance(first, Multiply) or not any(id(f) in swap for f in first.linears):
+            return self
+        linears = tuple(swap.get(id(f), f) for f in first.linears)
+        return replace(self, ops=(replace(first, linears=linears), *self.ops[1:]))
+
 
 @dataclass(frozen=True)
 class ProgramBlock:
@@ -59,7 +67,7 @@ class ProgramBlock:
 
     def ops(self) -> tuple[Op, ...]:
         """The same, made once."""
-        return self._ops
+        return tuple(op for stretch in self._stretches for op in stretch.ops)
 
     def layers_of(self, site_index: int) -> Multiply:
         """The linear layers of a site, as the operation that they are."""
@@ -104,7 +112,12 @@ class ProgramBlock:
                 f"no linear layer is called {', '.join(unknown)}; "
                 f"the block has {', '.join(self.linears)}"
             )
-        return replace(self, linears={**self.linears, **new})
+        made = replace(self, linears={**self.linears, **new})
+        swap = {id(self.linears[key]): linear for key, linear in new.items()}
+        if len({id(linear) for linear in self.linears.values()}) == len(self.linears):
+            # A mixture has hundreds of sites, replaced one by one: what is known of others stays.
+            made.__dict__["_stretches"] = tuple(s.swapped(swap) for s in self._stretches)
+        return made
 
     def multiply(
         self, site_index: int, source: str, *targets: str, dispatch: Dispatch | None = None
@@ -119,14 +132,10 @@ class ProgramBlock:
         return {name: value for name, value in found.items() if name in stretch.kept}
 
     @cached_property
-    def _ops(self) -> tuple[Op, ...]:
-        return tuple(self.program())
-
-    @cached_property
     def _stretches(self) -> tuple[_Stretch, ...]:
         """What comes before the first site, and from each on; nothing is kept that none reads."""
         stretches, after, needed = [], list[Op](), frozenset({STREAM})
-        for op in reversed(self._ops):
+        for op in reversed(tuple(self.program())):
             after.append(op)
             if isinstance(op, Multiply):
                 stretches.append(_Stretch(tuple(reversed(after)), needed))

@@ -9,16 +9,22 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.models.base import Model, Stack
-from lrc.models.source import Ids
+from lrc.formats.view import stored_shapes
+from lrc.models.base import Block, Model, Stack
+from lrc.models.block import ProgramBlock
+from lrc.models.source import Array, Ids
 from lrc.models.sweep import sweep
-from lrc.models.tensors import EMBEDDING, HEAD, Matrix, Plain, Table, linear_of
+from lrc.models.tensors import EMBEDDING, HEAD, Matrix, Plain, Table, Tensors, linear_of
+from lrc.models.views import layouts
+from lrc.nn.execution import PLAIN, Execution
+from lrc.nn.linear import Linear
 from lrc.nn.ops import STREAM, Pass, Values
 from lrc.testing.tolerance import assert_within, relative_difference
 
@@ -38,6 +44,7 @@ def check_claims(model: Model) -> None:
     assert set(tensors.read) <= stored, f"not stored: {sorted(set(tensors.read) - stored)}"
     places = Counter(tensor.role for tensor in tensors.read.values())
     assert places.most_common(1)[0][1] == 1, f"claimed twice: {places.most_common(1)[0][0]}"
+    _check_layouts(tensors)
     tables = [place.role for place in places if isinstance(place, Table)]
     assert sorted(tables) in ([EMBEDDING], sorted([EMBEDDING, HEAD])), f"tables {tables}"
     matrices = {place for place in places if isinstance(place, Matrix)}
@@ -78,10 +85,55 @@ def check_sites(stack: Stack, inputs: NDArray[Any], given: Values = MappingProxy
             assert site.writes or not wrote, f"{site.name} does not say that it writes"
             values = moved
         assert set(values) == {STREAM}
+        _check_replaced(block, h, at, given)
         whole = block(h, at.positions, given=given)
         np.testing.assert_array_equal(values[STREAM], whole)
         h = whole
     assert h.shape == shape
+
+
+def _check_layouts(tensors: Tensors) -> None:
+    """In the usual layout and in others, tensors fill those that are stored, each place once."""
+    for which in (0, -1):
+        views = {name: layouts(name, tensors)[which] for name in tensors.read}
+        shapes = stored_shapes(views, tensors.shape)
+        places = {name: np.zeros(shape, np.int8) for name, shape in shapes.items()}
+        for name, view in views.items():
+            place = places[view.stored]
+            assert view.shape(place.shape) == tensors.shape(name), f"{name}: another shape"
+            view.put(view.of(place) + 1, place)
+        wrong = [name for name, place in places.items() if (place != 1).any()]
+        assert not wrong, f"not filled by their parts: {', '.join(wrong)}"
+
+
+def _check_replaced(block: Block, h: Array, at: Pass, given: Values) -> None:
+    """A block with other layers, one by one, computes what one that was made with them does."""
+    if not isinstance(block, ProgramBlock):
+        return
+    other = {key: _Halved(linear) for key, linear in block.linears.items()}
+    made = replace(block, linears={**block.linears, **other})
+    changed = block
+    for key, linear in other.items():
+        changed = changed.with_linears({key: linear})
+    found, expected = (b(h, at.positions, given=given) for b in (changed, made))
+    np.testing.assert_array_equal(found, expected)
+    assert len(changed.ops()) == len(made.ops())
+
+
+class _Halved:
+    """Half of what a linear layer gives."""
+
+    def __init__(self, linear: Linear) -> None:
+        self._linear = linear
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the other."""
+        return self._linear.shape
+
+    def __call__(self, x: Array, execution: Execution = PLAIN) -> Array:
+        """Half of it."""
+        return self._linear(x, execution) * np.float32(0.5)
 
 
 def check_cached(model: Model, ids: Ids, cuts: Sequence[int]) -> None:

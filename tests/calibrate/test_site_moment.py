@@ -44,6 +44,7 @@ def model_of() -> Model:
 
 
 MODEL = model_of()
+BLOCKS = [MODEL.stacks[0].load_block(index) for index in range(2)]
 
 
 def copied(stream: Stream) -> list[dict[str, np.ndarray]]:
@@ -124,10 +125,10 @@ def test_moments_of_an_expert_are_of_its_tokens_and_of_others(threads: int) -> N
         for values in chunks:
             shares = values["routing"].reshape(-1, EXPERTS)[:, expert]
             routed = np.flatnonzero(shares)
-            own.append(inputs_of(at.dense, expert, values, routed)[deep])
+            own.append(inputs_of(BLOCKS[at.block], expert, values, routed)[deep])
             weights.append(shares[routed].astype(np.float64))
             sample = np.arange(len(shares))[2::5] if deep else np.arange(len(shares))
-            everything.append(inputs_of(at.dense, expert, values, sample)[deep])
+            everything.append(inputs_of(BLOCKS[at.block], expert, values, sample)[deep])
         z, others, w = map(np.concatenate, (own, everything, weights))
         assert len(z) == len(w)
         n = z.shape[1]
@@ -190,10 +191,11 @@ def test_the_gap_is_of_the_experts_tokens_in_proportion_to_its_share() -> None:
             rows = np.flatnonzero(shares)
             gap = (theirs[STREAM] - mine[STREAM]).reshape(-1, HIDDEN)[rows]
             # The student's own layers before this one: a gated product of 0.7 times the weights.
-            half = at.dense.with_linears(
+            whole = BLOCKS[at.block]
+            half = whole.with_linears(
                 {
-                    key: replaced(at.dense, key, at.dense.linears[key].weight * np.float32(0.7))
-                    for key in at.dense.linears
+                    key: replaced(whole, key, linear.weight * np.float32(0.7))
+                    for key, linear in whole.linears.items()
                 }
             )
             z = inputs_of(half, expert, mine, rows)[1]
@@ -208,25 +210,20 @@ def test_the_gap_is_of_the_experts_tokens_in_proportion_to_its_share() -> None:
 
 def test_all_experts_may_see_all_tokens_alike() -> None:
     visitor = looked(Looking(gap=True), two=True, all_experts=True)
-    routed = 0
     for (at, moment), (chunks, _) in zip(visitor.seen, visitor.values, strict=True):
         if "expert_" not in at.site.name:
             continue
         expert, deep = int(at.site.name.split(".")[1]), int(at.site.writes)
-        z = np.concatenate(
-            [
-                inputs_of(at.dense, expert, values, np.arange(values["x"].size // HIDDEN))[deep]
-                for values in chunks
-            ]
-        )
+        everything = np.arange(2 * IDS.shape[1])
+        seen = [inputs_of(BLOCKS[at.block], expert, values, everything) for values in chunks]
+        z = np.concatenate([of[deep] for of in seen])
         assert len(z) == TOKENS
         assert moment.effective_rows == pytest.approx(TOKENS)
         assert moment.residual_gap() is None
         assert_within(
             relative_difference(moment.matrix(), z.T @ z / TOKENS), 1e-5, f"H of {at.name}"
         )
-        routed += moment.rows
-    assert routed == 0
+        assert moment.borrowed == 1.0
 
 
 def test_tokens_that_experts_only_look_at_change_no_stream() -> None:

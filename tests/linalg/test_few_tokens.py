@@ -42,7 +42,7 @@ def held_out(tokens: int, *, shrunk: bool) -> float:
         shared, own = covariances(seed)
         seen = moment(own, tokens, seed + 100)
         if shrunk:
-            seen.shrink_to(moment(shared, 4096, seed + 200))
+            seen.shrink_to(moment(shared, 4096, seed + 200).sums())
         share = CalibrationSpec().shrinkage_for(seen.effective_rows)
         H = seen.matrix()
         H += share * np.diag(np.diag(H))

@@ -153,7 +153,7 @@ def test_few_rows_move_towards_others_of_their_shape(data):
     others, _ = streams(many, n, data.draw(seeds()))
     others *= np.float32(10.0)
     shared = moment_of(others, others, [])
-    moved = shrunk(moment_of(z, z, []), shared)
+    moved = shrunk(moment_of(z, z, []), shared.sums())
     prior = min(n, many)
     assert moved.borrowed == pytest.approx(prior / (few + prior))
     H, of_others = moved.matrix(), shared.matrix()
@@ -177,7 +177,7 @@ def test_a_gap_moves_towards_none():
     z, x = streams(6, 4, 3)
     own = SecondMoment(4, cross=True, residual_gap=4)
     own.add(chunk_moment(z, x, z - x))
-    own.shrink_to(moment_of(*streams(50, 4, 5), []))
+    own.shrink_to(moment_of(*streams(50, 4, 5), []).sums())
     expected = 0.6 * (z - x).astype(np.float64).T @ z / 6
     np.testing.assert_allclose(own.residual_gap(), expected, rtol=1e-5)
 
@@ -185,12 +185,12 @@ def test_a_gap_moves_towards_none():
 def test_two_streams_move_towards_two():
     z, x = streams(6, 4, 3)
     with pytest.raises(SpecError, match="two-stream"):
-        moment_of(z, x, []).shrink_to(moment_of(z, None, []))
+        moment_of(z, x, []).shrink_to(moment_of(z, None, []).sums())
 
 
 def test_moving_towards_nothing_changes_nothing():
     z, _ = streams(6, 4, 3)
-    own = shrunk(moment_of(z, None, []), SecondMoment(4))
+    own = shrunk(moment_of(z, None, []), SecondMoment(4).sums())
     np.testing.assert_array_equal(own.matrix(), moment_of(z, None, []).matrix())
     with pytest.raises(CalibrationError):
-        shrunk(SecondMoment(4), SecondMoment(4)).matrix()
+        shrunk(SecondMoment(4), SecondMoment(4).sums()).matrix()
