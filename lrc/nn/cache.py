@@ -23,7 +23,7 @@ class KeptLayer(NamedTuple):
 
     Attributes
     ----------
-    keys, values : (batch, kv_heads, room, head_dim) float32
+    keys, values : (batch, kv_heads, capacity, head_dim) float32
         Of consecutive tokens.
     begin : int
         Position of the first of them.
@@ -39,8 +39,8 @@ class KeptLayer(NamedTuple):
     @property
     def most(self) -> int:
         """New tokens that find room together, however many are there."""
-        room: int = self.keys.shape[2]
-        return room - max(0, self.window - 1)
+        capacity: int = self.keys.shape[2]
+        return capacity - max(0, self.window - 1)
 
 
 class _Now(NamedTuple):
@@ -80,8 +80,8 @@ class KVCache:
     ) -> None:
         def kept(window: int) -> KeptLayer:
             slides = 0 < window < max_length - SPARE
-            room = window + SPARE if slides else max_length
-            shape = (batch, kv_heads, room, head_dim)
+            capacity = window + SPARE if slides else max_length
+            shape = (batch, kv_heads, capacity, head_dim)
             k, v = np.empty(shape, np.float32), np.empty(shape, np.float32)
             return KeptLayer(k, v, 0, window if slides else 0)
 
@@ -132,7 +132,7 @@ class KVCache:
                 "make it longer or the text shorter"
             )
 
-    def make_room(self, tokens: int) -> None:
+    def reserve(self, tokens: int) -> None:
         """Let every layer have room for ``tokens`` more, at most `most`.
 
         Raises

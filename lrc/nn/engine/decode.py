@@ -63,7 +63,7 @@ class DecodeEngine:
         """
         program, scratch = self._program, self._attached(cache)
         scratch.start[...] = start
-        cache.make_room(1)
+        cache.reserve(1)
         position, cached = cache.length, scratch.cached_now()
         states = scratch.states.addresses(cache)
         angles = program.source.angles(np.array([position]), cache.max_length)

@@ -79,7 +79,7 @@ class PromptEngine:
     def _run(self, start: F32, cache: KVCache, buffers: PromptBuffers) -> None:
         """Take tokens that follow those in the cache through all layers."""
         program, tokens, position = self._program, len(start), cache.length
-        cache.make_room(tokens)
+        cache.reserve(tokens)
         cached = program.source.cached(cache)
         angles = program.source.angles(np.arange(position, position + tokens), cache.max_length)
         sizes = buffers.begin(start, position)

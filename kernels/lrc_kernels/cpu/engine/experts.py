@@ -47,14 +47,14 @@ def route(scores: int, n: int, top: int, normalised: int, shares: int) -> None:
             if load_f32(shares + 4 * i) > load_f32(shares + 4 * best):
                 best = i
         # What is taken gets a sign, so that it is not the largest again.
-        share = load_f32(shares + 4 * best)
-        kept += share
-        store_f32(shares + 4 * best, -share)
+        value = load_f32(shares + 4 * best)
+        kept += value
+        store_f32(shares + 4 * best, -value)
     for i in range(n):
-        share = -load_f32(shares + 4 * i)
+        value = -load_f32(shares + 4 * i)
         if normalised:
-            share /= kept
-        store_f32(shares + 4 * i, max(share, np.float32(0)))
+            value /= kept
+        store_f32(shares + 4 * i, max(value, np.float32(0)))
 
 
 @njit(inline=True)

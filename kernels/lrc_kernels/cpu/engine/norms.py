@@ -53,7 +53,7 @@ def _normalise(x: int, weight: int, n: int, eps: np.float32, y: int) -> None:
 
 
 @njit(inline=True)
-def _turn(low: int, high: int, cos: int, sin: int) -> None:
+def _rotate_pair(low: int, high: int, cos: int, sin: int) -> None:
     a, b = load_f32(low), load_f32(high)
     c, s = load_f32(cos), load_f32(sin)
     store_f32(low, a * c - b * s)
@@ -71,7 +71,7 @@ def rotate_heads(x: int, heads: int, dim: int, stride: int, kind: int, cos: int,
         head = x + 4 * stride * h
         if kind == NEIGHBOURS:
             for j in range(half):
-                _turn(head + 8 * j, head + 8 * j + 4, cos + 4 * j, sin + 4 * j)
+                _rotate_pair(head + 8 * j, head + 8 * j + 4, cos + 4 * j, sin + 4 * j)
         else:
             for j in range(half):
-                _turn(head + 4 * j, head + 4 * (half + j), cos + 4 * j, sin + 4 * j)
+                _rotate_pair(head + 4 * j, head + 4 * (half + j), cos + 4 * j, sin + 4 * j)

@@ -22,6 +22,7 @@ from lrc_kernels.cpu.engine.table import (
     BIAS,
     CACHED_KEYS,
     CACHED_VALUES,
+    CAPACITY,
     CODE,
     COUNT,
     ENTER,
@@ -32,7 +33,6 @@ from lrc_kernels.cpu.engine.table import (
     LEAVE,
     MATRIX,
     MULTIPLY,
-    ROOM,
     ROTATE,
     SOURCE,
     STRIDE,
@@ -83,7 +83,7 @@ def _attention(
         if item >= blocks * heads:
             break
         first, head = LANES * (blocks - 1 - item // heads), item % heads
-        own = 4 * dim * cache[ROOM] * (head // group)
+        own = 4 * dim * cache[CAPACITY] * (head // group)
         attend_lanes(buffers[op[SOURCE]] + queries * first + 4 * dim * head, queries,
                      min(LANES, tokens - first), cache[CACHED_KEYS] + own,
                      cache[CACHED_VALUES] + own, now + first, dim, numbers[0], numbers[1],
@@ -119,7 +119,7 @@ def _tokens(
                     slot = sizes[POSITION] + t - caches[layer, BEGIN]
                     _keep(x, ops[r, KV_HEADS], width,
                           caches[layer, CACHED_KEYS + ops[r, KIND]] + 4 * width * slot,
-                          4 * width * caches[layer, ROOM])  # fmt: skip
+                          4 * width * caches[layer, CAPACITY])  # fmt: skip
                 else:
                     table = ops[r, ADDRESS] if code == ROTATE else 0
                     at = 2 * width * t if code == ROTATE else 0

@@ -69,7 +69,7 @@ NUMBERS = 2
 
 #: Of a layer's cache: addresses of keys and values f32 (kv_heads, tokens, head_dim), how many
 #: tokens there is room for, and the position of the first of them.
-CACHED_KEYS, CACHED_VALUES, ROOM, BEGIN = 0, 1, 2, 3
+CACHED_KEYS, CACHED_VALUES, CAPACITY, BEGIN = 0, 1, 2, 3
 CACHE = 4
 
 

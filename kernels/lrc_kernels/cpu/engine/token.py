@@ -25,6 +25,7 @@ from lrc_kernels.cpu.engine.table import (
     BIAS,
     CACHED_KEYS,
     CACHED_VALUES,
+    CAPACITY,
     CODE,
     CONVOLVE,
     COUNT,
@@ -38,7 +39,6 @@ from lrc_kernels.cpu.engine.table import (
     OUTPUTS,
     PARTED,
     PROJECT,
-    ROOM,
     ROTATE,
     SELECTIVE_SCAN,
     SKIP,
@@ -85,7 +85,7 @@ def _attention(
 ) -> None:
     """One thread's heads of one layer; q, k, v are in the buffers, k and v go to the cache."""
     heads, dim, now = op[COUNT], op[WIDTH], position - cache[BEGIN]
-    group, stride = heads // op[KV_HEADS], 4 * dim * cache[ROOM]
+    group, stride = heads // op[KV_HEADS], 4 * dim * cache[CAPACITY]
     first = max(0, now + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
     k, v, stored = buffers[op[KEYS]], buffers[op[VALUES]], -1
     for head in range(heads * thread // threads, heads * (thread + 1) // threads):
