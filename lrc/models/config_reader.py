@@ -31,6 +31,9 @@ class ConfigKeys:
         end in ``*``.
     spelled : mapping of str to str or None
         Usual names of keys to those that the family has for them; None where it has no such key.
+    own_code : frozenset of str
+        Modules that files of this family name in ``auto_map`` for what transformers has computed
+        since: it prefers its own class, unless told otherwise.
     file : str
         The file that has them, named in errors.
     """
@@ -40,6 +43,7 @@ class ConfigKeys:
     off: Mapping[str, tuple[object, ...]]
     harmless: Mapping[str, str]
     spelled: Mapping[str, str | None] = field(default_factory=dict)
+    own_code: frozenset[str] = frozenset()
     file: str = "config.json"
 
     def check(self, config: Mapping[str, Any]) -> None:
@@ -58,7 +62,7 @@ class ConfigKeys:
                     f"{self.file}: {key}={short(config[key])} is not supported; only "
                     f"{allowed[-1]!r} is"
                 )
-        _refuse_own_code(config, self.file)
+        _refuse_own_code(config, self.file, self.own_code)
         unknown = [k for k in config if config[k] is not None and not self._knows(k)]
         if unknown:
             named = ", ".join(f"{key}={short(config[key])}" for key in unknown[:_NAMED])
@@ -78,16 +82,25 @@ class ConfigKeys:
         return any(fnmatchcase(key, known) for known in self.harmless if known.endswith("*"))
 
 
-def _refuse_own_code(config: Mapping[str, Any], file: str) -> None:
-    """Refuse a model that is run by code of its own; code of a tokenizer only is fine."""
+def _refuse_own_code(config: Mapping[str, Any], file: str, known: frozenset[str]) -> None:
+    """Refuse a model that is run by code of its own; that of a tokenizer, or known, is fine."""
     own = config.get("auto_map") or {}
     names = own if isinstance(own, Mapping) else {"auto_map": own}
-    code = sorted(str(name) for name in names if name != "AutoTokenizer")
+    code = sorted(
+        str(name)
+        for name, of in names.items()
+        if name != "AutoTokenizer" and _module(of) not in known
+    )
     if code:
         raise UnsupportedModelError(
             f"{file}: auto_map names code of the model's own for {', '.join(code)}, which may "
             "compute something else and is not run; where it does not, remove auto_map"
         )
+
+
+def _module(place: object) -> str:
+    """The module of ``REPOSITORY--MODULE.CLASS``, where the repository may be left out."""
+    return str(place).rpartition("--")[2].partition(".")[0]
 
 
 def short(value: object, width: int = 60) -> str:

@@ -69,11 +69,12 @@ def decoder_keys(
     off: Mapping[str, tuple[object, ...]] | None = None,
     harmless: Mapping[str, str] | None = None,
     spelled: Mapping[str, str | None] | None = None,
+    own_code: Collection[str] = (),
 ) -> ConfigKeys:
     """All keys of a family, from those that it knows beside the common ones.
 
     A key that it uses is no longer harmless, and one that it uses or knows to be harmless is no
-    longer off. ``spelled``: see `ConfigKeys`.
+    longer off. ``spelled``, ``own_code``: see `ConfigKeys`.
     """
     own = spelled or {}
     usual = (own.get(key, key) for key in _USED)
@@ -86,6 +87,7 @@ def decoder_keys(
         off={k: v for k, v in (COMMON_OFF | _OFF | dict(off or {})).items() if k not in mine},
         harmless=kept | dict(harmless or {}),
         spelled=own,
+        own_code=frozenset(own_code),
     )
 
 

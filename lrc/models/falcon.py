@@ -40,6 +40,7 @@ KEYS = decoder_keys(
         "num_key_value_heads": None,
         "head_dim": None,
     },
+    own_code=("configuration_falcon", "modeling_falcon"),
 )
 DEFAULTS = Defaults(bos_id=11, eps=1e-5, tied=True, widening=4, activation="gelu")
 LAYERS = GptLayers(

@@ -24,6 +24,7 @@ KEYS = decoder_keys(
     "phi",
     used=("partial_rotary_factor", "qk_layernorm"),
     spelled={"rms_norm_eps": "layer_norm_eps"},
+    own_code=("configuration_phi", "modeling_phi"),
 )
 DEFAULTS = Defaults(bos_id=1, eps=1e-5, rotary=Rotary(partial=0.5), activation="gelu_new")
 LAYERS = GptLayers(

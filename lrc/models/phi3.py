@@ -31,6 +31,7 @@ KEYS = decoder_keys(
         "interpolate_factor": (None, 1),
         "lm_head_bias": (None, False),
     },
+    own_code=("configuration_phi3", "modeling_phi3"),
 )
 DEFAULTS = Defaults(
     bos_id=1, max_positions=4096, eps=1e-5, rotary=Rotary(partial=1.0, original=4096)

@@ -154,6 +154,16 @@ def test_phi3_knows_longrope_alone(kind: str) -> None:
         read("phi3", rope_scaling={"rope_type": kind, "factor": 2.0})
 
 
+@pytest.mark.parametrize("family", ["falcon", "phi", "phi3"])
+def test_code_that_transformers_has_taken_over_is_fine(family: str) -> None:
+    module = f"modeling_{family}"
+    for place in (f"{module}.Model", f"maker/model--{module}.Model"):
+        assert read(family, auto_map={"AutoModelForCausalLM": place}) == read(family)
+    other = {"AutoConfig": f"configuration_{family}.Config", "AutoModel": "modeling_own.Model"}
+    with pytest.raises(UnsupportedModelError, match=r"auto_map names code .* for AutoModel,"):
+        read(family, auto_map=other)
+
+
 def test_codegen_has_four_stretches() -> None:
     with pytest.raises(FormatError, match="n_head=2"):
         read("codegen", n_head=2)
