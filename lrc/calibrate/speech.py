@@ -16,7 +16,7 @@ from lrc.run.speech import Speech
 from lrc.run.utterances import Utterance, hear, read_utterances
 from lrc.spec import CalibrationSpec
 
-#: Share of the windows that is sound, below which a reader is told.
+#: Part of the windows that is sound, below which a reader is told.
 _MOSTLY_SILENCE = 0.5
 
 
@@ -78,10 +78,10 @@ def calibration_speech(
     warnings = []
     if len(heard) < spec.nsamples:
         warnings.append(f"the audio lists have {len(heard)} utterances, not {spec.nsamples}")
-    share = seconds / (len(heard) * speech.front.seconds)
-    if share < _MOSTLY_SILENCE:
+    sound = seconds / (len(heard) * speech.front.seconds)
+    if sound < _MOSTLY_SILENCE:
         warnings.append(
-            f"{1 - share:.0%} of what the encoder is calibrated on is the silence behind "
+            f"{1 - sound:.0%} of what the encoder is calibrated on is the silence behind "
             f"utterances; longer ones, up to {speech.front.seconds} seconds, say more"
         )
     return CalibrationSpeech(SpeechExamples(heard), record, tuple(warnings))

@@ -60,6 +60,17 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def ends(interval: Sequence[float] | None) -> str:
+    """`` [low, high]``, or nothing where there is no interval.
+
+    Examples
+    --------
+    >>> ends((0.5, 1)), ends(None)
+    (' [0.5, 1]', '')
+    """
+    return "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
+
+
 def with_error(value: float | None, stderr: float | None, digits: int = 4) -> str:
     """``value ± standard error``, the error to two digits.
 

@@ -96,3 +96,14 @@ def ratio_interval(
     above, below = resampled_means(np.stack([sums, counts], axis=1)).T
     drawn = below > 0
     return interval(above[drawn] / below[drawn], len(sums), level)
+
+
+def exp(x: float) -> float:
+    """exp(x), infinite where it overflows."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(x))
+
+
+def exp_interval(ends: Interval | None) -> Interval | None:
+    """The interval of exp of what has the interval ``ends``."""
+    return None if ends is None else (exp(ends[0]), exp(ends[1]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lrc.base.progress import SILENT, Progress
 from lrc.errors import SpecError
-from lrc.measure.bootstrap import Interval, interval, resampled_means
+from lrc.measure.bootstrap import Interval, exp, exp_interval, interval, resampled_means
 from lrc.measure.predictions import Predictor
 from lrc.measure.scoring import SCORES, Scores, score_windows
 from lrc.run.text import TokenIds, Tokenizer, token_windows
@@ -212,8 +212,8 @@ def evaluation(scores: Scores) -> Evaluation:
         tokens=tokens,
         against_perplexity=other_ppl,
         against_perplexity_stderr=other_error,
-        perplexity_ratio=_exp(excess.mean()),
-        perplexity_ratio_interval=_exp_interval(interval(draws[:, 0], len(excess))),
+        perplexity_ratio=exp(excess.mean()),
+        perplexity_ratio_interval=exp_interval(interval(draws[:, 0], len(excess))),
         kl_interval=interval(draws[:, 1], len(excess)),
         activations=scores.activations,
     )
@@ -248,8 +248,8 @@ def comparison(a: Scores, b: Scores) -> Comparison:
         other_perplexity=float(other),
         perplexity_difference=float(_difference(ppl, other)),
         perplexity_difference_interval=interval(drawn, count),
-        perplexity_ratio=_exp(difference),
-        perplexity_ratio_interval=_exp_interval(interval(draws[:, 0] - draws[:, 1], count)),
+        perplexity_ratio=exp(difference),
+        perplexity_ratio_interval=exp_interval(interval(draws[:, 0] - draws[:, 1], count)),
         kl_difference=None if kl is None else float(kl.mean()),
         kl_difference_interval=None if kl is None else interval(draws[:, 2], count),
         windows=count,
@@ -265,19 +265,9 @@ def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.fl
         return np.where(a == b, 0.0, a - b)
 
 
-def _exp(x: float) -> float:
-    """exp(x), infinite where it overflows."""
-    with np.errstate(over="ignore"):
-        return float(np.exp(x))
-
-
-def _exp_interval(ends: Interval | None) -> Interval | None:
-    return None if ends is None else (_exp(ends[0]), _exp(ends[1]))
-
-
 def _exp_mean(loss: NDArray[np.float64]) -> tuple[float, float]:
     """exp(mean) and its standard error by the delta method."""
-    value = _exp(loss.mean())
+    value = exp(loss.mean())
     return value, value * _stderr(loss)
 
 

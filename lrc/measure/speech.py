@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import chunks, ordered_map, resolve_threads
 from lrc.errors import SpecError
-from lrc.measure.bootstrap import Interval, ratio_interval
+from lrc.measure.bootstrap import Interval, exp, exp_interval, ratio_interval
 from lrc.measure.divergence import Prediction
 from lrc.measure.words import WordErrors, word_errors
 from lrc.models.speech import SpeechModel
@@ -158,12 +158,10 @@ def _evaluation(
 ) -> SpeechEvaluation:
     counts, sums = figures[:, 0], figures[:, 1:]
     loss, other, divergence, same = sums.sum(axis=0) / counts.sum()
-    ends = ratio_interval(sums[:, 0], counts)
-    raised = None if ends is None else (float(np.exp(ends[0])), float(np.exp(ends[1])))
     found = SpeechEvaluation(
         words=word_errors(said, written[0].texts),
-        perplexity=float(np.exp(loss)),
-        perplexity_interval=raised,
+        perplexity=exp(loss),
+        perplexity_interval=exp_interval(ratio_interval(sums[:, 0], counts)),
         tokens=int(counts.sum()),
         utterances=len(said),
         transcripts=tuple(written[0].texts),
@@ -174,7 +172,7 @@ def _evaluation(
     return replace(
         found,
         against_words=word_errors(said, written[1].texts),
-        against_perplexity=float(np.exp(other)),
+        against_perplexity=exp(other),
         kl_divergence=float(divergence),
         kl_interval=ratio_interval(sums[:, 2], counts),
         top1_agreement=float(same),

@@ -70,6 +70,7 @@ class SpeechTokens:
             )
         no_timestamps = values.get("no_timestamps_token_id")
         latest = values.get("max_initial_timestamp_index")
+        language = _text(values, "language")
         return cls(
             start=_id(values["decoder_start_token_id"], "decoder_start_token_id"),
             end=_ids(values, "eos_token_id"),
@@ -81,7 +82,7 @@ class SpeechTokens:
             else _id(no_timestamps, "no_timestamps_token_id"),
             suppressed=_ids(values, "suppress_tokens"),
             suppressed_first=_ids(values, "begin_suppress_tokens"),
-            language=_code(_text(values, "language")),
+            language=None if language is None else _code(language),
             task=_text(values, "task"),
             latest_first=None if latest is None else _id(latest, "max_initial_timestamp_index"),
         )
@@ -145,9 +146,9 @@ def _text(values: Mapping[str, Any], key: str) -> str | None:
     return value
 
 
-def _code(language: str | None) -> Any:
+def _code(language: str) -> str:
     """A language without the brackets that its token has."""
-    return None if language is None else language.strip("<|>")
+    return language.strip("<|>")
 
 
 def _forced(value: Any) -> tuple[int | None, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_it_evaluates(lrc, dense, small, audio):
     assert 1 < record["perplexity"] < math.inf
     assert 0 < record["top1_agreement"] <= 1
     table = lrc("eval", small, "--audio", audio, "--quiet").check().out
-    assert "word error rate" in table
+    assert re.search(r"word error rate +[\d.]+ \[[\d.]+, [\d.]+\] \(\d+ of 12 words\)", table)
 
 
 def test_the_original_is_at_no_distance_from_itself(lrc, dense, audio):

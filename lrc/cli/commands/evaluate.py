@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from lrc.cli.commands.base import (
     within_context,
 )
 from lrc.cli.commands.evaluate_speech import run_speech
-from lrc.cli.tables import human_size, number, table, with_error
+from lrc.cli.tables import ends, human_size, number, table, with_error
 from lrc.errors import LrcError
 
 #: What an evaluation tells, in the order of the table.
@@ -131,11 +130,11 @@ def evaluation_table(record: dict[str, Any]) -> str:
         ("perplexity", with_error(record["perplexity"], record["perplexity_stderr"])),
         (
             "perplexity / original's",
-            number(record["perplexity_ratio"]) + _ends(record["perplexity_ratio_interval"]),
+            number(record["perplexity_ratio"]) + ends(record["perplexity_ratio_interval"]),
         ),
         (
             "KL divergence",
-            with_error(record["kl_divergence"], record["kl_stderr"]) + _ends(record["kl_interval"]),
+            with_error(record["kl_divergence"], record["kl_stderr"]) + ends(record["kl_interval"]),
         ),
         ("top-1 agreement", number(record["top1_agreement"])),
         ("tokens scored", str(record["tokens"])),
@@ -146,11 +145,6 @@ def evaluation_table(record: dict[str, Any]) -> str:
         ("size", human_size(record["file_bytes"])),
     ]
     return table(("", "value"), rows)
-
-
-def _ends(interval: Sequence[float] | None) -> str:
-    """`` [low, high]``, or nothing where there is no interval."""
-    return "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
 
 
 def _text(path: Path | None) -> str:

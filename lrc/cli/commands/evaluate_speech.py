@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from lrc.base.resources import peak_rss_bytes
 from lrc.cli.commands.base import Console, load_and_tell
-from lrc.cli.tables import human_size, number, table
+from lrc.cli.tables import ends, human_size, number, table
 from lrc.errors import LrcError
 
 
@@ -51,9 +50,9 @@ def speech_table(record: dict[str, Any]) -> str:
     rows = [
         ("word error rate", _rate(record["words"])),
         ("word error rate of the original", "-" if other is None else _rate(other)),
-        ("perplexity", number(record["perplexity"]) + _ends(record["perplexity_interval"])),
+        ("perplexity", number(record["perplexity"]) + ends(record["perplexity_interval"])),
         ("perplexity of the original", number(record["against_perplexity"])),
-        ("KL divergence", number(record["kl_divergence"]) + _ends(record["kl_interval"])),
+        ("KL divergence", number(record["kl_divergence"]) + ends(record["kl_interval"])),
         ("top-1 agreement", number(record["top1_agreement"])),
         ("utterances", str(record["utterances"])),
         ("transcripts that did not end", str(record["incomplete"])),
@@ -66,10 +65,5 @@ def speech_table(record: dict[str, Any]) -> str:
 
 
 def _rate(words: dict[str, Any]) -> str:
-    ends = _ends(words["interval"])
-    return f"{number(words['rate'])}{ends} ({words['errors']} of {words['words']} words)"
-
-
-def _ends(interval: Sequence[float] | None) -> str:
-    """`` [low, high]``, or nothing where there is no interval."""
-    return "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
+    counted = f"({words['errors']} of {words['words']} words)"
+    return f"{number(words['rate'])}{ends(words['interval'])} {counted}"
