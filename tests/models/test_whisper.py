@@ -72,6 +72,18 @@ def test_written_tokens_match_transformers(case):
             assert ids[:NEW_TOKENS] == said
 
 
+def test_a_token_that_may_not_come_first_may_come_later():
+    model, features = CASES["plain"].model(20261), CASES["plain"].features(20263)[0]
+    free = Transcriber(model, Speech(None, SpeechTokens(2, (1,)), None), 1)  # type: ignore[arg-type]
+    prompt = 2, 8
+    usual, _ = free.ids(features, prompt)
+    rules = SpeechTokens(2, (1,), suppressed_first=(usual[0],))
+    bound = Transcriber(model, Speech(None, rules, None), 1)  # type: ignore[arg-type]
+    other, _ = bound.ids(features, prompt)
+    assert other[0] != usual[0]
+    assert usual[0] in other
+
+
 @cases
 def test_written_times_match_transformers(case):
     seed, _, _, _ = golden(case)
