@@ -25,7 +25,7 @@ FIRST_TIME = 264
 #: Windows of one second: 50 positions of the encoder.
 CONFIG: dict[str, Any] = {
     **BASE, "vocab_size": 264, "bos_token_id": 257, "eos_token_id": 257, "pad_token_id": 257,
-    "decoder_start_token_id": START, "d_model": 48, "encoder_layers": 1,
+    "decoder_start_token_id": START, "d_model": 48, "encoder_layers": 1, "max_target_positions": 24,
     "encoder_ffn_dim": 88, "decoder_ffn_dim": 72,
     "encoder_attention_heads": 3, "decoder_attention_heads": 4,
     "begin_suppress_tokens": None,
@@ -36,7 +36,7 @@ GENERATION: dict[str, Any] = {
     "task_to_id": {"translate": TRANSLATE, "transcribe": TRANSCRIBE},
     "no_timestamps_token_id": NO_TIMESTAMPS, "forced_decoder_ids": [[1, None], [2, TRANSCRIBE]],
     "suppress_tokens": [256, *range(START, NO_TIMESTAMPS + 1)], "begin_suppress_tokens": [220, 257],
-    "max_length": 40,
+    "max_length": 24,
 }  # fmt: skip
 PREPROCESSOR: dict[str, Any] = {
     "chunk_length": 1, "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80,
