@@ -31,6 +31,16 @@ from families.gpt import (
     STABLELM,
     STARCODER2,
 )
+from families.kin import (
+    ARCEE,
+    ERNIE4_5,
+    EXAONE4,
+    GLM,
+    HELIUM,
+    MINISTRAL,
+    OLMO3,
+    SEED_OSS,
+)
 from families.others import GRANITE, OLMO2, SMOLLM3
 from families.qwen3 import QWEN3
 from families.state_space import FALCON_MAMBA, MAMBA, MAMBA2
@@ -194,27 +204,35 @@ GEMMA3 = {
 
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
+    "arcee": cases("arcee", "ArceeForCausalLM", ARCEE),
     "codegen": cases("codegen", "CodeGenForCausalLM", CODEGEN),
     "cohere": cases("cohere", "CohereForCausalLM", COHERE),
     "cohere2": cases("cohere2", "Cohere2ForCausalLM", COHERE2),
+    "ernie4_5": cases("ernie4_5", "Ernie4_5ForCausalLM", ERNIE4_5),
+    "exaone4": cases("exaone4", "Exaone4ForCausalLM", EXAONE4),
     "falcon": cases("falcon", "FalconForCausalLM", FALCON),
     "falcon_mamba": cases("falcon_mamba", "FalconMambaForCausalLM", FALCON_MAMBA, {}),
     "gemma": cases("gemma", "GemmaForCausalLM", GEMMA),
     "gemma2": cases("gemma2", "Gemma2ForCausalLM", GEMMA2),
     "gemma3": cases("gemma3", "Gemma3ForConditionalGeneration", GEMMA3, {}),
     "gemma3_text": cases("gemma3_text", "Gemma3ForCausalLM", GEMMA3_TEXT),
+    "glm": cases("glm", "GlmForCausalLM", GLM),
+    "glm4": cases("glm4", "Glm4ForCausalLM", GLM),
     "gpt2": cases("gpt2", "GPT2LMHeadModel", GPT2),
     "gpt_bigcode": cases("gpt_bigcode", "GPTBigCodeForCausalLM", GPT_BIGCODE),
     "gpt_neox": cases("gpt_neox", "GPTNeoXForCausalLM", GPT_NEOX),
     "gptj": cases("gptj", "GPTJForCausalLM", GPTJ),
     "granite": cases("granite", "GraniteForCausalLM", GRANITE),
+    "helium": cases("helium", "HeliumForCausalLM", HELIUM),
     "llama": cases("llama", "LlamaForCausalLM", tiny_llama.PARITY_CASES),
     "mamba": cases("mamba", "MambaForCausalLM", MAMBA, {}),
     "mamba2": cases("mamba2", "Mamba2ForCausalLM", MAMBA2, {}),
+    "ministral": cases("ministral", "MinistralForCausalLM", MINISTRAL),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
     "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
     "nemotron": cases("nemotron", "NemotronForCausalLM", NEMOTRON),
     "olmo2": cases("olmo2", "Olmo2ForCausalLM", OLMO2),
+    "olmo3": cases("olmo3", "Olmo3ForCausalLM", OLMO3),
     "opt": cases("opt", "OPTForCausalLM", OPT),
     "phi": cases("phi", "PhiForCausalLM", PHI),
     "phi3": cases("phi3", "Phi3ForCausalLM", PHI3),
@@ -222,6 +240,7 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "qwen2_moe": cases("qwen2_moe", "Qwen2MoeForCausalLM", QWEN2_MOE),
     "qwen3": cases("qwen3", "Qwen3ForCausalLM", QWEN3),
     "qwen3_moe": cases("qwen3_moe", "Qwen3MoeForCausalLM", QWEN3_MOE),
+    "seed_oss": cases("seed_oss", "SeedOssForCausalLM", SEED_OSS),
     "smollm3": cases("smollm3", "SmolLM3ForCausalLM", SMOLLM3),
     "stablelm": cases("stablelm", "StableLmForCausalLM", STABLELM),
     "starcoder2": cases("starcoder2", "Starcoder2ForCausalLM", STARCODER2),

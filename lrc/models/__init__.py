@@ -6,28 +6,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrc.errors import UnsupportedModelError
+from lrc.models.arcee import ARCEE
 from lrc.models.base import Family, Model
 from lrc.models.codegen import CODEGEN
 from lrc.models.cohere import COHERE
 from lrc.models.cohere2 import COHERE2
+from lrc.models.ernie4_5 import ERNIE4_5
+from lrc.models.exaone4 import EXAONE4
 from lrc.models.falcon import FALCON
 from lrc.models.falcon_mamba import FALCON_MAMBA
 from lrc.models.gemma import GEMMA
 from lrc.models.gemma2 import GEMMA2
 from lrc.models.gemma3 import GEMMA3
 from lrc.models.gemma3_text import GEMMA3_TEXT
+from lrc.models.glm import GLM
+from lrc.models.glm4 import GLM4
 from lrc.models.gpt2 import GPT2
 from lrc.models.gpt_bigcode import GPT_BIGCODE
 from lrc.models.gpt_neox import GPT_NEOX
 from lrc.models.gptj import GPTJ
 from lrc.models.granite import GRANITE
+from lrc.models.helium import HELIUM
 from lrc.models.llama import LLAMA
 from lrc.models.mamba import MAMBA
 from lrc.models.mamba2 import MAMBA2
+from lrc.models.ministral import MINISTRAL
 from lrc.models.mistral import MISTRAL
 from lrc.models.mixtral import MIXTRAL
 from lrc.models.nemotron import NEMOTRON
 from lrc.models.olmo2 import OLMO2
+from lrc.models.olmo3 import OLMO3
 from lrc.models.opt import OPT
 from lrc.models.phi import PHI
 from lrc.models.phi3 import PHI3
@@ -35,6 +43,7 @@ from lrc.models.qwen2 import QWEN2
 from lrc.models.qwen2_moe import QWEN2_MOE
 from lrc.models.qwen3 import QWEN3
 from lrc.models.qwen3_moe import QWEN3_MOE
+from lrc.models.seed_oss import SEED_OSS
 from lrc.models.smollm3 import SMOLLM3
 from lrc.models.source import WeightSource
 from lrc.models.stablelm import STABLELM
@@ -44,27 +53,35 @@ from lrc.models.whisper import WHISPER
 
 #: Family by the ``model_type`` of its files.
 MODELS: dict[str, Family] = {
+    "arcee": ARCEE,
     "codegen": CODEGEN,
     "cohere": COHERE,
     "cohere2": COHERE2,
+    "ernie4_5": ERNIE4_5,
+    "exaone4": EXAONE4,
     "falcon": FALCON,
     "falcon_mamba": FALCON_MAMBA,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3": GEMMA3,
     "gemma3_text": GEMMA3_TEXT,
+    "glm": GLM,
+    "glm4": GLM4,
     "gpt2": GPT2,
     "gpt_bigcode": GPT_BIGCODE,
     "gpt_neox": GPT_NEOX,
     "gptj": GPTJ,
     "granite": GRANITE,
+    "helium": HELIUM,
     "llama": LLAMA,
     "mamba": MAMBA,
     "mamba2": MAMBA2,
+    "ministral": MINISTRAL,
     "mistral": MISTRAL,
     "mixtral": MIXTRAL,
     "nemotron": NEMOTRON,
     "olmo2": OLMO2,
+    "olmo3": OLMO3,
     "opt": OPT,
     "phi": PHI,
     "phi3": PHI3,
@@ -72,6 +89,7 @@ MODELS: dict[str, Family] = {
     "qwen2_moe": QWEN2_MOE,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
+    "seed_oss": SEED_OSS,
     "smollm3": SMOLLM3,
     "stablelm": STABLELM,
     "starcoder2": STARCODER2,

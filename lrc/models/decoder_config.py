@@ -13,10 +13,6 @@ from lrc.models.decoder_rope import WHOLE_HEADS, Rotary, read_rope
 from lrc.models.decoder_windows import NO_WINDOWS, Windows
 from lrc.nn.rope import Rope
 
-#: Whether linear layers of attention, and of the feed-forward part, have a bias: keys of the
-#: families that use them.
-BIASES = ("attention_bias", "mlp_bias")
-
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
@@ -40,7 +36,8 @@ class DecoderConfig(StackConfig):
     """Shapes and constants of a dense decoder with rotary attention; families add their own.
 
     ``windows``: tokens that one sees in each block, itself included; 0 is all. ``rope``: None
-    where positions are not rotated. ``activation``: of the feed-forward part, a kind of
+    where positions are not rotated. ``attention_bias``, ``mlp_bias``: read in families that use
+    these keys. ``activation``: of the feed-forward part, a kind of
     `lrc.nn.layers.ACTIVATIONS`. ``scale``, ``cap``: of attention, as in `lrc.nn.ops.Attend`.
     """
 
@@ -61,8 +58,9 @@ class DecoderConfig(StackConfig):
 class Defaults:
     """What transformers takes for a family where ``config.json`` is silent.
 
-    ``kv_heads``, ``head_dim``, ``bos_id`` and ``tied`` are for keys that are absent: null says
-    something else there, as many as query heads, their share of the stream, no token and no.
+    ``kv_heads``, ``head_dim``, ``bos_id``, ``tied`` and ``attention_bias`` are for keys that are
+    absent: null says something else there, as many as query heads, their share of the stream, no
+    token, no and no.
     ``widening``: of the feed-forward part, whose width is so many times that of the stream; None
     where a file has to say it. ``activation``: as files name it.
     """
@@ -76,6 +74,7 @@ class Defaults:
     tied: bool = False
     widening: int | None = None
     activation: str = "silu"
+    attention_bias: bool = False
 
 
 def decoder_fields(
@@ -114,6 +113,7 @@ def decoder_fields(
         )
     wide = defaults.widening and hidden * defaults.widening
     positions = count(config, name("max_position_embeddings"), defaults.max_positions)
+    biases = (("attention_bias", defaults.attention_bias), ("mlp_bias", False))
     rope = None
     if name("rope_parameters"):
         rope = read_rope(config, keys.family, head_dim, positions, defaults.rotary)
@@ -132,5 +132,5 @@ def decoder_fields(
         "bos_id": first_id(config.get("bos_token_id", defaults.bos_id)),
         "windows": windows.of(config, layers),
         "activation": activation(config, name("hidden_act"), defaults.activation),
-        **{key: flag(config, key) for key in BIASES if key in keys.used},
+        **{key: flag(config, key, default) for key, default in biases if key in keys.used},
     }

@@ -23,6 +23,8 @@ SITES = (
 )
 #: Its norms: before attention, and before the feed-forward part.
 NORMS = ("input_layernorm", "post_attention_layernorm")
+#: Keys of the linear layers that give queries, keys and values.
+QKV = SITES[0].linears
 #: Norms of queries and of keys, in families that have them.
 Q_NORM, K_NORM = "self_attn.q_norm", "self_attn.k_norm"
 

@@ -57,7 +57,7 @@ class Olmo2Block(QKNormBlock):
         )
 
 
-def tensors(config: Olmo2Config) -> Tensors:
+def tensors(config: DecoderConfig) -> Tensors:
     """Every tensor of a checkpoint with this configuration."""
     norms = dict.fromkeys(AFTER, config.hidden)
     norms[Q_NORM] = config.heads * config.head_dim

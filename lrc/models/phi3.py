@@ -72,8 +72,22 @@ class Phi3Config(DecoderConfig):
         return read
 
 
-class Phi3Block(DecoderBlock):
-    """Llama's, its matrices fused by what they read."""
+class FusedGateBlock(DecoderBlock):
+    """Llama's, the gate and what it gates from one matrix."""
+
+    def feed_forward(self, source: str, target: str) -> Sequence[Op]:
+        """All of the gate, then all that it gates."""
+        widths = (self.config.intermediate,) * 2
+        return (
+            self.multiply(2, source, "gate_up"),
+            Split("gate_up", ("gate", "up"), widths),
+            Gate("gate", "up", self.config.activation),
+            self.multiply(3, "gate", target),
+        )
+
+
+class Phi3Block(FusedGateBlock):
+    """Queries, keys and values are from one matrix, too."""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -85,16 +99,6 @@ class Phi3Block(DecoderBlock):
         c = self.config
         widths = tuple(heads * c.head_dim for heads in (c.heads, c.kv_heads, c.kv_heads))
         return self.multiply(0, source, "qkv"), Split("qkv", ("q", "k", "v"), widths)
-
-    def feed_forward(self, source: str, target: str) -> Sequence[Op]:
-        """All of the gate, then all that it gates."""
-        widths = (self.config.intermediate,) * 2
-        return (
-            self.multiply(2, source, "gate_up"),
-            Split("gate_up", ("gate", "up"), widths),
-            Gate("gate", "up", self.config.activation),
-            self.multiply(3, "gate", target),
-        )
 
 
 def shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:

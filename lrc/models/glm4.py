@@ -1,0 +1,62 @@
+"""GLM-4 of April 2025 and its kin: GLM-4 with norms around both parts of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from lrc.models import glm
+from lrc.models.decoder import DecoderFamily
+from lrc.models.decoder_config import DecoderConfig, decoder_fields
+from lrc.models.decoder_keys import decoder_keys
+from lrc.models.decoder_tensors import NORMS, usual_norms
+from lrc.models.tensors import Tensors
+from lrc.nn.ops import STREAM, Add, Op
+
+KEYS = decoder_keys("glm4", used=glm.USED)
+#: Norms after attention, and after the feed-forward part.
+AFTER = ("post_self_attn_layernorm", "post_mlp_layernorm")
+
+
+@dataclass(frozen=True)
+class Glm4Config(DecoderConfig):
+    """Shapes and constants of such a model."""
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> Self:
+        """Read the fields of a Hugging Face ``config.json``.
+
+        Raises
+        ------
+        FormatError
+            When a field is missing or is not what its name says.
+        UnsupportedModelError
+            When a field asks for something that is not computed here.
+        """
+        return cls(**decoder_fields(config, KEYS, glm.DEFAULTS))
+
+
+class Glm4Block(glm.GlmBlock):
+    """Attention and the feed-forward part, each between two norms."""
+
+    def program(self) -> Sequence[Op]:
+        """See the class."""
+        return (
+            self.norm(NORMS[0], STREAM, "x"),
+            *self.attention("x", "y"),
+            self.norm(AFTER[0], "y", "y"),
+            Add("y"),
+            self.norm(NORMS[1], STREAM, "x"),
+            *self.feed_forward("x", "y"),
+            self.norm(AFTER[1], "y", "y"),
+            Add("y"),
+        )
+
+
+def tensors(config: Glm4Config) -> Tensors:
+    """Every tensor of a checkpoint with this configuration."""
+    return glm.tensors(config, usual_norms(config, *AFTER))
+
+
+GLM4 = DecoderFamily("glm4", Glm4Config.from_dict, tensors, Glm4Block)

@@ -1,0 +1,138 @@
+"""Keys of configurations of families close to Llama: what files hold, and what it means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from families import ABSENT
+
+GATE = "gelu_pytorch_tanh"
+#: What published files hold beside shapes, in models that are plain ones.
+FOUND: dict[str, dict[str, Any]] = {
+    "arcee": {"attention_bias": False, "mlp_bias": False, "rope_scaling": None},
+    "ernie4_5": {"use_bias": False, "compression_ratio": 1.0, "rope_scaling": None},
+    "exaone4": {
+        "layer_types": ["sliding_attention", "full_attention"], "attention_dropout": 0.0,
+        "sliding_window_pattern": "LLLG", "rope_scaling": None,
+    },
+    "glm": {"attention_bias": True, "partial_rotary_factor": 0.5, "attention_dropout": 0.0},
+    "glm4": {"attention_bias": True, "partial_rotary_factor": 0.5, "rope_scaling": None},
+    "helium": {"attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0},
+    "ministral": {"attention_dropout": 0.0, "rope_scaling": None},
+    "olmo3": {
+        "attention_bias": False,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    },
+    "seed_oss": {"residual_dropout": 0.1, "attention_dropout": 0.1, "pretraining_tp": 1},
+    "cohere": {
+        "use_qk_norm": False, "attention_bias": False, "model_max_length": 131072,
+        "attention_dropout": 0.0, "rope_scaling": None,
+    },
+    "cohere2": {
+        "cache_implementation": "hybrid", "head_dim": 8, "layer_switch": 2, "rotary_pct": 1.0,
+        "order_of_interleaved_layers": "local_attn_first", "use_gated_activation": True,
+        "position_embedding_type": "rope_gptj", "use_embedding_sharing": True,
+        "use_parallel_block": True, "use_parallel_embedding": True, "use_qk_norm": False,
+        "layer_types": ["sliding_attention", "full_attention"], "attention_bias": False,
+    },
+    "gemma": {
+        "hidden_act": "gelu", "hidden_activation": None, "attention_bias": False,
+        "attention_dropout": 0.0, "use_bidirectional_attention": None, "rope_scaling": None,
+    },
+    "gemma2": {
+        "cache_implementation": "hybrid", "sliding_window_size": 4096, "hidden_act": GATE,
+        "attention_bias": False, "use_bidirectional_attention": None,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "gemma3_text": {
+        "cache_implementation": "hybrid", "_sliding_window_pattern": 6, "attention_bias": False,
+        "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        "use_bidirectional_attention": False, "hidden_act": GATE,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "granite": {"attention_bias": False, "mlp_bias": False, "attention_dropout": 0.1},
+    "olmo2": {"attention_bias": False, "clip_qkv": None},
+    "qwen3": {
+        "use_sliding_window": False, "sliding_window": None, "max_window_layers": 28,
+        "attention_bias": False, "layer_types": ["full_attention"] * 2,
+    },
+    "smollm3": {
+        "max_window_layers": 28, "mlp_bias": False, "attention_bias": False, "pretraining_tp": 2,
+        "sliding_window": None, "use_sliding_window": False, "no_rope_layers": [1, 0, 1, 0],
+        "layer_types": ["full_attention"] * 2, "rope_scaling": None,
+    },
+}  # fmt: skip
+REFUSED: list[tuple[str, str, object]] = [
+    ("arcee", "hidden_act", "mish"),
+    ("arcee", "use_bias", True),
+    ("ernie4_5", "compression_ratio", 2.0),
+    ("ernie4_5", "attention_bias", True),
+    ("exaone4", "attention_bias", True),
+    ("exaone4", "layer_types", ["chunked_attention"] * 2),
+    ("glm", "mlp_bias", True),
+    ("glm", "sliding_window", 16),
+    ("glm4", "use_qk_norm", True),
+    ("helium", "partial_rotary_factor", 0.5),
+    ("ministral", "attention_bias", True),
+    ("ministral", "layer_types", ["chunked_attention"] * 2),
+    ("olmo3", "clip_qkv", 8.0),
+    ("olmo3", "rope_parameters", {"rope_theta": 500.0}),
+    ("seed_oss", "sliding_window", 16),
+    ("cohere", "rms_norm_eps", 1e-6),
+    ("cohere", "mlp_bias", True),
+    ("cohere", "sliding_window", 16),
+    ("cohere2", "use_qk_norm", True),
+    ("cohere2", "order_of_interleaved_layers", "global_attn_first"),
+    ("cohere2", "use_parallel_block", False),
+    ("cohere2", "position_embedding_type", "alibi"),
+    ("gemma", "hidden_activation", "gelu"),
+    ("gemma", "use_bidirectional_attention", True),
+    ("gemma", "query_pre_attn_scalar", 100),
+    ("gemma2", "hidden_act", "silu"),
+    ("gemma2", "hidden_activation", "quick_gelu"),
+    ("gemma2", "use_bidirectional_attention", True),
+    ("gemma2", "use_qk_norm", True),
+    ("gemma2", "layer_types", ["chunked_attention"] * 3),
+    ("gemma3_text", "attn_logit_softcapping", 50.0),
+    ("gemma3_text", "use_bidirectional_attention", True),
+    ("gemma3_text", "rope_parameters", {"rope_theta": 500.0}),
+    ("gemma3_text", "layer_types", ["chunked_attention"] * 2),
+    ("granite", "logit_scale", 0.1),
+    ("granite", "num_local_experts", 8),
+    ("olmo2", "clip_qkv", 8.0),
+    ("olmo2", "mlp_bias", True),
+    ("olmo2", "sliding_window", 16),
+    ("qwen3", "mlp_bias", True),
+    ("qwen3", "num_experts", 8),
+    ("qwen3", "layer_types", ["sliding_attention"] * 2),
+    ("smollm3", "layer_types", ["sliding_attention"] * 2),
+]
+#: Family, changes, windows.
+WINDOWS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
+    ("exaone4", {}, (7, 0, 7)),
+    ("exaone4", {"sliding_window_pattern": ABSENT}, (7, 7, 7, 0, 7)),
+    ("exaone4", {"sliding_window": None}, (0, 0)),
+    ("exaone4", {"layer_types": ["full_attention", "sliding_attention"]}, (0, 7)),
+    ("ministral", {"layer_types": ABSENT}, (7, 7)),
+    ("ministral", {"layer_types": ABSENT, "sliding_window": ABSENT}, (4096, 4096)),
+    ("ministral", {"layer_types": ABSENT, "sliding_window": None}, (0, 0)),
+    ("olmo3", {}, (7, 7, 7, 0, 7)),
+    ("olmo3", {"sliding_window": ABSENT}, (4096, 4096)),
+    ("cohere2", {}, (7, 0, 7)),
+    ("cohere2", {"sliding_window_pattern": ABSENT}, (7, 7, 7, 0, 7)),
+    ("cohere2", {"sliding_window_pattern": 1}, (0, 0)),
+    ("cohere2", {"layer_types": ["full_attention", "sliding_attention"]}, (0, 7)),
+    ("cohere2", {"sliding_window": ABSENT}, (4096, 0)),
+    ("gemma3_text", {"sliding_window_pattern": ABSENT}, (7, 7, 7, 7, 7, 0, 7)),
+    ("gemma3_text", {"sliding_window": ABSENT}, (4096, 0)),
+    ("gemma3_text", {"layer_types": ["full_attention", "sliding_attention"]}, (0, 7)),
+    ("gemma2", {}, (7, 0, 7)),
+    ("gemma2", {"sliding_window": ABSENT}, (4096, 0, 4096)),
+    ("gemma2", {"layer_types": ["full_attention", "sliding_attention"] * 2}, (0, 7, 0, 7)),
+    ("gemma2", {"layer_types": ["full_attention"] * 3}, (0, 0, 0)),
+    ("smollm3", {"sliding_window": 5}, (0, 0)),
+    ("smollm3", {"sliding_window": 5, "use_sliding_window": True}, (0, 5)),
+    ("smollm3", {"sliding_window": None, "use_sliding_window": True}, (0, 0)),
+    ("qwen3", {"use_sliding_window": True}, (0, 16)),
+    ("qwen3", {"use_sliding_window": True, "sliding_window": ABSENT}, (0, 4096)),
+]
