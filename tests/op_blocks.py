@@ -195,6 +195,20 @@ def capped():
     ]
 
 
+def leaning():
+    """What is far off counts less, by a slope of each head, in a window and without."""
+    return [
+        op
+        for layer, window in enumerate((0, 7))
+        for op in (
+            norm(STREAM, "x"),
+            *(op for op in attention(layer, "x", "y", window=window, slopes=(0.5, 0.25, 0.125, 1.0))
+              if not isinstance(op, Rotate)),
+            Add("y"),
+        )
+    ]  # fmt: skip
+
+
 def partial():
     """Part of each head is rotated, by halves and by neighbours, or none of it."""
     return [
@@ -252,8 +266,8 @@ def rows_of_weights():
 
 
 CASES = [
-    windows, parallel, normed_after, bare, changed_in_place, twice, layered, gates, capped, partial,
-    fused, rows_of_weights,
+    windows, parallel, normed_after, bare, changed_in_place, twice, layered, gates, capped, leaning,
+    partial, fused, rows_of_weights,
 ]  # fmt: skip
 
 

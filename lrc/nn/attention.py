@@ -27,6 +27,7 @@ def attention(
     *,
     scale: float | None = None,
     cap: float = 0.0,
+    slopes: Array | None = None,
 ) -> Array:
     """Softmax attention of the last T tokens over all S tokens, each seeing itself and before.
 
@@ -42,6 +43,8 @@ def attention(
         Of the products of queries and keys; None is one over the root of D.
     cap : float
         Scores become ``cap * tanh(score / cap)``; 0 leaves them.
+    slopes : (heads,) float32 or None
+        What is taken off a score of each head for each token between (Press et al., 2021).
 
     Returns
     -------
@@ -49,11 +52,13 @@ def attention(
     """
     batch, tokens, heads, dim = q.shape
     kv_heads = k.shape[1]
+    lean = None if slopes is None else slopes.reshape(kv_heads, heads // kv_heads, 1)
     grouped = (batch, tokens, kv_heads, heads // kv_heads, dim)
     q = (q * np.float32(dim**-0.5 if scale is None else scale)).reshape(grouped)
     if tokens == 1:
         k, v = k[:, :, -window:], v[:, :, -window:]
-        return _attend_last(q, k, v, cap).reshape(batch, 1, heads * dim)
+        bias = None if lean is None else _lean(lean, k.shape[2])
+        return _attend_last(q, k, v, cap, bias).reshape(batch, 1, heads * dim)
     out = np.empty(grouped, np.float32)
     before = k.shape[2] - tokens
     # A window alone sets the size where there is one: keys before it may be there or not.
@@ -68,7 +73,9 @@ def attention(
         block = q[b, start:end, h : h + 1].transpose(1, 2, 0, 3)
         mask = _mask(end - start, seen.stop - seen.start, min(0, lowest) if window else None)
         keys, values = (a[b, h : h + 1, None, seen] for a in (k, v))
-        mixed = _attend_block(block, keys, values, mask, cap)
+        own = None if lean is None else lean[h : h + 1, :, None]
+        bias = None if own is None else _lean(own, seen.stop - seen.start)
+        mixed = _attend_block(block, keys, values, mask, cap, bias)
         out[b, start:end, h : h + 1] = mixed.transpose(2, 0, 1, 3)
 
     starts = range(0, tokens, size)
@@ -117,7 +124,16 @@ def _softmax_terms(scores: Array) -> Array:
     return total
 
 
-def _attend_last(q: Array, k: Array, v: Array, cap: float) -> Array:
+def _lean(slopes: Array, keys: int) -> Array:
+    """What slopes (..., 1) add to scores of so many keys, the last of which is at 0: (..., keys).
+
+    Queries before the last one find another number taken off all keys, which changes nothing.
+    """
+    biases: Array = slopes * np.arange(1 - keys, 1).astype(np.float32)
+    return biases
+
+
+def _attend_last(q: Array, k: Array, v: Array, cap: float, bias: Array | None = None) -> Array:
     """Attend with one query a sequence: q (B, 1, kv, group, D) over k, v (B, kv, S, D).
 
     Matrix-vector products: with a handful of queries they beat BLAS's packing of k and v.
@@ -126,17 +142,23 @@ def _attend_last(q: Array, k: Array, v: Array, cap: float) -> Array:
     scores: Array = (keys @ q[:, 0, ..., None])[..., 0]
     if cap:
         soft_cap(scores, cap)
+    if bias is not None:
+        scores += bias
     total = _softmax_terms(scores)
     mixed: Array = (scores[..., None, :] @ values)[..., 0, :]
     mixed /= total
     return mixed
 
 
-def _attend_block(q: Array, k: Array, v: Array, mask: Array | None, cap: float) -> Array:
+def _attend_block(
+    q: Array, k: Array, v: Array, mask: Array | None, cap: float, bias: Array | None = None
+) -> Array:
     """Attend with queries (kv, group, t, D) to keys (kv, 1, S, D); the mask is of the last ones."""
     scores: Array = q @ k.transpose(0, 1, 3, 2)
     if cap:
         soft_cap(scores, cap)
+    if bias is not None:
+        scores += bias
     if mask is not None:
         scores[..., -mask.shape[1] :] += mask
     total = _softmax_terms(scores)

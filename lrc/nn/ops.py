@@ -249,7 +249,8 @@ class Attend(Op):
 
     ``window``: how many positions a token sees, itself included; 0 is all. ``scale``: of the
     products of queries and keys; None is one over the root of ``head_dim``. ``cap``: scores are
-    capped softly there, as by `soft_cap`; 0 is not.
+    capped softly there, as by `soft_cap`; 0 is not. ``slopes``: what is taken off a score of each
+    head for each token between; none where there are none.
     """
 
     name: ClassVar[str] = "attention"
@@ -264,11 +265,17 @@ class Attend(Op):
     window: int = 0
     scale: float | None = None
     cap: float = 0.0
+    slopes: tuple[float, ...] = ()
 
     @property
     def factor(self) -> float:
         """The scale, whether given or not."""
         return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @property
+    def lean(self) -> Array | None:
+        """The slopes, (heads,); None where there are none."""
+        return np.array(self.slopes, np.float32) if self.slopes else None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -290,8 +297,8 @@ class Attend(Op):
         else:
             k, v = at.cache.append(self.layer, k, v, self.window)
         mixed = attention(
-            q, k, v, self.window, at.execution, scale=self.factor, cap=self.cap
-        )  # fmt: skip
+            q, k, v, self.window, at.execution, scale=self.factor, cap=self.cap, slopes=self.lean
+        )
         return (mixed,)
 
 

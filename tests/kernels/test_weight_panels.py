@@ -106,15 +106,15 @@ def attention_case(heads, queries, before, dim, seed):
     return 3 * q, k, v
 
 
-def attend(q, k, v, window=0, cap=0.0):
+def attend(q, k, v, window=0, cap=0.0, slopes=(0.0, 0.0, 0.0)):
     queries, heads, dim = q.shape
     out = np.empty_like(q)
     work = np.empty((len(k) + dim + 1) * LANES, np.float32)
     for h in range(heads):
         attend_lanes(
             q[:, h].ctypes.data, q.strides[0], queries, k.ctypes.data, v.ctypes.data,
-            len(k) - queries, dim, np.float32(dim**-0.5), np.float32(cap), window,
-            work.ctypes.data, out[:, h].ctypes.data, out.strides[0],
+            len(k) - queries, dim, np.float32(dim**-0.5), np.float32(cap),
+            np.float32(slopes[h]), window, work.ctypes.data, out[:, h].ctypes.data, out.strides[0],
         )  # fmt: skip
     return out
 
@@ -125,12 +125,15 @@ def attend(q, k, v, window=0, cap=0.0):
     dim=st.sampled_from([4, 12, 16, 64, 100]),
     window=st.sampled_from([0, 0, 1, 2, 17, 32, 33, 64, 120]),
     cap=st.sampled_from([0.0, 0.0, 1.5, 30.0]),
+    slopes=st.sampled_from([None, (0.5, 0.125, 0.25)]),
     seed=st.integers(3, 2**32),
 )
-def test_attention(queries, before, dim, window, cap, seed):
+def test_attention(queries, before, dim, window, cap, slopes, seed):
     q, k, v = attention_case(3, queries, before, dim, seed)
-    expected = attention(q[None], k[None, None], v[None, None], window, cap=cap)[0]
-    found = attend(q, k, v, window, cap).reshape(queries, -1)
+    lean = None if slopes is None else np.array(slopes, np.float32)
+    keys, values = k[None, None], v[None, None]
+    expected = attention(q[None], keys, values, window, cap=cap, slopes=lean)[0]
+    found = attend(q, k, v, window, cap, slopes or (0.0,) * 3).reshape(queries, -1)
     bound = factor_bound(dim + before + queries, np.float32)
     assert_within(relative_difference(found, expected), bound)
 

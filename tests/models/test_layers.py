@@ -100,7 +100,7 @@ def test_silu_is_finite_at_the_ends_of_float32():
     assert silu(ends, out=ends) is ends
 
 
-def plain_attention(q, k, v, window=0, scale=None, cap=0):
+def plain_attention(q, k, v, window=0, scale=None, cap=0, slopes=None):
     """Softmax attention from its definition, one head and one query at a time, float64."""
     batch, tokens, heads, dim = q.shape
     group, before = heads // k.shape[1], k.shape[2] - tokens
@@ -110,7 +110,10 @@ def plain_attention(q, k, v, window=0, scale=None, cap=0):
         seen = slice(max(0, end - window) if window else 0, end)
         keys = k[b, h // group, seen].astype(np.float64)
         scores = keys @ q[b, t, h] * (1 / np.sqrt(dim) if scale is None else scale)
-        weights = np.exp(cap * np.tanh(scores / cap) if cap else scores)
+        scores = cap * np.tanh(scores / cap) if cap else scores
+        if slopes is not None:
+            scores = scores - slopes[h] * np.arange(len(keys))[::-1]
+        weights = np.exp(scores)
         out[b, t, h] = weights / weights.sum() @ v[b, h // group, seen]
     return out.reshape(batch, tokens, heads * dim)
 
@@ -125,17 +128,19 @@ def plain_attention(q, k, v, window=0, scale=None, cap=0):
     st.integers(0, 9),
     st.integers(0, 12),
     st.sampled_from([(None, 0), (0.3, 0), (None, 2.0), (1.0, 0.5)]),
+    st.booleans(),
 )
 def test_attention_is_its_definition(
-    seed, batch, kv_heads, group, dim, tokens, before, window, scores
+    seed, batch, kv_heads, group, dim, tokens, before, window, scores, leans
 ):
     scale, cap = scores
+    slopes = np.abs(normal(seed + 3, kv_heads * group)) if leans else None
     q = normal(seed, batch, tokens, kv_heads * group, dim)
     k = normal(seed + 1, batch, kv_heads, before + tokens, dim)
     v = normal(seed + 2, batch, before + tokens, kv_heads, dim).transpose(0, 2, 1, 3)
     kept = q.copy()
-    got = attention(q, k, v, window, scale=scale, cap=cap)
-    expected = plain_attention(q, k, v, window, scale, cap)
+    got = attention(q, k, v, window, scale=scale, cap=cap, slopes=slopes)
+    expected = plain_attention(q, k, v, window, scale, cap, slopes)
     assert got.dtype == np.float32
     assert_within(relative_difference(got, expected), 4 * sum_bound(dim, np.float32))
     np.testing.assert_array_equal(q, kept)

@@ -22,7 +22,8 @@ def _attend(made: DecodeTable, op: Attend, source: Program) -> None:
     k, v = made.mine(op.keys, keys), made.mine(op.values, keys)
     target = made.ours(op.target)
     columns = {"count": op.heads, "kv_heads": op.kv_heads, "width": op.head_dim,
-               "window": op.window, "address": op.layer}  # fmt: skip
+               "window": op.window, "address": op.layer,
+               "bias": source.context.address(op.lean)}  # fmt: skip
     row = Row(table.ATTEND, numbers=(op.factor, op.cap), columns=columns)
     made.add(row, (queries, k, v), (target,), source=queries, keys=k, values=v, target=target)
 

@@ -66,7 +66,8 @@ class PromptProgram:
             heads = {"kv_heads": op.kv_heads, "width": op.head_dim, "address": op.layer}
             for i, name in enumerate((op.keys, op.values)):
                 stages.token(Row(table.KEEP, name, columns=heads | {"kind": i}))
-            columns = heads | {"count": op.heads, "window": op.window}
+            slopes = self.source.context.address(op.lean)
+            columns = heads | {"count": op.heads, "window": op.window, "bias": slopes}
             stages.alone(
                 Row(table.ATTEND, op.queries, op.target, False, (op.factor, op.cap), columns)
             )

@@ -56,6 +56,15 @@ def _cap(scores: int, count: int, cap: np.float32) -> None:
 
 
 @njit(inline=True)
+def _lean(scores: int, count: int, slope: np.float32) -> None:
+    """Slopes of the scores of all lanes: to each query, keys of all lanes are as far apart."""
+    for j in range(count):
+        lean = splat_f32x16(slope * np.float32(j + 1 - count))
+        for at in range(scores + ROW_BYTES * j, scores + ROW_BYTES * (j + 1), 64):
+            store_f32x16(at, load_f32x16(at) + lean)
+
+
+@njit(inline=True)
 def _soften(scores: int, seen: int, window: int, count: int, lane: int, totals: int) -> None:
     """Exponentials of 16 queries' scores over their largest, and one over their sums.
 
@@ -80,14 +89,15 @@ def _soften(scores: int, seen: int, window: int, count: int, lane: int, totals: 
 @njit()
 def attend_lanes(
     q: int, stride: int, queries: int, keys: int, values: int, before: int, dim: int,
-    scale: np.float32, cap: np.float32, window: int, work: int, out: int, out_stride: int,
+    scale: np.float32, cap: np.float32, slope: np.float32, window: int, work: int, out: int,
+    out_stride: int,
 ) -> None:  # fmt: skip
     """Attention of ``queries`` (at most 32) tokens that follow ``before`` others.
 
     ``q`` and ``out`` f32 (queries, dim), rows so many bytes apart; ``keys`` and ``values`` f32
     (before + queries, dim). ``window``: how many of these a token sees, itself included; 0 is all.
-    ``cap``: scores are capped softly there; 0 is not. ``work``: room for
-    ``before + queries + dim + 1`` rows of lanes.
+    ``cap``: scores are capped softly there; 0 is not. ``slope``: is taken off for each token
+    between. ``work``: room for ``before + queries + dim + 1`` rows of lanes.
     """
     first = max(0, before + 1 - window) if window > 0 else 0
     seen, count = before + 1 - first, before + queries - first
@@ -103,6 +113,8 @@ def attend_lanes(
     _multiply(k, 4 * dim, 4, count, transposed, dim, scores)
     if cap > 0:
         _cap(scores, count, cap)
+    if slope > 0:
+        _lean(scores, count, slope)
     for lane in range(0, LANES, 16):
         _soften(scores + 4 * lane, seen, window, count, lane, totals + 4 * lane)
     _multiply(v, 4, 4 * dim, dim, scores, count, transposed)

@@ -84,9 +84,10 @@ def _attention(
             break
         first, head = LANES * (blocks - 1 - item // heads), item % heads
         own = 4 * dim * cache[CAPACITY] * (head // group)
+        slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
         attend_lanes(buffers[op[SOURCE]] + queries * first + 4 * dim * head, queries,
                      min(LANES, tokens - first), cache[CACHED_KEYS] + own,
-                     cache[CACHED_VALUES] + own, now + first, dim, numbers[0], numbers[1],
+                     cache[CACHED_VALUES] + own, now + first, dim, numbers[0], numbers[1], slope,
                      op[WINDOW], buffers[SCORES],
                      buffers[op[TARGET]] + out * first + 4 * dim * head, out)  # fmt: skip
         arrive(claims + 8)

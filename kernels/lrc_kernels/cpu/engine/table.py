@@ -45,7 +45,7 @@ PROJECT, ROUTE = 11, 12
 MULTIPLY = 13
 #: COUNT queries SOURCE of WIDTH over keys KEYS and values VALUES of KV_HEADS heads, kept in the
 #: cache of layer ADDRESS, no more than WINDOW of them (0: all); the first float scales products,
-#: which are capped softly at the second (0: not).
+#: which are capped softly at the second (0: not); slopes of heads at BIAS.
 ATTEND = 14
 # Of `token` alone: wait for the other threads; the product SOURCE of MATRIX rotated back to TARGET;
 # leave out the next COUNT rows where number FIRST of SOURCE is 0.

@@ -102,7 +102,8 @@ def _attention(
         for j in range(dim):
             store_f32(buffers[WORK] + 4 * j, load_f32(q + 4 * j) * numbers[0])
         before = 4 * dim * first
-        attend(buffers[WORK], k_at + before, v_at + before, now + 1 - first, dim, numbers[1],
+        slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
+        attend(buffers[WORK], k_at + before, v_at + before, now + 1 - first, dim, numbers[1], slope,
                buffers[SCORES], buffers[op[TARGET]] + 4 * dim * head)  # fmt: skip
 
 

@@ -99,12 +99,13 @@ def _mix(scores: int, values: int, count: int, dim: int, scale: np.float32, y: i
 
 @njit(inline=True)
 def attend(
-    q: int, keys: int, values: int, count: int, dim: int, cap: np.float32, scores: int, y: int
-) -> None:
+    q: int, keys: int, values: int, count: int, dim: int, cap: np.float32, slope: np.float32,
+    scores: int, y: int,
+) -> None:  # fmt: skip
     """One query f32 (dim,) over keys and values f32 (count, dim), to y (dim,).
 
     ``scores`` is room for count, rounded up to 16, f32; q is already scaled. ``cap``: scores are
-    capped softly there, 0 is not.
+    capped softly there, 0 is not. ``slope``: is taken off for each token between.
     """
     if dim == 64:
         _scores_64(q, keys, count, scores)
@@ -112,6 +113,10 @@ def attend(
         _scores(q, keys, count, dim, scores)
     if cap > 0:
         cap_softly(scores, count, cap)
+    if slope > 0:
+        for t in range(count):
+            lean = slope * np.float32(t + 1 - count)
+            store_f32(scores + 4 * t, load_f32(scores + 4 * t) + lean)
     scale = _softmax(scores, count)
     if dim == 64:
         _mix_64(scores, values, count, scale, y)
