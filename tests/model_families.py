@@ -18,12 +18,14 @@ from families import ABSENT, SILENT
 from families.cohere import COHERE, COHERE2
 from families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
 from families.gpt import (
+    BLOOM,
     CODEGEN,
     FALCON,
     GPT2,
     GPT_BIGCODE,
     GPT_NEOX,
     GPTJ,
+    MPT,
     NEMOTRON,
     OPT,
     PHI,
@@ -205,6 +207,7 @@ GEMMA3 = {
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "arcee": cases("arcee", "ArceeForCausalLM", ARCEE),
+    "bloom": cases("bloom", "BloomForCausalLM", BLOOM),
     "codegen": cases("codegen", "CodeGenForCausalLM", CODEGEN),
     "cohere": cases("cohere", "CohereForCausalLM", COHERE),
     "cohere2": cases("cohere2", "Cohere2ForCausalLM", COHERE2),
@@ -230,6 +233,7 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "ministral": cases("ministral", "MinistralForCausalLM", MINISTRAL),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
     "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
+    "mpt": cases("mpt", "MptForCausalLM", MPT),
     "nemotron": cases("nemotron", "NemotronForCausalLM", NEMOTRON),
     "olmo2": cases("olmo2", "Olmo2ForCausalLM", OLMO2),
     "olmo3": cases("olmo3", "Olmo3ForCausalLM", OLMO3),

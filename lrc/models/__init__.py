@@ -8,6 +8,7 @@ from typing import Any
 from lrc.errors import UnsupportedModelError
 from lrc.models.arcee import ARCEE
 from lrc.models.base import Family, Model
+from lrc.models.bloom import BLOOM
 from lrc.models.codegen import CODEGEN
 from lrc.models.cohere import COHERE
 from lrc.models.cohere2 import COHERE2
@@ -33,6 +34,7 @@ from lrc.models.mamba2 import MAMBA2
 from lrc.models.ministral import MINISTRAL
 from lrc.models.mistral import MISTRAL
 from lrc.models.mixtral import MIXTRAL
+from lrc.models.mpt import MPT
 from lrc.models.nemotron import NEMOTRON
 from lrc.models.olmo2 import OLMO2
 from lrc.models.olmo3 import OLMO3
@@ -54,6 +56,7 @@ from lrc.models.whisper import WHISPER
 #: Family by the ``model_type`` of its files.
 MODELS: dict[str, Family] = {
     "arcee": ARCEE,
+    "bloom": BLOOM,
     "codegen": CODEGEN,
     "cohere": COHERE,
     "cohere2": COHERE2,
@@ -79,6 +82,7 @@ MODELS: dict[str, Family] = {
     "ministral": MINISTRAL,
     "mistral": MISTRAL,
     "mixtral": MIXTRAL,
+    "mpt": MPT,
     "nemotron": NEMOTRON,
     "olmo2": OLMO2,
     "olmo3": OLMO3,

@@ -196,3 +196,33 @@ PHI3: Rows = {
     },
     "silent": {"pad_token_id": 0, **SILENT},
 }  # fmt: skip
+_BLOOM = without(
+    *NO_ROTARY, "intermediate_size", "hidden_act", "num_hidden_layers", "num_attention_heads",
+    "max_position_embeddings", n_layer=2, n_head=4,
+)  # fmt: skip
+BLOOM: Rows = {
+    "plain": {**_BLOOM, "tie_word_embeddings": True, "seq_length": 90},
+    "odd_heads": {
+        **_BLOOM, "hidden_size": 48, "n_head": 6, "layer_norm_epsilon": 1e-3, "n_layer": 3,
+    },
+    "older_names": {
+        **_BLOOM, **without("hidden_size", "n_layer", "n_head"), "n_embed": 36,
+        "num_hidden_layers": 2, "num_attention_heads": 3,
+    },
+    "silent": {**_BLOOM, **SILENT},
+}  # fmt: skip
+_MPT = without(
+    *NO_ROTARY, "intermediate_size", "hidden_act", "hidden_size", "num_hidden_layers",
+    "num_attention_heads", "max_position_embeddings", d_model=32, n_layers=2, n_heads=4,
+)  # fmt: skip
+MPT: Rows = {
+    "plain": {
+        **_MPT, "tie_word_embeddings": True, "max_seq_len": 90,
+        "attn_config": {"alibi": True, "attn_impl": "torch", "clip_qkv": None},
+    },
+    "odd_heads": {
+        **_MPT, "d_model": 60, "n_heads": 5, "n_layers": 3, "layer_norm_epsilon": 1e-3,
+        "attn_config": {"softmax_scale": 0.4},
+    },
+    "silent": {**_MPT, **SILENT},
+}  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import numpy as np
 import pytest
 from model_families import FAMILIES
 
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
 from lrc.models import MODELS
+from lrc.models.alibi import alibi_slopes
 
 _SUMMARY = {
     "summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True,
@@ -19,6 +21,12 @@ _SUMMARY = {
 }  # fmt: skip
 #: What published files hold beside shapes, in models that are plain ones.
 FOUND: dict[str, dict[str, Any]] = {
+    "bloom": {
+        "apply_residual_connection_post_layernorm": False, "attention_softmax_in_fp32": True,
+        "bias_dropout_fusion": True, "masked_softmax_fusion": True, "offset_alibi": 100,
+        "pretraining_tp": 1, "skip_bias_add": True, "skip_bias_add_qkv": False,
+        "slow_but_exact": False, "n_inner": None, "hidden_dropout": 0.0, "unk_token_id": 0,
+    },
     "codegen": {**_SUMMARY, "tokenizer_class": "GPT2Tokenizer"},
     "falcon": {
         "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False,
@@ -41,6 +49,12 @@ FOUND: dict[str, dict[str, Any]] = {
         "hidden_dropout": 0.0, "attention_dropout": 0.0, "rope_scaling": None,
     },
     "gptj": {**_SUMMARY, "rotary": True, "task_specific_params": None},
+    "mpt": {
+        "expansion_ratio": 4, "no_bias": True, "logit_scale": None, "learned_pos_emb": True,
+        "norm_type": "low_precision_layernorm", "emb_pdrop": 0, "resid_pdrop": 0, "verbose": 0,
+        "embedding_fraction": 1.0, "init_device": "cpu",
+        "init_config": {"name": "kaiming_normal_", "fan_mode": "fan_in"},
+    },
     "nemotron": {"attention_bias": False, "mlp_bias": False, "initializer_range": 0.0134},
     "opt": {
         "_remove_final_layer_norm": False, "activation_dropout": 0.0, "layerdrop": 0.0,
@@ -66,6 +80,10 @@ FOUND: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 REFUSED: list[tuple[str, str, object]] = [
+    ("bloom", "apply_residual_connection_post_layernorm", True),
+    ("bloom", "n_inner", 56),
+    ("bloom", "num_attention_heads", 4),
+    ("bloom", "hidden_act", "gelu"),
     ("codegen", "rope_theta", 1e4),
     ("codegen", "rope_parameters", {"rope_type": "linear", "factor": 2.0}),
     ("falcon", "alibi", True),
@@ -83,6 +101,16 @@ REFUSED: list[tuple[str, str, object]] = [
     ("gpt_neox", "head_dim", 8),
     ("gptj", "rope_scaling", {"rope_type": "linear", "factor": 2.0}),
     ("gptj", "partial_rotary_factor", 0.5),
+    ("mpt", "expansion_ratio", 2),
+    ("mpt", "no_bias", False),
+    ("mpt", "logit_scale", 0.5),
+    ("mpt", "hidden_size", 32),
+    ("mpt", "attn_config", {"alibi": False}),
+    ("mpt", "attn_config", {"alibi_bias_max": 16}),
+    ("mpt", "attn_config", {"clip_qkv": 8.0}),
+    ("mpt", "attn_config", {"qk_ln": True}),
+    ("mpt", "attn_config", {"attn_type": "multiquery_attention"}),
+    ("mpt", "attn_config", {"a_key_nobody_knows": 1}),
     ("nemotron", "rms_norm_eps", 1e-6),
     ("opt", "do_layer_norm_before", False),
     ("opt", "_remove_final_layer_norm", True),
@@ -154,7 +182,7 @@ def test_phi3_knows_longrope_alone(kind: str) -> None:
         read("phi3", rope_scaling={"rope_type": kind, "factor": 2.0})
 
 
-@pytest.mark.parametrize("family", ["falcon", "phi", "phi3"])
+@pytest.mark.parametrize("family", ["falcon", "mpt", "phi", "phi3"])
 def test_code_that_transformers_has_taken_over_is_fine(family: str) -> None:
     module = f"modeling_{family}"
     for place in (f"{module}.Model", f"maker/model--{module}.Model"):
@@ -167,6 +195,25 @@ def test_code_that_transformers_has_taken_over_is_fine(family: str) -> None:
 def test_codegen_has_four_stretches() -> None:
     with pytest.raises(FormatError, match="n_head=2"):
         read("codegen", n_head=2)
+
+
+def test_slopes_of_heads_are_powers_of_two() -> None:
+    for heads in (1, 2, 8, 16):
+        exponents = np.log2(alibi_slopes(heads))
+        np.testing.assert_allclose(exponents, -8 / heads * np.arange(1, heads + 1))
+    assert alibi_slopes(12)[:8] == alibi_slopes(8)
+    assert alibi_slopes(12)[8:] == alibi_slopes(16)[:8:2]
+
+
+def test_other_names_of_bloom_mean_the_same() -> None:
+    usual = plain("bloom")
+    older = {
+        **{key: usual[key] for key in usual if key not in ("hidden_size", "n_layer", "n_head")},
+        "n_embed": usual["hidden_size"],
+        "num_hidden_layers": usual["n_layer"],
+        "num_attention_heads": usual["n_head"],
+    }
+    assert MODELS["bloom"].read(older) == read("bloom")  # type: ignore[attr-defined]
 
 
 def test_a_message_names_the_key_that_the_family_has() -> None:

@@ -14,7 +14,7 @@ from lrc.models import declared
 ROOT = Path(lrc.__file__).parent
 HOMES = ("models", "convert")
 #: Parts of names that are words of the language too.
-COMMON = {"model", "decoder", "layers", "weight", "bias", "norm", "norms", "mlp", "dense",
+COMMON = {"model", "decoder", "layers", "blocks", "weight", "bias", "norm", "norms", "mlp", "dense",
           "attention", "embeddings", "backbone", "D", "h", "experts", "gate"}  # fmt: skip
 
 
