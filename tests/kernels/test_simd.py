@@ -18,6 +18,9 @@ from lrc_kernels.cpu.codes.decode_levels import decode_rows_scalar
 from lrc_kernels.cpu.codes.decode_rows import decode_rows_lattice
 from lrc_kernels.cpu.codes.trellis import decode_trellis, matvec_trellis
 from lrc_kernels.cpu.dot import matvec_i8
+from lrc_kernels.cpu.scan.causal_conv import causal_conv
+from lrc_kernels.cpu.scan.softplus import softplus
+from lrc_kernels.cpu.scan.ssd import ssd_scan
 from lrc_kernels.simd import paths as simd_paths
 from lrc_kernels.trellis_code import TILE, tile_rows
 
@@ -228,7 +231,19 @@ def all_products():
             acts = matvec_i8.quantize(x), matvec_i8.quantize(x, True)
             found += [matvec_i8.matvec_trellis(*code, act) for act in acts]
             found += [matvec_trellis(*code, x), decode_trellis(*code, n).reshape(-1)]
-    return np.concatenate(found)
+    return np.concatenate([*found, *state_space_values()])
+
+
+def state_space_values():
+    """Steps, convolved inputs and scanned ones of 3 heads of 37 channels, ends of vectors too."""
+    rng = np.random.default_rng(7)
+    x, weight, B = (rng.standard_normal(s).astype(np.float32) for s in ((9, 111), (4, 111), (9, 5)))
+    steps, y, last = x[:, :3].copy(), np.empty_like(x), np.zeros((3, 111), np.float32)
+    softplus(steps, steps)
+    causal_conv(x, weight, weight[0], weight[1:], y, last, silu=True)
+    z, state = np.empty((9, 3, 37), np.float32), np.zeros((3, 5, 37), np.float32)
+    ssd_scan(y.reshape(z.shape), steps, -steps[0], B, B[::-1], steps[1], state, z, state)
+    return [array.reshape(-1) for array in (steps, y, last, z, state)]
 
 
 _CHILD = """
