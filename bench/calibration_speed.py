@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from random_weights import MemorySource, random_weights
+from safetensors.numpy import save_file
 
 from lrc.calibrate.site_moment import site_moment
 from lrc.calibrate.streams import window_chunks
@@ -83,9 +85,10 @@ def compare(name: str, rounds: int, threads: int) -> dict[str, Any]:
     weights = {k: w / 2 for k, w in random_weights(declared(config), 3).items()}
     source = MemorySource(config, weights)
     model = load_model(source)
-    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).float().eval()
-    state = {key: torch.from_numpy(value) for key, value in source.weights.items()}
-    theirs.load_state_dict(state, strict=False)
+    with tempfile.TemporaryDirectory() as folder:
+        AutoConfig.for_model(**config).save_pretrained(folder)
+        save_file(source.weights, Path(folder, "model.safetensors"), metadata={"format": "pt"})
+        theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = np.random.default_rng(4).integers(3, config["vocab_size"], (WINDOWS, TOKENS))
     tokens = torch.from_numpy(ids)
 
