@@ -182,45 +182,59 @@ def decoder_tensors(
         biased = biased_linears(config)
     found = shapes(config)
 
-    def add_norm(block: int | None, name: str, key: str, size: int | tuple[int, ...]) -> None:
-        shape = (size,) if isinstance(size, int) else size
-        read[f"{name}.weight"] = Tensor(shape, Plain(block, key))
-        if norm_bias:
-            read[f"{name}.bias"] = Tensor(shape, Plain(block, f"{key}.bias"))
-
     for block in range(config.layers):
         prefix = names.block.format(block)
         layouts = {key: (View(f"{prefix}{key}.weight", transposed=True),) for key in transposed}
         read |= site_tensors(block, prefix, sites, found, biased=biased, layouts=layouts)
         read |= more(block, prefix)
         for key, size in normed.items():
-            add_norm(block, prefix + key, key, size)
+            read |= _norm_tensors(block, prefix + key, key, size, norm_bias)
         for key, shape in (inside or {}).items():
             read[prefix + key] = Tensor(shape, Plain(block, key))
-    add_norm(None, names.final_norm, FINAL_NORM, config.hidden)
+    read |= _norm_tensors(None, names.final_norm, FINAL_NORM, config.hidden, norm_bias)
     for key, tensor in (outside or {}).items():
         read[tensor.name] = Tensor(tensor.shape, Plain(None, key))
     if not config.tied:
         read[head] = Tensor(table, Table(HEAD))
-    pattern = re.compile(re.escape(names.block).replace(re.escape("{}"), r"(\d+)") + "(.+)")
-
     if names.base:
         read = {name: _without(names.base, name, tensor) for name, tensor in read.items()}
+    return Tensors(read, _not_read(config, names, masks, ignored))
 
-    def not_read(name: str) -> Ignored | None:
+
+def _norm_tensors(
+    block: int | None, name: str, key: str, size: int | tuple[int, ...], bias: bool
+) -> dict[str, Tensor]:
+    """A norm, with a bias or without."""
+    shape = (size,) if isinstance(size, int) else size
+    found = {f"{name}.weight": Tensor(shape, Plain(block, key))}
+    if bias:
+        found[f"{name}.bias"] = Tensor(shape, Plain(block, f"{key}.bias"))
+    return found
+
+
+def _not_read(
+    config: StackConfig,
+    names: Names,
+    masks: Collection[str],
+    others: Callable[[str], Ignored | None],
+) -> Callable[[str], Ignored | None]:
+    """From the name of a tensor that is not read to the reason, if it is known."""
+    in_block = re.compile(re.escape(names.block).replace(re.escape("{}"), r"(\d+)") + "(.+)")
+
+    def reason(name: str) -> Ignored | None:
         if _ROTARY.fullmatch(name):
             return Ignored("the rotary table follows from config.json")
-        if config.tied and name == head:
-            return Ignored("the head is the embedding", same_as=embedding)
+        if config.tied and name == f"{names.head}.weight":
+            return Ignored("the head is the embedding", same_as=f"{names.embedding}.weight")
         name = names.base + name.removeprefix(names.base)
-        match = pattern.fullmatch(name)
+        match = in_block.fullmatch(name)
         if match and int(match[1]) >= config.layers:
             return Ignored(f"config.json counts {config.layers} layers", told=True)
         if match and match[2] in masks:
             return Ignored("in every model, no token sees a later one")
-        return ignored(name)
+        return others(name)
 
-    return Tensors(read, not_read)
+    return reason
 
 
 def _without(base: str, name: str, tensor: Tensor) -> Tensor:

@@ -32,7 +32,10 @@ KEYS = decoder_keys(
         "parallel_attn",
     ),
     off={"alibi": (None, False)},
-    harmless={"apply_residual_connection_post_layernorm": "is not read by transformers"},
+    harmless={
+        "apply_residual_connection_post_layernorm": "is not read by transformers",
+        "ff_factor": "ffn_hidden_size is the width of the feed-forward part",
+    },
     spelled={
         "intermediate_size": "ffn_hidden_size",
         "hidden_act": "activation",

@@ -19,4 +19,5 @@ HARMLESS: dict[str, str] = {
     "n_ctx": "n_positions is how many positions there are",
     "summary_*": "is of a classifier's head",
     "reorder_and_upcast_attn": "says how the same result is computed",
+    "output_past": "says how the same result is computed or returned",
 }

@@ -35,6 +35,7 @@ KEYS = decoder_keys(
         "embedding_fraction": "is for training",
         "init_config": "is for training",
         "init_device": _ORDER,
+        "tokenizer_name": "says where the file comes from",
         "verbose": _ORDER,
     },
     spelled={

@@ -31,12 +31,12 @@ FOUND: dict[str, dict[str, Any]] = {
     "falcon": {
         "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False,
         "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True,
-        "num_kv_heads": 71, "hidden_dropout": 0.0, "attention_dropout": 0.0,
+        "num_kv_heads": 71, "ff_factor": 4, "hidden_dropout": 0.0, "attention_dropout": 0.0,
     },
     "gpt2": {
         **_SUMMARY, "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False,
         "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
-        "add_cross_attention": False,
+        "add_cross_attention": False, "output_past": True,
     },
     "gpt_bigcode": {
         **_SUMMARY, "attention_softmax_in_fp32": True, "scale_attention_softmax_in_fp32": True,
@@ -52,7 +52,7 @@ FOUND: dict[str, dict[str, Any]] = {
     "mpt": {
         "expansion_ratio": 4, "no_bias": True, "logit_scale": None, "learned_pos_emb": True,
         "norm_type": "low_precision_layernorm", "emb_pdrop": 0, "resid_pdrop": 0, "verbose": 0,
-        "embedding_fraction": 1.0, "init_device": "cpu",
+        "embedding_fraction": 1.0, "init_device": "cpu", "tokenizer_name": "a tokenizer",
         "init_config": {"name": "kaiming_normal_", "fan_mode": "fan_in"},
     },
     "nemotron": {"attention_bias": False, "mlp_bias": False, "initializer_range": 0.0134},
