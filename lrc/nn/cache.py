@@ -197,9 +197,12 @@ class KVCache:
 
     def advance(self, tokens: int) -> None:
         """Count ``tokens`` that every layer has now stored."""
-        layers = (self._moved.get(i, layer) for i, layer in enumerate(self.layers))
-        states = {**self.states, **self._next}
-        self._now = _Now(tuple(layers), states, self.length + tokens)
+        layers, states, length = self._now
+        if self._moved:
+            layers = tuple(self._moved.get(i, layer) for i, layer in enumerate(layers))
+        if self._next:
+            states = {**states, **self._next}
+        self._now = _Now(layers, states, length + tokens)
         self._moved, self._next = {}, {}
 
     def branch(self) -> Self:

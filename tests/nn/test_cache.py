@@ -85,6 +85,17 @@ def test_compiled_loops_give_the_same_bits(monkeypatch, parts, threads):
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_engines_know_of_a_cache_holds_until_it_moves(monkeypatch):
+    monkeypatch.setattr(kept, "SPARE", 4)
+    engine = Engines(HIDDEN, windows(), tail()).decode(Team(1))
+    cache, seen = KVCache(3, 1, KV_HEADS, 30, DIM, WINDOWS), []
+    for row in tokens(30):
+        engine.step(row, cache)
+        seen.append(engine._scratch.cached_now())
+    moved = [i for i in range(1, 30) if seen[i] is not seen[i - 1]]
+    assert moved == [11, 16, 21, 26]
+
+
 def test_an_interrupted_prompt_leaves_the_cache_as_it_was(monkeypatch):
     monkeypatch.setattr(kept, "SPARE", 4)
     engines, rows = Engines(HIDDEN, windows(), tail()), tokens(80)
