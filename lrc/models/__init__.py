@@ -24,6 +24,7 @@ from lrc.models.glm import GLM
 from lrc.models.glm4 import GLM4
 from lrc.models.gpt2 import GPT2
 from lrc.models.gpt_bigcode import GPT_BIGCODE
+from lrc.models.gpt_neo import GPT_NEO
 from lrc.models.gpt_neox import GPT_NEOX
 from lrc.models.gptj import GPTJ
 from lrc.models.granite import GRANITE
@@ -72,6 +73,7 @@ MODELS: dict[str, Family] = {
     "glm4": GLM4,
     "gpt2": GPT2,
     "gpt_bigcode": GPT_BIGCODE,
+    "gpt_neo": GPT_NEO,
     "gpt_neox": GPT_NEOX,
     "gptj": GPTJ,
     "granite": GRANITE,

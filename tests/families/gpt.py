@@ -226,3 +226,22 @@ MPT: Rows = {
     },
     "silent": {**_MPT, **SILENT},
 }  # fmt: skip
+_NEO = without(
+    *NO_ROTARY, "intermediate_size", "hidden_act", "num_hidden_layers", "num_attention_heads",
+    num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
+)  # fmt: skip
+GPT_NEO: Rows = {
+    "windows": {
+        **_NEO, "tie_word_embeddings": True, "window_size": 7, "max_position_embeddings": 90,
+        "intermediate_size": 56,
+    },
+    "odd_heads": {
+        **_NEO, "hidden_size": 30, "num_heads": 3, "num_layers": 3, "layer_norm_epsilon": 1e-3,
+        "attention_types": [[["local"], 2], [["global"], 1]], "window_size": 9,
+        "activation_function": "gelu",
+    },
+    "silent": {
+        **_NEO, **SILENT, "hidden_size": 16, "num_heads": 2, "num_layers": 24,
+        "attention_types": ABSENT, "max_position_embeddings": 300,
+    },
+}  # fmt: skip

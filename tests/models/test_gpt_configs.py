@@ -44,6 +44,10 @@ FOUND: dict[str, dict[str, Any]] = {
         "pre_allocate_kv_cache": False, "max_sequence_length": None, "max_batch_size": None,
         "pad_key_length": True,
     },
+    "gpt_neo": {
+        **_SUMMARY, "attention_layers": ["global", "local"], "resid_dropout": 0,
+        "embed_dropout": 0, "classifier_dropout": 0.1,
+    },
     "gpt_neox": {
         "use_parallel_residual": True, "attention_bias": True, "classifier_dropout": 0.1,
         "hidden_dropout": 0.0, "attention_dropout": 0.0, "rope_scaling": None,
@@ -96,6 +100,8 @@ REFUSED: list[tuple[str, str, object]] = [
     ("gpt2", "rope_theta", 1e4),
     ("gpt2", "add_cross_attention", True),
     ("gpt_bigcode", "scale_attn_by_inverse_layer_idx", True),
+    ("gpt_neo", "scale_attn_by_inverse_layer_idx", True),
+    ("gpt_neo", "sliding_window", 7),
     ("gpt_neox", "rope_theta", 500.0),
     ("gpt_neox", "partial_rotary_factor", 0.5),
     ("gpt_neox", "head_dim", 8),
@@ -190,6 +196,21 @@ def test_code_that_transformers_has_taken_over_is_fine(family: str) -> None:
     other = {"AutoConfig": f"configuration_{family}.Config", "AutoModel": "modeling_own.Model"}
     with pytest.raises(UnsupportedModelError, match=r"auto_map names code .* for AutoModel,"):
         read(family, auto_map=other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention_types": [[["global", "local"], 2]]},
+        {"attention_types": [[["global", "other"], 1]]},
+        {"attention_types": ["global", "local"]},
+        {"attention_types": None},
+        {"attention_layers": ["local", "global"]},
+    ],
+)
+def test_kinds_of_blocks_of_gpt_neo_are_counted(changes: dict[str, Any]) -> None:
+    with pytest.raises(FormatError, match=next(iter(changes))):
+        read("gpt_neo", **changes)
 
 
 def test_codegen_has_four_stretches() -> None:
