@@ -6,7 +6,7 @@ before the names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -85,26 +85,33 @@ class Gpt2Block(GptBlock):
         return replace(usual, scale=usual.factor / (self.index + 1))
 
 
-def gpt2_tensors(config: DecoderConfig, *, transposed: bool) -> Tensors:
-    """Every tensor of a checkpoint with this configuration; ``transposed``: its matrices."""
+def gpt2_tensors(
+    config: DecoderConfig,
+    layers: GptLayers = LAYERS,
+    *,
+    biased: Collection[str] = LAYERS.all,
+    transposed: Collection[str] = (),
+    masks: Collection[str] = MASKS,
+) -> Tensors:
+    """Every tensor of a checkpoint of GPT-2's kin; see `decoder_tensors`."""
     rows = (config.max_positions, config.hidden)
     return decoder_tensors(
         config,
-        sites=LAYERS.sites,
-        shapes=LAYERS.shapes,
-        biased=LAYERS.all,
-        transposed=LAYERS.all if transposed else (),
+        sites=layers.sites,
+        shapes=layers.shapes,
+        biased=biased,
+        transposed=transposed,
         norms=dict.fromkeys(NORMS, config.hidden),
         norm_bias=True,
         names=NAMES,
         outside={POSITIONS: Outside(BASE + "wpe.weight", rows)},
-        masks=MASKS,
+        masks=masks,
     )
 
 
 def tensors(config: Gpt2Config) -> Tensors:
     """Every tensor of a checkpoint with this configuration."""
-    return gpt2_tensors(config, transposed=True)
+    return gpt2_tensors(config, transposed=LAYERS.all)
 
 
 def _positions(config: DecoderConfig, plain: Plain) -> Sequence[Op]:

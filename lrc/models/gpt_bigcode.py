@@ -78,7 +78,7 @@ class GptBigcodeBlock(GptBlock):
 
 def tensors(config: GptBigcodeConfig) -> Tensors:
     """Every tensor of a checkpoint with this configuration."""
-    return gpt2_tensors(config, transposed=False)
+    return gpt2_tensors(config)
 
 
 GPT_BIGCODE = DecoderFamily(

@@ -14,8 +14,7 @@ from lrc.models.config_reader import count, short
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_config import DecoderConfig, Defaults, decoder_fields
 from lrc.models.decoder_keys import NO_ROTARY, decoder_keys
-from lrc.models.decoder_tensors import Names, Outside, decoder_tensors
-from lrc.models.gpt2 import BASE, ENDS, NORMS, POSITIONS
+from lrc.models.gpt2 import ENDS, NORMS, gpt2_tensors
 from lrc.models.gpt_block import GptBlock, GptLayers
 from lrc.models.gpt_keys import HARMLESS
 from lrc.models.tensors import Tensors
@@ -47,7 +46,6 @@ LAYERS = GptLayers(
     "mlp.c_fc",
     "mlp.c_proj",
 )
-NAMES = Names(block=BASE + "h.{}.", embedding=BASE + "wte", final_norm=BASE + "ln_f", base=BASE)
 MASKS = ("attn.attention.bias", "attn.attention.masked_bias")
 #: Where the keys are absent: kinds of blocks and how often they come, and tokens of a window.
 TYPES: list[Any] = [[["global", "local"], 12]]
@@ -106,18 +104,8 @@ class GptNeoBlock(GptBlock):
 
 def tensors(config: GptNeoConfig) -> Tensors:
     """Every tensor of a checkpoint with this configuration."""
-    rows = (config.max_positions, config.hidden)
-    return decoder_tensors(
-        config,
-        sites=LAYERS.sites,
-        shapes=LAYERS.shapes,
-        biased=(LAYERS.output, LAYERS.up, LAYERS.down),
-        norms=dict.fromkeys(NORMS, config.hidden),
-        norm_bias=True,
-        names=NAMES,
-        outside={POSITIONS: Outside(BASE + "wpe.weight", rows)},
-        masks=MASKS,
-    )
+    biased = (LAYERS.output, LAYERS.up, LAYERS.down)
+    return gpt2_tensors(config, LAYERS, biased=biased, masks=MASKS)
 
 
 GPT_NEO = DecoderFamily("gpt_neo", GptNeoConfig.from_dict, tensors, GptNeoBlock, ENDS)
