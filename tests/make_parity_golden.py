@@ -15,12 +15,19 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from model_families import CASES, FAMILIES, Case
 from safetensors.numpy import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from lrc.models import declared
 
@@ -35,9 +42,7 @@ def compute(case: Case, seed: int) -> tuple[PreTrainedConfig, np.ndarray, np.nda
         config.save_pretrained(folder)
         weights = case.source(seed).weights
         save_file(weights, Path(folder, "model.safetensors"), metadata={"format": "pt"})
-        model, said = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
-        )
+        model, said = read(Path(folder), "text_config" in case.config)
     left_out = declared(case.config).ignored
     missing = [name for name in said["missing_keys"] if left_out(name) is None]
     if missing or said["unexpected_keys"] or said["mismatched_keys"]:
@@ -46,6 +51,14 @@ def compute(case: Case, seed: int) -> tuple[PreTrainedConfig, np.ndarray, np.nda
     with torch.no_grad():
         logits = model(torch.from_numpy(ids)).logits.numpy()
     return config, ids, logits
+
+
+def read(folder: Path, sees: bool) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model of a directory, which may be one that also sees, and what was said of it."""
+    auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    return auto.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
 
 
 def write_case(case: Case, seed: int) -> None:

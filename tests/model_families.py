@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import tiny_llama
-from families import ABSENT, SILENT
+from families import SILENT, without_absent
 from families.cohere import COHERE, COHERE2
 from families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
 from families.gpt import (
@@ -41,11 +41,14 @@ from families.kin import (
     GLM,
     HELIUM,
     MINISTRAL,
+    MINISTRAL3,
     OLMO3,
     SEED_OSS,
 )
+from families.mistral import MISTRAL
 from families.others import GRANITE, OLMO2, SMOLLM3
 from families.qwen3 import QWEN3
+from families.seeing import GEMMA3, MISTRAL3
 from families.state_space import FALCON_MAMBA, MAMBA, MAMBA2
 from numpy.typing import NDArray
 from random_weights import MemorySource, random_weights
@@ -100,20 +103,6 @@ def cases(
     }
 
 
-def without_absent(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that are said to be `ABSENT`."""
-    return {key: value for key, value in config.items() if value is not ABSENT}
-
-
-MISTRAL = {
-    "window": {"sliding_window": 7, "num_key_value_heads": 2, "head_dim": 12},
-    "tied": {
-        "sliding_window": 16, "tie_word_embeddings": True, "num_hidden_layers": 3,
-        "rope_theta": 1e6,
-    },
-    "full": {"sliding_window": None, "num_key_value_heads": 1, "num_attention_heads": 2},
-    "silent": {"hidden_size": 64, "num_attention_heads": 16, **SILENT},
-}  # fmt: skip
 QWEN2 = {
     "grouped_tied": {
         "num_key_value_heads": 2, "tie_word_embeddings": True, "rope_theta": 1e6,
@@ -190,21 +179,6 @@ QWEN3_MOE = {
     },
 }  # fmt: skip
 
-#: Gemma 3 as published: the cases of its text part, beside a part for images.
-SIGHT = {
-    "model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 8,
-    "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 4,
-}  # fmt: skip
-GEMMA3 = {
-    name: {
-        "text_config": {**case.config, "final_logit_softcapping": None},
-        "vision_config": SIGHT,
-        "mm_tokens_per_image": 4,
-        "tie_word_embeddings": case.config.get("tie_word_embeddings", ABSENT),
-    }
-    for name, case in cases("gemma3_text", "Gemma3ForCausalLM", GEMMA3_TEXT).items()
-}
-
 #: Family to its cases by name.
 FAMILIES: dict[str, dict[str, Case]] = {
     "arcee": cases("arcee", "ArceeForCausalLM", ARCEE),
@@ -233,6 +207,8 @@ FAMILIES: dict[str, dict[str, Case]] = {
     "mamba": cases("mamba", "MambaForCausalLM", MAMBA, {}),
     "mamba2": cases("mamba2", "Mamba2ForCausalLM", MAMBA2, {}),
     "ministral": cases("ministral", "MinistralForCausalLM", MINISTRAL),
+    "ministral3": cases("ministral3", "Ministral3ForCausalLM", MINISTRAL3),
+    "mistral3": cases("mistral3", "Mistral3ForConditionalGeneration", MISTRAL3, {}),
     "mistral": cases("mistral", "MistralForCausalLM", MISTRAL),
     "mixtral": cases("mixtral", "MixtralForCausalLM", MIXTRAL),
     "mpt": cases("mpt", "MptForCausalLM", MPT),

@@ -33,7 +33,9 @@ from lrc.models.llama import LLAMA
 from lrc.models.mamba import MAMBA
 from lrc.models.mamba2 import MAMBA2
 from lrc.models.ministral import MINISTRAL
+from lrc.models.ministral3 import MINISTRAL3
 from lrc.models.mistral import MISTRAL
+from lrc.models.mistral3 import MISTRAL3
 from lrc.models.mixtral import MIXTRAL
 from lrc.models.mpt import MPT
 from lrc.models.nemotron import NEMOTRON
@@ -82,7 +84,9 @@ MODELS: dict[str, Family] = {
     "mamba": MAMBA,
     "mamba2": MAMBA2,
     "ministral": MINISTRAL,
+    "ministral3": MINISTRAL3,
     "mistral": MISTRAL,
+    "mistral3": MISTRAL3,
     "mixtral": MIXTRAL,
     "mpt": MPT,
     "nemotron": NEMOTRON,

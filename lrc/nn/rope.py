@@ -17,6 +17,21 @@ _SHORTEST_TABLE = 256
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Rotated vectors are ``1 + beta ln(1 + floor(position / step))`` times as long as before."""
+
+    beta: float = 0.0
+    step: int = 1
+
+    def factors(self, positions: Positions) -> Array:
+        """How much longer at each position, float32."""
+        return (1 + self.beta * np.log1p(positions // self.step)).astype(np.float32)
+
+
+NO_GROWTH = Growth()
+
+
+@dataclass(frozen=True)
 class Rope:
     """Rotation of the first dims of a head.
 
@@ -30,12 +45,15 @@ class Rope:
         How they are changed for long texts.
     interleaved : bool
         Pairs are ``(x_2j, x_(2j + 1))``, not ``(x_j, x_(j + head_dim / 2))``.
+    growth : Growth
+        Of the rotated dims.
     """
 
     head_dim: int
     theta: float = 10000.0
     scaling: Scaling = UNSCALED
     interleaved: bool = False
+    growth: Growth = NO_GROWTH
 
     def frequencies(self, length: int = 0) -> Array:
         """Radians a position, (head_dim / 2,) float32, in a text that may reach ``length``."""
@@ -45,8 +63,9 @@ class Rope:
 @lru_cache(maxsize=16)
 def _tables(rope: Rope, rows: int, length: int) -> tuple[Array, Array]:
     """Cosines and sines of positions ``0 .. rows - 1``, each (rows, head_dim / 2)."""
-    angles = np.arange(rows, dtype=np.float32)[:, None] * rope.frequencies(length)
-    factor = np.float32(rope.scaling.attention_factor)
+    positions = np.arange(rows)
+    angles = positions.astype(np.float32)[:, None] * rope.frequencies(length)
+    factor = np.float32(rope.scaling.attention_factor) * rope.growth.factors(positions)[:, None]
     cos, sin = np.cos(angles) * factor, np.sin(angles) * factor
     cos.setflags(write=False)
     sin.setflags(write=False)
@@ -54,7 +73,7 @@ def _tables(rope: Rope, rows: int, length: int) -> tuple[Array, Array]:
 
 
 def rope_tables(rope: Rope, positions: Positions, length: int | None = None) -> tuple[Array, Array]:
-    """Cosines and sines at ``positions``, times the attention factor of the scaling.
+    """Cosines and sines at ``positions``, times the scaling's attention factor and the growth.
 
     Parameters
     ----------

@@ -116,3 +116,23 @@ SEED_OSS: Rows = {
     },
     "silent": {"hidden_size": 16, "num_attention_heads": 8, **SILENT},
 }  # fmt: skip
+_YARN = {
+    "rope_type": "yarn", "type": "yarn", "rope_theta": 500.0, "factor": 4.0, "beta_fast": 32.0,
+    "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5,
+    "original_max_position_embeddings": 10,
+}  # fmt: skip
+_MINISTRAL3: dict[str, Any] = {"rope_theta": ABSENT, "pad_token_id": 0}
+MINISTRAL3: Rows = {
+    "growth": {
+        **_MINISTRAL3, "num_key_value_heads": 2, "head_dim": 12, "rope_parameters": _YARN,
+    },
+    "window_tied": {
+        **_MINISTRAL3, "hidden_size": 30, "num_attention_heads": 3, "num_key_value_heads": 1,
+        "head_dim": 10, "sliding_window": 7, "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "default", "rope_theta": 500.0, "llama_4_scaling_beta": 0.2,
+            "original_max_position_embeddings": 7,
+        },
+    },
+    "silent": {"hidden_size": 16, "num_attention_heads": 8, "pad_token_id": 0, **SILENT},
+}  # fmt: skip
