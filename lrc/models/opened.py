@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from lrc.errors import FormatError
+from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models import load_model
 from lrc.models.base import Model
@@ -26,6 +27,25 @@ def open_model(path: str | Path) -> tuple[Model, Checkpoint | PackedCheckpoint]:
     source = open_model_files(path)
     model = load_model(source)
     return model, model.source if isinstance(model.source, Checkpoint) else source
+
+
+def open_for_inspection(path: str | Path) -> Checkpoint | PackedCheckpoint:
+    """Files of a model under the names and in the shapes that its family reads.
+
+    Where no family here reads them, as they are stored.
+
+    Raises
+    ------
+    FormatError
+        The directory is neither dense nor compressed, or a file in it is malformed.
+    """
+    source = open_model_files(path)
+    with contextlib.suppress(FormatError, UnsupportedModelError):
+        if isinstance(source, Checkpoint) and isinstance(
+            read := load_model(source).source, Checkpoint
+        ):
+            return read
+    return source
 
 
 def open_original(path: str | Path) -> tuple[Model, Checkpoint]:

@@ -18,7 +18,8 @@ import lrc as library
 from lrc.audio.mel import FrontEnd, log_mel
 from lrc.convert.hf import export_hf
 from lrc.errors import LrcError
-from lrc.models import declared
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.models import declared, load_model
 from lrc.models.speech import SpeechModel
 
 pytest.importorskip("torch")
@@ -131,3 +132,24 @@ def test_an_export_is_read_by_transformers(family: str, tmp_path: Path) -> None:
     with torch.no_grad():
         logits = model.eval()(torch.from_numpy(ids)).logits.numpy()
     assert_same(library.load(out).model.logits(ids), logits)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "qwen3_moe"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_experts_are_read_as_transformers_saves_them(
+    family: str, apart: bool, tmp_path: Path
+) -> None:
+    """One by one, as models are released, or those of a block together."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(**next(iter(FAMILIES[family].values())).config)
+    theirs = AutoModelForCausalLM.from_config(config).float().eval()
+    theirs.save_pretrained(tmp_path, save_original_format=apart)
+    ids = np.random.default_rng(3).integers(0, config.vocab_size, (2, 16))
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(ids)).logits.numpy()
+    source = Checkpoint.open(tmp_path)
+    assert any(len(source.shape(name)) == 3 for name in source.names()) != apart
+    got = load_model(source).logits(ids)
+    assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()

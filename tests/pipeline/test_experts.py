@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -165,6 +166,10 @@ def test_stacked_and_apart_are_compressed_and_exported_alike(
             f"{prefix}.down_proj": np.stack([one(e, "down") for e in range(EXPERTS)]),
         }
     tiny.write_directory(stacked, CONFIG, made)
+    shown = lrc("inspect", stacked, "--json").check().json
+    assert shown == {**lrc("inspect", model, "--json").check().json, "file_bytes": ANY,
+                     "bits_per_weight_file": ANY}  # fmt: skip
+    assert len(of_experts(shown["matrices"])) == 2 * 3 * EXPERTS
     out = library.compress(stacked, tmp_path / "out", compressed.spec, windows=IDS).path
     for path in compressed.path.glob("*.safetensors"):
         assert (out / path.name).read_bytes() == path.read_bytes(), path.name

@@ -19,10 +19,11 @@ def add(subparsers: SubParsers) -> None:
 def run(args: argparse.Namespace, console: Console) -> None:
     """Show a line a matrix, then the totals."""
     from lrc.measure.storage import dense_matrices, storage
-    from lrc.parts.packed import PackedCheckpoint, open_model_files
+    from lrc.models.opened import open_for_inspection
+    from lrc.parts.packed import PackedCheckpoint
     from lrc.run.runs_on import runs_on
 
-    source = open_model_files(args.model)
+    source = open_for_inspection(args.model)
     totals = storage(source)
     record: dict[str, Any] = {"kind": source.kind, "runs_on": runs_on(source), **totals}
     if isinstance(source, PackedCheckpoint):
