@@ -19,11 +19,12 @@ from op_blocks import (
     tail,
     windows,
 )
-from op_token_blocks import TOKEN_CASES, by_heads, mixture, selective
+from op_expert_blocks import EXPERT_CASES, STATE_CASES, mixture
 from packed_models import packed_model
 
 from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
+from lrc.nn.engine import prompt as prompt_engine
 from lrc.nn.engine import prompt_program
 from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.engines import Engines
@@ -80,11 +81,11 @@ def decoded(engines, threads, kept=None):
 
 @pytest.mark.parametrize("cap", [0.0, 1.5])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("case", [*CASES, *TOKEN_CASES])
+@pytest.mark.parametrize("case", [*CASES, *EXPERT_CASES, *STATE_CASES])
 def test_tokens(case, bias, cap):
     body, end = case(), tail(bias=bias, cap=cap)
     engines, ops = Engines(HIDDEN, body, end), [*body, *end]
-    only_tokens = ", prompts in NumPy blocks" if case in TOKEN_CASES else ""
+    only_tokens = ", prompts in NumPy blocks" if case in STATE_CASES else ""
     assert engines.runs_on == "compiled engine" + only_tokens
     one = decoded(engines, 1, cache_of(ops))
     assert_close(one, run_ops(ops, start())[LOGITS], 2.0**-4)
@@ -92,7 +93,7 @@ def test_tokens(case, bias, cap):
         np.testing.assert_array_equal(decoded(engines, threads, cache_of(ops)), one)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *EXPERT_CASES])
 def test_prompts(case):
     ops = case()
     engines = Engines(HIDDEN, ops, tail())
@@ -106,6 +107,16 @@ def test_prompts(case):
     np.testing.assert_array_equal(found[3], found[1])
 
 
+@pytest.mark.parametrize("chunk", [1, 6, 44])
+@pytest.mark.parametrize("case", EXPERT_CASES)
+def test_prompts_of_experts_may_be_cut_anywhere(monkeypatch, case, chunk):
+    engines = Engines(HIDDEN, case(), tail())
+    whole = engines.prompt(Team(1)).advance(start(), cache()).copy()
+    monkeypatch.setattr(prompt_engine, "CHUNK", chunk)
+    monkeypatch.setattr(prompt_engine, "CALL", 3 * chunk)
+    np.testing.assert_array_equal(engines.prompt(Team(2)).advance(start(), cache()), whole)
+
+
 def done(ops, rng):
     """Rows in the order they are done, for some choice of experts."""
     r = 0
@@ -115,13 +126,13 @@ def done(ops, rng):
         r += 1 + left_out * ops[r][table.COUNT]
 
 
-@pytest.mark.parametrize("case", [*CASES, *TOKEN_CASES])
+@pytest.mark.parametrize("case", [*CASES, *EXPERT_CASES, *STATE_CASES])
 def test_threads_meet_where_they_need_each_other(case):
     """Between a thread's part of a shared buffer and what others do with it lies a meeting."""
     program = DecodeProgram(Program(HIDDEN, case(), tail()))
     shared = {i for i, b in enumerate(program.buffers, token.BUFFERS) if b.shared}
     rng = np.random.default_rng(3)
-    for _ in range(20 if case in TOKEN_CASES else 1):
+    for _ in range(20 if case in EXPERT_CASES else 1):
         written, read = set(), set()
         for row in done(program.ops, rng):
             operands = (table.SOURCE, table.KEYS, table.VALUES, table.OUTPUTS)
@@ -157,7 +168,7 @@ def test_weights_of_other_experts_are_not_looked_at():
         np.testing.assert_array_equal(other.step(rows[position], cache_of(body)), expected)
 
 
-@pytest.mark.parametrize("case", [selective, by_heads])
+@pytest.mark.parametrize("case", STATE_CASES)
 def test_states_go_on_from_those_of_the_blocks(case):
     """A token by one way, the next by the other; and a token that is run again."""
     body, end, rows = case(), tail(), start()

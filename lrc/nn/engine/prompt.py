@@ -83,6 +83,8 @@ class PromptEngine:
         cached = program.source.cached(cache)
         angles = program.source.angles(np.arange(position, position + tokens), cache.max_length)
         sizes = buffers.begin(start, position)
+        lists = np.zeros((program.experts, tokens), np.int32)
+        counts = np.zeros(program.experts, np.int64)
         run: Callable[..., bool] = prompt.run_prompt
 
         def task(
@@ -91,7 +93,8 @@ class PromptEngine:
             return run(
                 program.mats, program.nums, program.extra, program.ops, program.numbers,
                 program.stages, sizes, buffers.addresses, buffers.strides, buffers.shared,
-                cached.rows, angles.addresses, first, stop, place.ctypes.data, thread, threads,
+                lists, counts, cached.rows, angles.addresses, first, stop,
+                place.ctypes.data, thread, threads,
             )  # fmt: skip
 
         end, step = len(program.stages), -(-CALL // tokens)

@@ -12,9 +12,13 @@ from lrc.nn.engine.token_rules import TOKEN_RULES
 from lrc.nn.linear import Linear
 from lrc.nn.ops import STREAM, Attend, Multiply
 from lrc.nn.packed import PackedLinear
+from lrc.nn.routing import Combine, Dispatch, Route
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import prompt, prompt_parts, table
 from lrc_kernels.simd.paths import path
+
+#: Operations that the loop for prompts has beside those on one token alone.
+_KNOWN = (Multiply, Attend, Route, Dispatch, Combine)
 
 
 class PromptProgram:
@@ -33,6 +37,8 @@ class PromptProgram:
         Names of the buffers that the table names, from number `prompt.BUFFERS` on.
     kept
         Those of which every token has its own.
+    experts
+        How many all blocks have.
     """
 
     def __init__(self, source: Program) -> None:
@@ -45,6 +51,7 @@ class PromptProgram:
         self._set_slots()
         self.extra = np.array(self._extra, np.int64).reshape(-1, prompt_parts.EXTRAS)
         self.highest = int(self.mats[:, product.RANK].max(initial=0))
+        self.experts = self._first_expert = 0
         stages = Stages(STREAM)
         for index in range(source.body):
             self._lower(index, stages)
@@ -71,9 +78,33 @@ class PromptProgram:
             stages.alone(
                 Row(table.ATTEND, op.queries, op.target, False, (op.factor, op.cap), columns)
             )
+        elif isinstance(op, Route):
+            self._route(op, stages)
+        elif isinstance(op, Dispatch):
+            stages.expert = self._first_expert + op.expert
+            columns = {"count": 1, "width": self.source.width(index, op.source)}
+            stages.token(Row(table.COPY, op.source, op.target, columns=columns))
+        elif isinstance(op, Combine):
+            width, shares = {"width": self.source.hidden}, op.dispatch.routing
+            columns = {**width, "first": op.dispatch.expert}
+            stages.token(Row(table.WEIGH, shares, op.source, True, columns=columns))
+            stages.token(Row(table.ADD, op.source, STREAM, True, columns=width))
+            stages.expert = -1
         else:
             for row in self.source.rows(index):
                 stages.token(row)
+
+    def _route(self, op: Route, stages: Stages) -> None:
+        """Scores of all tokens, their experts, and the tokens of each expert."""
+        experts, width = op.weight.shape
+        columns = {"count": experts, "width": width,
+                   "address": self.source.context.address(op.weight)}  # fmt: skip
+        stages.token(Row(table.PROJECT, op.source, op.target, columns=columns))
+        columns = {"count": op.top, "width": experts, "kind": op.normalised}
+        stages.token(Row(table.ROUTE, op.target, op.target, True, columns=columns))
+        self._first_expert, self.experts = self.experts, self.experts + experts
+        columns = {"count": experts, "first": self._first_expert}
+        stages.alone(Row(table.LIST, op.target, columns=columns))
 
     def _extra_row(self, linear: Linear) -> list[int]:
         """The row of `prompt_parts.EXTRAS` of one matrix, but for its slot."""
@@ -100,7 +131,7 @@ class PromptProgram:
 def prompt_program_for(source: Program) -> PromptProgram | None:
     """A program where the kernels know all codes; None where BLAS is the better way."""
     body = source.ops[: source.body]
-    if any(type(op) not in (Multiply, Attend, *TOKEN_RULES) for op in body):
+    if any(type(op) not in (*_KNOWN, *TOKEN_RULES) for op in body):
         return None
     linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
     known = all(_rows(f) is not None for f in linears)

@@ -22,11 +22,14 @@ class Stages:
     ----------
     kept
         Values that outlive the stage in which they are made, so that every token needs its own.
+    expert : int
+        Whose tokens alone go through the stages that are added; -1: all do.
     """
 
     def __init__(self, stream: str) -> None:
         self.kept = {stream}
-        self._stages: list[list[Row]] = []
+        self.expert = -1
+        self._stages: list[tuple[int, list[Row]]] = []
         self._made = {stream: -1}
         self._open = False
 
@@ -37,7 +40,8 @@ class Stages:
 
     def token(self, row: Row) -> None:
         """Add a row of one token, to the stage before it if that has such rows."""
-        self._add(row, fresh=not self._open)
+        same = self._open and self._stages[-1][0] == self.expert
+        self._add(row, fresh=not same)
         self._open = True
 
     def values(self) -> tuple[str, ...]:
@@ -47,12 +51,13 @@ class Stages:
     def tables(
         self, places: Mapping[str, int]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-        """Rows, their floats, and where each stage begins and ends.
+        """Rows, their floats, and where each stage begins and ends, and its expert.
 
         ``places``: the number of each value's buffer.
         """
-        made = [row for stage in self._stages for row in stage]
-        ends = np.cumsum([len(stage) for stage in self._stages])
+        made = [row for _, stage in self._stages for row in stage]
+        lengths = np.array([len(stage) for _, stage in self._stages])
+        ends, experts = np.cumsum(lengths), [expert for expert, _ in self._stages]
         rows = np.array(
             [
                 row.integers(source=places.get(row.source, 0), target=places.get(row.target, 0))
@@ -61,13 +66,13 @@ class Stages:
             np.int64,
         )
         numbers = np.array([row.floats() for row in made], np.float32)
-        starts = ends - [len(stage) for stage in self._stages]
-        return rows, numbers, np.stack([starts, ends], axis=1).astype(np.int64)
+        stages = np.stack([ends - lengths, ends, experts], axis=1).astype(np.int64)
+        return rows, numbers, stages
 
     def _add(self, row: Row, *, fresh: bool) -> None:
         if fresh:
-            self._stages.append([])
-        self._stages[-1].append(row)
+            self._stages.append((self.expert, []))
+        self._stages[-1][1].append(row)
         now = len(self._stages) - 1
         reads = {row.source, row.target if row.changes else ""} - {""}
         self.kept |= {name for name in reads if self._made[name] != now}

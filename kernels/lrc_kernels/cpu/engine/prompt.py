@@ -31,6 +31,7 @@ from lrc_kernels.cpu.engine.table import (
     KIND,
     KV_HEADS,
     LEAVE,
+    LIST,
     MATRIX,
     MULTIPLY,
     ROTATE,
@@ -45,6 +46,7 @@ from lrc_kernels.simd.lanes import LANES
 from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import load_f32, store_f32
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
@@ -55,9 +57,9 @@ SIZES = 4
 #: Buffers of a thread's own, before those that the table names.
 Z, WORK, WEIGHT_PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4
 BUFFERS = 5
-#: Of a stage: its first row, and the one after its last. It is one row of `MULTIPLY` or `ATTEND`,
-#: or what tokens need in between.
-START, STOP = 0, 1
+#: Of a stage: its first row, the one after its last, and the expert whose tokens alone go through
+#: it, or -1. It is one row of `MULTIPLY`, `ATTEND` or `LIST`, or what tokens need in between.
+START, STOP, EXPERT = 0, 1, 2
 #: Tokens that are claimed at a time.
 _CHUNK = 4
 
@@ -95,25 +97,47 @@ def _attention(
 
 
 @njit(inner=True)
+def _list(
+    shares: int, stride: int, tokens: int, first: int, experts: int, lists: I32, counts: I64,
+    claims: int,
+) -> None:  # fmt: skip
+    """List the tokens of experts, from number ``first`` on: those with shares that are not 0."""
+    while True:
+        e = arrive(claims)
+        if e >= experts:
+            break
+        expert, count = first + e, 0
+        for t in range(tokens):
+            if load_f32(shares + stride * t + 4 * e) != 0:
+                lists[expert, count] = t
+                count += 1
+        counts[expert] = count
+        arrive(claims + 8)
+    wait_for_pieces(claims + 8, experts)
+
+
+@njit(inner=True)
 def _tokens(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, start: int, stop: int, sizes: I64,
-    buffers: I64, strides: I64, shared: I64, caches: I64, ropes: I64, claims: int,
+    tokens: int, lists: I32, expert: int, buffers: I64, strides: I64, shared: I64, caches: I64,
+    ropes: I64, claims: int,
 ) -> None:  # fmt: skip
-    """Rows of one stage for every token, until all are done."""
+    """Rows of one stage for each of ``tokens``, all or an expert's, until all are done."""
     while True:
         first = _CHUNK * arrive(claims)
-        if first >= sizes[TOKENS]:
+        if first >= tokens:
             break
         # Not a function of its own: counting who refers to its arrays took longer than most rows.
-        for t in range(first, min(sizes[TOKENS], first + _CHUNK)):
+        for i in range(first, min(tokens, first + _CHUNK)):
+            t = lists[expert, i] if expert >= 0 else i
             for r in range(start, stop):
                 code, k, count, width = ops[r, CODE], ops[r, MATRIX], ops[r, COUNT], ops[r, WIDTH]
                 x = buffers[ops[r, SOURCE]] + strides[ops[r, SOURCE]] * t
                 to = buffers[ops[r, TARGET]] + strides[ops[r, TARGET]] * t
                 if code == LEAVE:
-                    leave(mats, nums, extra, k, count, t, sizes[HIGHEST], shared, to, buffers[WORK])
+                    leave(mats, nums, extra, k, count, i, sizes[HIGHEST], shared, to, buffers[WORK])
                 elif code == ENTER:
-                    enter(mats, nums, extra, k, count, x, t, sizes[ACTIVATIONS], sizes[HIGHEST],
+                    enter(mats, nums, extra, k, count, x, i, sizes[ACTIVATIONS], sizes[HIGHEST],
                           shared, buffers[Z], buffers[WORK])  # fmt: skip
                 elif code == KEEP:
                     layer = ops[r, ADDRESS]
@@ -128,21 +152,23 @@ def _tokens(
                             ops[r, ADDRESS], ops[r, BIAS], numbers[r, 0], numbers[r, 1], x, to,
                             ropes[table, 0] + at, ropes[table, 1] + at)  # fmt: skip
         arrive(claims + 8)
-    wait_for_pieces(claims + 8, (sizes[TOKENS] + _CHUNK - 1) // _CHUNK)
+    wait_for_pieces(claims + 8, (tokens + _CHUNK - 1) // _CHUNK)
 
 
 @njit()
 def run_prompt(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, stages: I64, sizes: I64,
-    all_buffers: I64, strides: I64, shared: I64, caches: I64, ropes: I64, first: int, stop: int,
-    place: int, thread: int, threads: int,
+    all_buffers: I64, strides: I64, shared: I64, lists: I32, counts: I64, caches: I64, ropes: I64,
+    first: int, stop: int, place: int, thread: int, threads: int,
 ) -> bool:  # fmt: skip
     """Do the stages from ``first`` to ``stop`` for all tokens.
 
     ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, all trellises. ``ops`` and
     ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``all_buffers``: a row of addresses a
     thread; token t has its part of buffer b ``strides[b] * t`` bytes further on. ``shared``:
-    (4, most matrices of a site) addresses of `prompt_parts`. ``caches``: rows of
+    (4, most matrices of a site) addresses of `prompt_parts`. ``lists`` (experts, tokens) and
+    ``counts`` (experts,), of the tokens of each expert of each block: of this call and of earlier
+    ones for the same tokens alone, so that who comes late finds nothing to do. ``caches``: rows of
     the table's module, a layer each, which receive keys and values. ``ropes``: addresses
     of cosines and sines f32 (tokens, head_dim / 2). ``place``: of a `barrier.new_place` with
     a part for every stage. False, and nothing done by this thread, where it came too late;
@@ -152,16 +178,22 @@ def run_prompt(
         return False
     buffers, claims = all_buffers[thread], place + PIECES
     for stage in range(first, stop):
-        start, end = stages[stage, START], stages[stage, STOP]
+        start, end, expert = stages[stage, START], stages[stage, STOP], stages[stage, EXPERT]
+        tokens = counts[expert] if expert >= 0 else sizes[TOKENS]
         op, code = ops[start], ops[start, CODE]
-        if code == MULTIPLY:
-            multiply_site(mats, extra, op[MATRIX], op[COUNT], sizes[TOKENS], sizes[ACTIVATIONS],
-                          shared, claims, buffers[WEIGHT_PANEL], buffers[TOTALS])  # fmt: skip
+        if tokens == 0:
+            pass
+        elif code == MULTIPLY:
+            multiply_site(mats, extra, op[MATRIX], op[COUNT], tokens, sizes[ACTIVATIONS], shared,
+                          claims, buffers[WEIGHT_PANEL], buffers[TOTALS])  # fmt: skip
         elif code == ATTEND:
             _attention(op, numbers[start], sizes, buffers, strides, caches[op[ADDRESS]], claims)
+        elif code == LIST:
+            _list(buffers[op[SOURCE]], strides[op[SOURCE]], tokens, op[FIRST], op[COUNT], lists,
+                  counts, claims)  # fmt: skip
         else:
-            _tokens(mats, nums, extra, ops, numbers, start, end, sizes, buffers, strides, shared,
-                    caches, ropes, claims)  # fmt: skip
+            _tokens(mats, nums, extra, ops, numbers, start, end, sizes, tokens, lists, expert,
+                    buffers, strides, shared, caches, ropes, claims)  # fmt: skip
         claims += 16
     return True
 

@@ -57,8 +57,9 @@ BARRIER, FINISH, SKIP = 15, 16, 17
 CONVOLVE, SELECTIVE_SCAN, SSD_SCAN = 18, 19, 20
 # Of `prompt` alone: quantize SOURCE for COUNT matrices from MATRIX on; the product of matrix
 # number COUNT of those from MATRIX on, rotated back to TARGET; KV_HEADS keys SOURCE of WIDTH, or
-# values where KIND is 1, to the cache of layer ADDRESS.
-ENTER, LEAVE, KEEP = 21, 22, 23
+# values where KIND is 1, to the cache of layer ADDRESS; the tokens of COUNT experts, listed by
+# their shares SOURCE as those of number FIRST and the next.
+ENTER, LEAVE, KEEP, LIST = 21, 22, 23, 24
 
 CODE, SOURCE, TARGET, KEYS, VALUES, MATRIX = 0, 1, 2, 3, 4, 5
 COUNT, KV_HEADS, WIDTH, WINDOW, ADDRESS = 6, 7, 8, 9, 10

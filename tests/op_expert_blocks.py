@@ -1,4 +1,4 @@
-"""Blocks like those of `op_blocks` that only the compiled loop for tokens knows."""
+"""Blocks like those of `op_blocks`, of experts and with states."""
 
 from __future__ import annotations
 
@@ -109,4 +109,5 @@ def by_heads():
     ]  # fmt: skip
 
 
-TOKEN_CASES = [mixture, shared_expert, selective, by_heads]
+EXPERT_CASES = [mixture, shared_expert]
+STATE_CASES = [selective, by_heads]
