@@ -167,7 +167,7 @@ class Transcriber:
     ) -> tuple[list[int], bool]:
         found: list[int] = []
         never = list(self._tokens.suppressed)
-        while cache.length + len(ids) <= self._model.context:
+        while cache.length + len(ids) < self._model.context:
             logits = self._advance(ids, cache)
             logits[never] = -np.inf
             if not found:

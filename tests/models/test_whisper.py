@@ -84,6 +84,16 @@ def test_a_token_that_may_not_come_first_may_come_later():
     assert usual[0] in other
 
 
+def test_a_transcript_is_as_long_as_the_context_at_most():
+    case = CASES["plain"]
+    never_ends = SpeechTokens(2, (1,), suppressed=(1,))
+    writer = Transcriber(case.model(1), Speech(None, never_ends, None), 1)  # type: ignore[arg-type]
+    for prompt in ((2,), (2, 8, 9)):
+        ids, complete = writer.ids(case.features(1)[0], prompt)
+        assert not complete
+        assert len(prompt) + len(ids) == case.config["max_target_positions"]
+
+
 @cases
 def test_written_times_match_transformers(case):
     seed, _, _, _ = golden(case)
