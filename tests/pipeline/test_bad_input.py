@@ -16,7 +16,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-import lrc.parts.packed as packed_files
+from lrc.models import opened
 
 Lrc = Callable[..., Any]
 
@@ -232,7 +232,7 @@ def test_out_of_memory_is_one_line(lrc: Lrc, model: Path, monkeypatch: pytest.Mo
     def exhausted(path: Path) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(packed_files, "open_model_files", exhausted)
+    monkeypatch.setattr(opened, "open_model_files", exhausted)
     check_refused(lrc("inspect", model), "out of memory")
 
 
