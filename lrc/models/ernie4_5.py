@@ -14,7 +14,12 @@ from lrc.models.decoder_keys import decoder_keys
 from lrc.models.decoder_rope import Rotary
 from lrc.models.decoder_tensors import decoder_tensors
 
-KEYS = decoder_keys("ernie4_5", used=("use_bias",), off={"compression_ratio": (None, 1)})
+KEYS = decoder_keys(
+    "ernie4_5",
+    used=("use_bias",),
+    off={"compression_ratio": (None, 1)},
+    own_code=("configuration_ernie4_5", "modeling_ernie4_5"),
+)
 DEFAULTS = Defaults(
     kv_heads=2, head_dim=128, bos_id=1, max_positions=131072, eps=1e-5,
     rotary=Rotary(500000.0, interleaved=True), tied=True,
