@@ -146,7 +146,9 @@ def all_products():
             words, rows, x = trellis_case(m, n, tokens, bits, m + n)
             found.append(matmul_trellis(words, bits, state_bits, rows, x).reshape(-1))
     for queries, before, dim, window in ((1, 0, 4, 0), (32, 5, 64, 9), (17, 40, 12, 0)):
-        found.append(attend(*attention_case(2, queries, before, dim, 8), window).reshape(-1))
+        for cap in (0.0, 2.0):
+            case = attention_case(2, queries, before, dim, 8)
+            found.append(attend(*case, window, cap).reshape(-1))
     return np.concatenate(found)
 
 
