@@ -18,6 +18,11 @@ FOUND: dict[str, dict[str, Any]] = {
     "glm": {"attention_bias": True, "partial_rotary_factor": 0.5, "attention_dropout": 0.0},
     "glm4": {"attention_bias": True, "partial_rotary_factor": 0.5, "rope_scaling": None},
     "helium": {"attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0},
+    "hunyuan_v1_dense": {
+        "use_qk_norm": True, "use_cla": False, "cla_share_factor": 2, "im_start_id": 5,
+        "attention_head_dim": 128, "norm_type": "rms", "use_rotary_pos_emb": True,
+        "org_vocab_size": 48, "add_classification_head": False, "num_experts": 1,
+    },
     "ministral": {"attention_dropout": 0.0, "rope_scaling": None},
     "olmo3": {
         "attention_bias": False,
@@ -73,6 +78,11 @@ REFUSED: list[tuple[str, str, object]] = [
     ("glm", "sliding_window", 16),
     ("glm4", "use_qk_norm", True),
     ("helium", "partial_rotary_factor", 0.5),
+    ("hunyuan_v1_dense", "use_qk_norm", False),
+    ("hunyuan_v1_dense", "use_cla", True),
+    ("hunyuan_v1_dense", "position_embedding_xdrope", True),
+    ("hunyuan_v1_dense", "num_experts", 16),
+    ("hunyuan_v1_dense", "rope_scaling", {"type": "dynamic", "alpha": 9.0, "odd": 1}),
     ("ministral", "attention_bias", True),
     ("ministral", "layer_types", ["chunked_attention"] * 2),
     ("olmo3", "clip_qkv", 8.0),

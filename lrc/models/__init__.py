@@ -29,6 +29,7 @@ from lrc.models.gpt_neox import GPT_NEOX
 from lrc.models.gptj import GPTJ
 from lrc.models.granite import GRANITE
 from lrc.models.helium import HELIUM
+from lrc.models.hunyuan_v1_dense import HUNYUAN_V1_DENSE
 from lrc.models.llama import LLAMA
 from lrc.models.mamba import MAMBA
 from lrc.models.mamba2 import MAMBA2
@@ -80,6 +81,7 @@ MODELS: dict[str, Family] = {
     "gptj": GPTJ,
     "granite": GRANITE,
     "helium": HELIUM,
+    "hunyuan_v1_dense": HUNYUAN_V1_DENSE,
     "llama": LLAMA,
     "mamba": MAMBA,
     "mamba2": MAMBA2,

@@ -69,6 +69,24 @@ HELIUM: Rows = {
     "silent": {"hidden_size": 40, "num_attention_heads": 20, "head_dim": 2, **SILENT},
 }  # fmt: skip
 # The width of a head has no default that transformers can run.
+HUNYUAN_V1_DENSE: Rows = {
+    "stretched_tied": {
+        "num_key_value_heads": 2, "head_dim": 12, "tie_word_embeddings": True, "pad_token_id": 0,
+        "rope_scaling": {
+            "type": "dynamic", "alpha": 50.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1,
+            "mscale": 1.0, "mscale_all_dim": 0.0,
+        },
+    },
+    "biases": {
+        "hidden_size": 30, "num_attention_heads": 3, "num_key_value_heads": 1,
+        "head_dim": 10, "attention_bias": True, "rope_theta": 500.0, "pad_token_id": 0,
+    },
+    "linear": {
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0}, "num_hidden_layers": 3,
+        "hidden_act": "gelu", "pad_token_id": 0, "head_dim": 8,
+    },
+    "silent": {"pad_token_id": 0, "head_dim": 8, **SILENT},
+}  # fmt: skip
 MINISTRAL: Rows = {
     "chosen_windows": {
         "sliding_window": 7, "layer_types": [SLIDING, FULL], "num_key_value_heads": 2,

@@ -42,8 +42,8 @@ VALUES: dict[str, list[Any]] = {
 }
 FAMILIES_HERE = (
     "arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm",
-    "glm4", "granite", "helium", "ministral", "mistral", "olmo2", "olmo3", "qwen2", "qwen3",
-    "seed_oss", "smollm3",
+    "glm4", "granite", "helium", "hunyuan_v1_dense", "ministral", "mistral", "olmo2",
+    "olmo3", "qwen2", "qwen3", "seed_oss", "smollm3",
 )  # fmt: skip
 
 

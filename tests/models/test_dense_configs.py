@@ -97,6 +97,14 @@ def test_a_pattern_in_letters_needs_layer_types() -> None:
         read("exaone4", sliding_window_pattern="LLLG")
 
 
+def test_alpha_stretches_theta_once() -> None:
+    theta = 1e4 * 50 ** (12 / 10)
+    found = read("hunyuan_v1_dense").rope
+    assert (found.theta, found.scaling.kind) == (pytest.approx(theta), "default")
+    beside = {"type": "dynamic", "alpha": None, "factor": 2.0}
+    assert read("hunyuan_v1_dense", rope_scaling={**beside}).rope.theta == 1e4
+
+
 def test_which_blocks_are_not_rotated() -> None:
     assert read("smollm3", num_hidden_layers=3).rotated == (True, False, True)
     silent = read("smollm3", num_hidden_layers=5, no_rope_layer_interval=ABSENT)
