@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,8 +23,10 @@ class DecoderBlock(ProgramBlock):
 
     #: "layer" where norms are layer norms, with a bias where there is one.
     norm_kind: ClassVar[str] = "rms"
-    #: Keys of the norms before attention and before the feed-forward part.
+    #: Keys of the norms before attention and before the feed-forward part; none, or both.
     norms: ClassVar[tuple[str, ...]] = NORMS
+    #: And of those after them, of what is added to the stream.
+    norms_after: ClassVar[tuple[str, ...]] = ()
     config: DecoderConfig
 
     @property
@@ -39,14 +41,13 @@ class DecoderBlock(ProgramBlock):
 
     def program(self) -> Sequence[Op]:
         """See the class."""
-        return (
-            self.norm(self.norms[0], STREAM, "x"),
-            *self.attention("x", "y"),
-            Add("y"),
-            self.norm(self.norms[1], STREAM, "x"),
-            *self.feed_forward("x", "y"),
-            Add("y"),
-        )
+        return (*self._part(0, self.attention), *self._part(1, self.feed_forward))
+
+    def _part(self, index: int, part: Callable[[str, str], Sequence[Op]]) -> Sequence[Op]:
+        """One of both parts, between its norms, added to the stream."""
+        before = [self.norm(key, STREAM, "x") for key in self.norms[index : index + 1]]
+        after = [self.norm(key, "y", "y") for key in self.norms_after[index : index + 1]]
+        return (*before, *part("x" if before else STREAM, "y"), *after, Add("y"))
 
     def side_by_side(self, *norms: str) -> Sequence[Op]:
         """The other program: both parts read the stream that the block finds.

@@ -19,7 +19,7 @@ from lrc.models.decoder_windows import Windows
 from lrc.models.gemma import GATE, GemmaBlock, final_norm_and_head, scaled_embedding
 from lrc.models.tensors import Tensors
 from lrc.nn.linear import Linear
-from lrc.nn.ops import LOGITS, STREAM, Add, Op, SoftCap
+from lrc.nn.ops import LOGITS, Op, SoftCap
 
 USED = (
     "attention_bias", "query_pre_attn_scalar", "sliding_window", "final_logit_softcapping",
@@ -77,18 +77,8 @@ def soft_cap_of(config: Mapping[str, Any], key: str, absent: float | None) -> fl
 class Gemma2Block(GemmaBlock):
     """Attention and the feed-forward part, each between two norms."""
 
-    def program(self) -> Sequence[Op]:
-        """See the class."""
-        return (
-            self.norm(NORMS[0], STREAM, "x"),
-            *self.attention("x", "y"),
-            self.norm(AFTER_ATTENTION, "y", "y"),
-            Add("y"),
-            self.norm(BEFORE_FEED_FORWARD, STREAM, "x"),
-            *self.feed_forward("x", "y"),
-            self.norm(AFTER_FEED_FORWARD, "y", "y"),
-            Add("y"),
-        )
+    norms = (NORMS[0], BEFORE_FEED_FORWARD)
+    norms_after = (AFTER_ATTENTION, AFTER_FEED_FORWARD)
 
 
 def norms(config: DecoderConfig) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,9 +10,8 @@ from lrc.models import glm
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_config import DecoderConfig, decoder_fields
 from lrc.models.decoder_keys import decoder_keys
-from lrc.models.decoder_tensors import NORMS, usual_norms
+from lrc.models.decoder_tensors import usual_norms
 from lrc.models.tensors import Tensors
-from lrc.nn.ops import STREAM, Add, Op
 
 KEYS = decoder_keys("glm4", used=glm.USED)
 #: Norms after attention, and after the feed-forward part.
@@ -40,18 +39,7 @@ class Glm4Config(DecoderConfig):
 class Glm4Block(glm.GlmBlock):
     """Attention and the feed-forward part, each between two norms."""
 
-    def program(self) -> Sequence[Op]:
-        """See the class."""
-        return (
-            self.norm(NORMS[0], STREAM, "x"),
-            *self.attention("x", "y"),
-            self.norm(AFTER[0], "y", "y"),
-            Add("y"),
-            self.norm(NORMS[1], STREAM, "x"),
-            *self.feed_forward("x", "y"),
-            self.norm(AFTER[1], "y", "y"),
-            Add("y"),
-        )
+    norms_after = AFTER
 
 
 def tensors(config: Glm4Config) -> Tensors:

@@ -5,7 +5,7 @@ Queries and keys are normalised over all heads at once, before they are rotated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,7 +15,6 @@ from lrc.models.decoder_config import DecoderConfig, Defaults, decoder_fields
 from lrc.models.decoder_keys import decoder_keys
 from lrc.models.decoder_tensors import K_NORM, Q_NORM, decoder_tensors
 from lrc.models.tensors import Tensors
-from lrc.nn.ops import STREAM, Add, Op
 
 KEYS = decoder_keys("olmo2", used=("attention_bias",))
 DEFAULTS = Defaults(eps=1e-5)
@@ -45,16 +44,8 @@ class Olmo2Config(DecoderConfig):
 class Olmo2Block(QKNormBlock):
     """Attention, norm, feed-forward part, norm."""
 
-    def program(self) -> Sequence[Op]:
-        """See the class."""
-        return (
-            *self.attention(STREAM, "y"),
-            self.norm(AFTER[0], "y", "y"),
-            Add("y"),
-            *self.feed_forward(STREAM, "y"),
-            self.norm(AFTER[1], "y", "y"),
-            Add("y"),
-        )
+    norms = ()
+    norms_after = AFTER
 
 
 def tensors(config: DecoderConfig) -> Tensors:
