@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,18 @@ F32 = NDArray[np.float32]
 #: A block's files, the one that says it is complete first, so that it is the first to go.
 _ENDINGS = "json", "safetensors"
 _DIGITS = "[0-9]" * 5
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much tokens use a matrix.
+
+    ``part`` of them is multiplied with it: all, or those that are routed to its expert. ``mass`` is
+    how much its errors count in one, on average: 1, or the expert's mean squared share.
+    """
+
+    part: float = 1.0
+    mass: float = 1.0
 
 
 class CandidateStore:
@@ -51,11 +65,11 @@ class CandidateStore:
         candidates: Mapping[str, Mapping[int, PackedMatrix]],
         curves: Mapping[str, Curves],
         vectors: Mapping[str, Mapping[int, NDArray[np.floating]]],
-        masses: Mapping[str, float],
+        uses: Mapping[str, Use],
     ) -> None:
         """Keep a block: by matrix name, then width, the matrix and eigenvectors (m, r).
 
-        ``masses``: see :meth:`masses`.
+        ``uses``: see :meth:`uses`.
         """
         self.folder.mkdir(exist_ok=True)
         tensors: dict[str, NDArray[Any]] = {}
@@ -66,7 +80,7 @@ class CandidateStore:
                 tensors[f"{name}@{bits}.vectors"] = vectors[name][bits].astype(np.float16)
             record[name] = {
                 "curves": curves[name],
-                "mass": masses[name],
+                "use": dataclasses.asdict(uses[name]),
                 "levels": {bits: matrix_record(matrix) for bits, matrix in widths.items()},
             }
         self._path(block, "json").unlink(missing_ok=True)
@@ -98,8 +112,8 @@ class CandidateStore:
                 raise FormatError("it lacks a matrix, width or rank, or has one too many")
             return found
 
-    def masses(self, block: int) -> dict[str, float]:
-        """How much each matrix counts in a token, by name: 1, or an expert's mean squared share.
+    def uses(self, block: int) -> dict[str, Use]:
+        """How much tokens use each matrix, by name.
 
         Raises
         ------
@@ -108,7 +122,8 @@ class CandidateStore:
         """
         records, _ = self._block(block)
         with self._reading(block):
-            return {name: float(record["mass"]) for name, record in records.items()}
+            said = {name: record["use"] for name, record in records.items()}
+            return {n: Use(float(use["part"]), float(use["mass"])) for n, use in said.items()}
 
     def matrix(self, block: int, name: str, candidate: Candidate, W: F32, ratio: float) -> F32:
         """The matrix ``name`` at ``candidate`` as a better codebook would leave it, f32 (m, n).

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrc.allocation.candidates import Use
 from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Option
-from lrc.allocation.sizes import weights_of
+from lrc.allocation.sizes import linear_shapes
 from lrc.allocation.survey import TABLE_WIDTHS, SurveyJob
 from lrc.errors import FormatError
 from lrc.models.tensors import EMBEDDING
@@ -74,7 +75,10 @@ def measure(
     tables : mapping
         Squared relative errors by table and width; empty to leave tables alone.
     """
-    label, groups = choose_groups(job, list(options))
+    uses: dict[str, Use] = {}
+    for block in range(job.model.tensors.blocks):
+        uses |= job.store.uses(block)
+    label, groups = choose_groups(job, list(options), uses)
     lowest = TABLE_WIDTHS[0]
     trials = [Trial({name: options[name][0].candidate for name in group}) for group in groups]
     embedding = job.model.tensors.tables[EMBEDDING]
@@ -86,14 +90,11 @@ def measure(
     floor = max(NOISE_FLOOR * float(np.median(found)), 1e-12) if found else 0.0
     found = [max(value, floor) for value in found]
     slope: dict[str, float] = {}
-    masses: dict[str, float] = {}
-    for block in range(job.model.tensors.blocks):
-        masses |= job.store.masses(block)
     for group, value in zip(groups, found[: len(groups)], strict=True):
         # Shared out in proportion to the squared errors, so a group has one slope; but an expert
         # counts no more than it does in the tokens.
-        total = sum(masses[name] * options[name][0].error for name in group)
-        slope |= {name: masses[name] * value / total if total > 0 else 0.0 for name in group}
+        total = sum(uses[name].mass * options[name][0].error for name in group)
+        slope |= {name: uses[name].mass * value / total if total > 0 else 0.0 for name in group}
     of_tables = {
         name: value / tables[name][lowest] if tables[name][lowest] > 0 else 0.0
         for name, value in zip(tables, found[len(groups) :], strict=True)
@@ -102,14 +103,18 @@ def measure(
     return Sensitivities(slope, divergence, label, of_tables)
 
 
-def choose_groups(job: SurveyJob, names: Sequence[str]) -> tuple[str, list[tuple[str, ...]]]:
+def choose_groups(
+    job: SurveyJob, names: Sequence[str], uses: Mapping[str, Use]
+) -> tuple[str, list[tuple[str, ...]]]:
     """What to change together: the finest groups that the allowed work and memory permit.
 
     A group first changed in block b of L costs (L - b) / L passes of the held-out tokens.
     """
     matrices = job.model.tensors.matrices
     layers = job.model.tensors.blocks
-    passes = min(job.allocation.passes, MOST_WORK / (2.0 * job.heldout.positions * _weights(job)))
+    passes = min(
+        job.allocation.passes, MOST_WORK / (2.0 * job.heldout.positions * _weights(job, uses))
+    )
     stream_bytes = 4 * job.heldout.positions * job.model.hidden_size
     best = "", [tuple(names)]
     for label in ("matrix", "site", "sites alike", "block", *_bands(layers)):
@@ -145,7 +150,8 @@ def _grouped(job: SurveyJob, label: str, names: Sequence[str]) -> list[tuple[str
     return [tuple(group) for group in groups.values()]
 
 
-def _weights(job: SurveyJob) -> int:
+def _weights(job: SurveyJob, uses: Mapping[str, Use]) -> float:
     """Weights that a token passes, nearly."""
     tensors = job.model.tensors
-    return weights_of(tensors) + math.prod(tensors.shape(tensors.tables[EMBEDDING]))
+    blocks = sum(uses[name].part * math.prod(s) for name, s in linear_shapes(tensors).items())
+    return blocks + math.prod(tensors.shape(tensors.tables[EMBEDDING]))

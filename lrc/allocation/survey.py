@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.allocation.candidates import CandidateStore
+from lrc.allocation.candidates import CandidateStore, Use
 from lrc.allocation.options import WIDTHS, Curves, Option, candidate_ranks, matrix_options
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.examples import HeldOut
+from lrc.calibrate.site_moment import EVERYTHING
 from lrc.calibrate.streams import Inputs
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.formats.safetensors.checkpoint import Checkpoint
@@ -99,14 +100,14 @@ def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
 class _Surveyor:
     """The visitor of a survey, on the original's stream alone.
 
-    ``options`` are those found so far, ``candidates`` and ``masses`` the block's, all by name.
+    ``options`` are those found so far, ``candidates`` and ``uses`` the block's, all by name.
     """
 
     job: SurveyJob
     advance: Callable[..., object]
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     candidates: dict[str, _Candidates] = field(default_factory=dict)
-    masses: dict[str, float] = field(default_factory=dict)
+    uses: dict[str, Use] = field(default_factory=dict)
 
     def begin(self, block: int) -> bool:
         """Whether the store has no results of the block."""
@@ -123,7 +124,8 @@ class _Surveyor:
         work = at.moment().matrix()
         plain = work.astype(np.float32)
         metric = metric_for(work, None, self.job.spec.decompose, site=at.name, block_size=8)
-        mass = 1.0 if at.routed is None else at.routed.mass
+        routed = at.routed or EVERYTHING
+        uses = Use(routed.part, routed.mass)
 
         def one(key: str) -> _Candidates:
             return _matrix_candidates(self.job, at.tensors[key], at.weight(key), metric, plain)
@@ -131,14 +133,14 @@ class _Surveyor:
         found = ordered_map(one, at.site.linears, at.threads)
         for key, candidates in zip(at.site.linears, found, strict=True):
             name = linear_of(at.tensors[key])
-            self.candidates[name], self.masses[name] = candidates, mass
+            self.candidates[name], self.uses[name] = candidates, uses
             self.advance()
         return {}
 
     def end(self, block: int) -> None:
         """Write the block's results."""
-        _keep(self.job, block, self.candidates, self.masses)
-        self.candidates, self.masses = {}, {}
+        _keep(self.job, block, self.candidates, self.uses)
+        self.candidates, self.uses = {}, {}
         self._take_options(block)
 
     def _take_options(self, block: int) -> None:
@@ -199,7 +201,7 @@ def _keep(
     job: SurveyJob,
     index: int,
     candidates: Mapping[str, _Candidates],
-    masses: Mapping[str, float],
+    uses: Mapping[str, Use],
 ) -> None:
     """Write a block; of the eigenvectors only those that an option of the hull uses."""
     vectors = {}
@@ -217,7 +219,7 @@ def _keep(
         {name: found.matrices for name, found in candidates.items()},
         {name: found.curves for name, found in candidates.items()},
         vectors,
-        masses,
+        uses,
     )
 
 

@@ -83,10 +83,18 @@ def _of_others(
 
 @dataclass(frozen=True)
 class Routed:
-    """What is routed to an expert: so many ``tokens``; ``mass``, its mean squared share in all."""
+    """What is routed to an expert: so many ``tokens``, which are this ``part`` of all.
+
+    ``mass`` is its mean squared share in all tokens.
+    """
 
     tokens: int
+    part: float
     mass: float
+
+
+#: What a site has that is of no expert.
+EVERYTHING = Routed(0, 1.0, 1.0)
 
 
 def routed_to(stream: Stream) -> Routed | None:
@@ -96,7 +104,8 @@ def routed_to(stream: Stream) -> Routed | None:
         return None
     shares = np.concatenate([dispatch.shares(values) for values in stream.values])
     mass = float(np.square(shares, dtype=np.float64).mean())
-    return Routed(int(np.count_nonzero(shares)), mass)
+    tokens = int(np.count_nonzero(shares))
+    return Routed(tokens, tokens / len(shares), mass)
 
 
 def _moment(

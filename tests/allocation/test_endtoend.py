@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from lrc.allocation import sensitivity
-from lrc.allocation.candidates import CandidateStore
+from lrc.allocation.candidates import CandidateStore, Use
 from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.options import Candidate, Curves, Option, matrix_options
 from lrc.allocation.sensitivity import choose_groups, measure
@@ -172,7 +172,9 @@ def test_errors_are_those_under_the_second_moment(surveyed: Surveyed) -> None:
 def test_groups_take_every_matrix_once(surveyed: Surveyed, passes: int) -> None:
     job, options = surveyed
     allocation = dataclasses.replace(job.allocation, passes=passes)
-    label, groups = choose_groups(dataclasses.replace(job, allocation=allocation), list(options))
+    limited = dataclasses.replace(job, allocation=allocation)
+    uses = dict.fromkeys(job.model.tensors.matrices, Use())
+    label, groups = choose_groups(limited, list(options), uses)
     assert sorted(name for group in groups for name in group) == sorted(options)
     assert label == {1: "2 blocks", 3: "block", 5: "block", 80: "matrix"}[passes]
     assert len(groups) == {1: 1, 3: 2, 5: 2, 80: 14}[passes]

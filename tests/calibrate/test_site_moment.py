@@ -251,8 +251,8 @@ def test_counts_are_of_routed_tokens() -> None:
         of = [counts[f"{prefix}expert_input.{e}"] for e in range(EXPERTS)]
         assert of == [counts[f"{prefix}expert_output.{e}"] for e in range(EXPERTS)]
         assert sum(routed.tokens for routed in of) == TOKENS
-        assert of[DEAD] == Routed(0, 0.0)
-        assert all(0 < routed.mass <= routed.tokens / TOKENS for routed in of if routed.tokens)
+        assert of[DEAD] == Routed(0, 0.0, 0.0)
+        assert all(0 < r.mass <= r.part == r.tokens / TOKENS for r in of if r.tokens)
         assert counts[f"{prefix}attn_input"] is None
 
 

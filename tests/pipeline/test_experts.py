@@ -200,3 +200,24 @@ def test_a_stack_with_a_value_that_is_not_finite_is_refused(tmp_path: Path, mode
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(library.LrcError, match=r"experts\.3\.up_proj\.weight"):
         library.compress(folder, tmp_path / "out", windows=IDS)
+
+
+@pytest.mark.parametrize(("passes", "label"), [(80, "matrix"), (10, "sites alike"), (2, "block")])
+def test_what_is_measured_together_counts_by_its_use(
+    model: Path, tmp_path: Path, passes: int, label: str
+) -> None:
+    """An expert that no token has costs nothing, whatever it is measured with."""
+    folder = tmp_path / "survey"
+    allocation = library.AllocationSpec(bits_per_weight=3.2, passes=passes, survey_windows=2)
+    spec = library.CompressSpec(
+        decompose=library.DecomposeSpec(low_rank=library.LowRankSpec(0), iterations=1)
+    )
+    library.compress(
+        model, tmp_path / "out", spec, allocation=allocation, windows=IDS, survey_folder=folder
+    )
+    measured = json.loads((folder / "sensitivities.json").read_text())
+    assert measured["group"] == label
+    slopes = {name: slope for name, slope in measured["slope"].items() if ".experts." in name}
+    of_dead = [slope for name, slope in slopes.items() if f".experts.{DEAD}." in name]
+    of_others = [slope for name, slope in slopes.items() if f".experts.{DEAD}." not in name]
+    assert max(of_dead) < 0.01 * max(of_others)
