@@ -16,8 +16,8 @@ SEEDS = st.integers(0, 2**32)
 
 
 @njit()
-def _convolve(x, n, taps, weight, bias, before, after):
-    scans.convolve(x, n, taps, weight, bias, before, after)
+def _convolve(x, n, start, stop, taps, weight, bias, before, after):
+    scans.convolve(x, n, start, stop, taps, weight, bias, before, after)
 
 
 @njit()
@@ -47,8 +47,10 @@ def test_a_convolution(channels, taps, bias, seed):
     causal_conv(x[None], weight, shift if bias else None, before, expected, after, silu=True)
     found, found_after = np.zeros(channels + 16, np.float32), np.empty_like(before)
     found[:channels] = x
-    _convolve(found.ctypes.data, channels, taps, weight.ctypes.data,
-              shift.ctypes.data if bias else 0, *places(before, found_after))  # fmt: skip
+    shifts, middle = shift.ctypes.data if bias else 0, min(16, channels)
+    for start, stop in ((0, middle), (middle, channels)):
+        _convolve(found.ctypes.data, channels, start, stop, taps, weight.ctypes.data, shifts,
+                  *places(before, found_after))  # fmt: skip
     np.testing.assert_array_equal(found[:channels], expected[0])
     np.testing.assert_array_equal(found_after, after)
 

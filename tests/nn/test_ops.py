@@ -85,21 +85,20 @@ def decoded(engines, threads, kept=None):
 def test_tokens(case, bias, cap):
     body, end = case(), tail(bias=bias, cap=cap)
     engines, ops = Engines(HIDDEN, body, end), [*body, *end]
-    only_tokens = ", prompts in NumPy blocks" if case in STATE_CASES else ""
-    assert engines.runs_on == "compiled engine" + only_tokens
+    assert engines.runs_on == "compiled engine"
     one = decoded(engines, 1, cache_of(ops))
     assert_close(one, run_ops(ops, start())[LOGITS], 2.0**-4)
     for threads in (2, 3):
         np.testing.assert_array_equal(decoded(engines, threads, cache_of(ops)), one)
 
 
-@pytest.mark.parametrize("case", [*CASES, *EXPERT_CASES])
+@pytest.mark.parametrize("case", [*CASES, *EXPERT_CASES, *STATE_CASES])
 def test_prompts(case):
     ops = case()
     engines = Engines(HIDDEN, ops, tail())
     found = {}
     for threads in (1, 2, 3):
-        kept = cache()
+        kept = cache_of(ops)
         for part in (start()[:34], start()[34:]):
             found[threads] = engines.prompt(Team(threads)).advance(part, kept).copy()
     assert_close(found[1][None], run_ops(ops, start())[STREAM][-1:])
@@ -108,13 +107,15 @@ def test_prompts(case):
 
 
 @pytest.mark.parametrize("chunk", [1, 6, 44])
-@pytest.mark.parametrize("case", EXPERT_CASES)
-def test_prompts_of_experts_may_be_cut_anywhere(monkeypatch, case, chunk):
-    engines = Engines(HIDDEN, case(), tail())
-    whole = engines.prompt(Team(1)).advance(start(), cache()).copy()
+@pytest.mark.parametrize("case", [*EXPERT_CASES, *STATE_CASES])
+def test_prompts_of_experts_and_states_may_be_cut_anywhere(monkeypatch, case, chunk):
+    body = case()
+    engines = Engines(HIDDEN, body, tail())
+    whole = engines.prompt(Team(1)).advance(start(), cache_of(body)).copy()
     monkeypatch.setattr(prompt_engine, "CHUNK", chunk)
     monkeypatch.setattr(prompt_engine, "CALL", 3 * chunk)
-    np.testing.assert_array_equal(engines.prompt(Team(2)).advance(start(), cache()), whole)
+    found = engines.prompt(Team(2)).advance(start(), cache_of(body))
+    np.testing.assert_array_equal(found, whole)
 
 
 def done(ops, rng):
@@ -170,12 +171,13 @@ def test_weights_of_other_experts_are_not_looked_at():
 
 @pytest.mark.parametrize("case", STATE_CASES)
 def test_states_go_on_from_those_of_the_blocks(case):
-    """A token by one way, the next by the other; and a token that is run again."""
+    """Tokens as a prompt, then by one way or the other; and tokens that are run again."""
     body, end, rows = case(), tail(), start()
-    engine, kept = Engines(HIDDEN, body, end).decode(Team(2)), cache_of(body)
-    expected = run_ops([*body, *end], rows)[LOGITS]
+    engines, kept = Engines(HIDDEN, body, end), cache_of(body)
+    engine, expected = engines.decode(Team(2)), run_ops([*body, *end], rows)[LOGITS]
     on_15_bits(engine)
-    for t, row in enumerate(rows[:12]):
+    engines.prompt(Team(2)).advance(rows[:4], kept)
+    for t, row in enumerate(rows[4:16], 4):
         if t % 3 == 0:
             values = {STREAM: row[None, None]}
             found = run([*body, *end], values, Pass(np.arange(t, t + 1), kept))[LOGITS][0, 0]

@@ -13,7 +13,6 @@ from lrc.nn.engine.rows import Row
 from lrc.nn.ops import LOGITS, STREAM, Multiply
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import table
-from lrc_kernels.cpu.scan.selective import LANES
 
 #: Rows that change each number of a value by itself, so that threads may do a part each.
 _APART = (table.ACTIVATE, table.SCALE, table.SOFT_CAP)
@@ -42,8 +41,6 @@ class DecodeProgram:
         How many logits there are.
     widest
         Numbers in the longest vector that is rotated, or is one head's.
-    scanned
-        Numbers of a thread's own that a selective scan works on.
     """
 
     def __init__(self, source: Program) -> None:
@@ -67,8 +64,6 @@ class DecodeProgram:
         finished = self.ops[self.ops[:, table.CODE] == table.FINISH, table.MATRIX]
         inputs, outputs = self.mats[:, product.COLUMNS], self.mats[finished, product.ROWS]
         self.widest = int(max(inputs.max(), outputs.max(initial=0), source.head_dim))
-        scans = self.ops[self.ops[:, table.CODE] == table.SELECTIVE_SCAN, table.COUNT]
-        self.scanned = 2 * LANES * int(scans.max(initial=0))
         self.logits, self.vocab = self._table.places[LOGITS], source.width(-1, LOGITS)
 
     def _lower(self, index: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from lrc.nn.engine.decode_table import DecodeTable
 from lrc.nn.engine.program import Program
 from lrc.nn.engine.rows import Row
+from lrc.nn.engine.state_rows import state_row
 from lrc.nn.ops import STREAM, Attend, Op
 from lrc.nn.routing import Combine, Dispatch, Route
 from lrc.nn.ssd import SsdScan
@@ -61,36 +62,16 @@ def _combine(made: DecodeTable, op: Combine, source: Program) -> None:
 
 def _convolve(made: DecodeTable, op: Convolve, source: Program) -> None:
     """Every thread convolves all channels, and writes the same states."""
-    taps, channels = op.weight.shape
-    x, at = made.mine(op.value, channels), source.context
-    columns = {"count": taps, "width": channels, "address": at.address(op.weight),
-               "bias": at.address(op.bias), "state": source.state(op.state)}  # fmt: skip
-    made.add(Row(table.CONVOLVE, columns=columns), (), (x,), target=x)
+    x = made.mine(op.value, op.weight.shape[1])
+    made.add(state_row(op, source), (), (x,), target=x)
 
 
-def _selective_scan(made: DecodeTable, op: SelectiveScan, source: Program) -> None:
-    states, channels = op.decay.shape
-    columns = {"count": states, "width": channels}
-    _scan(made, op, source, table.SELECTIVE_SCAN, columns)
-
-
-def _ssd_scan(made: DecodeTable, op: SsdScan, source: Program) -> None:
-    columns = {"count": op.size, "width": op.head_dim, "kv_heads": op.groups,
-               "stride": len(op.decay)}  # fmt: skip
-    _scan(made, op, source, table.SSD_SCAN, columns)
-
-
-def _scan(
-    made: DecodeTable, op: SelectiveScan | SsdScan, source: Program, code: int,
-    columns: Mapping[str, int],
-) -> None:  # fmt: skip
+def _scan(made: DecodeTable, op: SelectiveScan | SsdScan, source: Program) -> None:
     """Each thread has its channels or heads."""
-    x, dt, b, c = (made.places[name] for name in op.reads)
-    target, at = made.ours(op.target), source.context
-    addresses = {"address": at.address(op.decay), "bias": at.address(op.skip),
-                 "state": source.state(op.state)}  # fmt: skip
-    row = Row(code, columns={**columns, **addresses})
-    made.add(row, (x, dt, b, c), (target,), source=x, keys=dt, values=b, outputs=c, target=target)
+    row, reads = state_row(op, source), [made.places[name] for name in op.reads]
+    operands = {column: made.places[name] for column, name in row.operands.items()}
+    target = made.ours(op.target)
+    made.add(row, reads, (target,), source=reads[0], target=target, **operands)
 
 
 DECODE_RULES: dict[type[Op], Callable[[DecodeTable, Any, Program], None]] = {
@@ -99,6 +80,6 @@ DECODE_RULES: dict[type[Op], Callable[[DecodeTable, Any, Program], None]] = {
     Dispatch: _dispatch,
     Combine: _combine,
     Convolve: _convolve,
-    SelectiveScan: _selective_scan,
-    SsdScan: _ssd_scan,
+    SelectiveScan: _scan,
+    SsdScan: _scan,
 }

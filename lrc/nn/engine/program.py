@@ -17,7 +17,9 @@ from lrc.nn.engine.widths import OTHERS, experts_are_apart, widths_after
 from lrc.nn.ops import STREAM, Attend, Multiply, Op, Rotate
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
+from lrc.nn.state_space import SelectiveScan
 from lrc_kernels.cpu.engine import table
+from lrc_kernels.cpu.scan.selective import LANES
 
 
 def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
@@ -140,6 +142,12 @@ class Program:
     def head_dim(self) -> int:
         """Of the widest heads; 0 without attention."""
         return max((op.head_dim for op in self.ops if isinstance(op, Attend)), default=0)
+
+    @property
+    def scanned(self) -> int:
+        """Numbers of a thread's own that a selective scan works on."""
+        states = (len(op.decay) for op in self.ops if isinstance(op, SelectiveScan))
+        return 2 * LANES * max(states, default=0)
 
     @property
     def together(self) -> int:

@@ -83,6 +83,7 @@ class PromptEngine:
         cached = program.source.cached(cache)
         angles = program.source.angles(np.arange(position, position + tokens), cache.max_length)
         sizes = buffers.begin(start, position)
+        states = buffers.states.addresses(cache)
         lists = np.zeros((program.experts, tokens), np.int32)
         counts = np.zeros(program.experts, np.int64)
         run: Callable[..., bool] = prompt.run_prompt
@@ -93,7 +94,7 @@ class PromptEngine:
             return run(
                 program.mats, program.nums, program.extra, program.ops, program.numbers,
                 program.stages, sizes, buffers.addresses, buffers.strides, buffers.shared,
-                lists, counts, cached.rows, angles.addresses, first, stop,
+                lists, counts, cached.rows, states, angles.addresses, first, stop,
                 place.ctypes.data, thread, threads,
             )  # fmt: skip
 
@@ -103,4 +104,4 @@ class PromptEngine:
             # An interrupt of the compiler ends it, where it runs in this thread alone.
             threads = self._team.threads if prompt.is_ready() else 1
             self._team.call(partial(task, first, stop), threads, stop - first)
-        cache.advance(tokens)
+        buffers.states.advance(cache, tokens)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.prompt_program import PromptProgram
+from lrc.nn.engine.states import StateBuffers
 from lrc.nn.ops import STREAM
 from lrc_kernels.cpu.dot import product, weight_panels
 from lrc_kernels.cpu.engine import prompt, prompt_parts
@@ -37,6 +38,8 @@ class PromptBuffers:
     ----------
     addresses, strides, shared
         As `lrc_kernels.cpu.engine.prompt` wants them.
+    states
+        Memory that takes turns with that of the cache.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class PromptBuffers:
     ) -> None:
         self._program = program
         self._padded = weight_panels.padded_tokens(most)
+        self.states = StateBuffers(tuple(program.source.states))
         self._kept: list[NDArray[Any]] = []
         self._rows: dict[str, F32] = {}
         self.shared = self._make_shared(most)
@@ -51,7 +55,8 @@ class PromptBuffers:
         self.strides = np.zeros(self.addresses.shape[1], np.int64)
         mats = program.mats[:, [product.ROWS, product.COLUMNS]]
         lengths = {
-            prompt.Z: _whole(int(mats.max())), prompt.WORK: _whole(int(mats.max())),
+            prompt.Z: _whole(int(mats.max())),
+            prompt.WORK: max(_whole(int(mats.max())), program.source.scanned),
             prompt.WEIGHT_PANEL: weight_panels.WEIGHT_PANEL_BYTES // 4,
             prompt.TOTALS: weight_panels.TOTAL_BYTES // 4 * self._padded,
             prompt.SCORES: LANES * (cache.length + tokens + program.source.head_dim + 1),

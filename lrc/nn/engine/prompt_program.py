@@ -8,17 +8,20 @@ from lrc.codebooks.base import EngineRow
 from lrc.nn.engine.program import Program
 from lrc.nn.engine.rows import Row
 from lrc.nn.engine.stages import Stages
+from lrc.nn.engine.state_rows import state_row
 from lrc.nn.engine.token_rules import TOKEN_RULES
 from lrc.nn.linear import Linear
 from lrc.nn.ops import STREAM, Attend, Multiply
 from lrc.nn.packed import PackedLinear
 from lrc.nn.routing import Combine, Dispatch, Route
+from lrc.nn.ssd import SsdScan
+from lrc.nn.state_space import Convolve, SelectiveScan
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import prompt, prompt_parts, table
 from lrc_kernels.simd.paths import path
 
 #: Operations that the loop for prompts has beside those on one token alone.
-_KNOWN = (Multiply, Attend, Route, Dispatch, Combine)
+_KNOWN = (Multiply, Attend, Route, Dispatch, Combine, Convolve, SelectiveScan, SsdScan)
 
 
 class PromptProgram:
@@ -78,6 +81,8 @@ class PromptProgram:
             stages.alone(
                 Row(table.ATTEND, op.queries, op.target, False, (op.factor, op.cap), columns)
             )
+        elif isinstance(op, Convolve | SelectiveScan | SsdScan):
+            stages.alone(state_row(op, self.source))
         elif isinstance(op, Route):
             self._route(op, stages)
         elif isinstance(op, Dispatch):

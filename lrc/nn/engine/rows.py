@@ -24,6 +24,8 @@ class Row:
         The first ones of `table.NUMBERS`.
     columns : mapping
         Its other columns, by their names in lower case.
+    operands : mapping
+        Names of further values that it reads, by their columns.
     """
 
     code: int
@@ -32,6 +34,7 @@ class Row:
     changes: bool = False
     numbers: tuple[float, ...] = ()
     columns: Mapping[str, int] = field(default_factory=dict)
+    operands: Mapping[str, str] = field(default_factory=dict)
 
     def integers(self, **operands: int) -> list[int]:
         """The row, with the numbers of its operands' buffers by name of the column."""

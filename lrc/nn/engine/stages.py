@@ -60,7 +60,11 @@ class Stages:
         ends, experts = np.cumsum(lengths), [expert for expert, _ in self._stages]
         rows = np.array(
             [
-                row.integers(source=places.get(row.source, 0), target=places.get(row.target, 0))
+                row.integers(
+                    source=places.get(row.source, 0),
+                    target=places.get(row.target, 0),
+                    **{column: places[name] for column, name in row.operands.items()},
+                )
                 for row in made
             ],
             np.int64,
@@ -74,7 +78,7 @@ class Stages:
             self._stages.append((self.expert, []))
         self._stages[-1][1].append(row)
         now = len(self._stages) - 1
-        reads = {row.source, row.target if row.changes else ""} - {""}
+        reads = {row.source, row.target if row.changes else "", *row.operands.values()} - {""}
         self.kept |= {name for name in reads if self._made[name] != now}
         if row.target:
             self._made[row.target] = now

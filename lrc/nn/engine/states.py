@@ -1,4 +1,4 @@
-"""States of a cache around one token: where they are before it, and room for those after it."""
+"""States of a cache around tokens: where they are before them, and memory for those after them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrc.nn.cache import KVCache
 
 
 class StateBuffers:
-    """Memory that takes turns with that of the cache, so that a token may be run again.
+    """Memory that takes turns with that of the cache, so that tokens may be run again.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class StateBuffers:
         self._addresses = np.zeros((len(names), 2), np.int64)
 
     def addresses(self, cache: KVCache) -> NDArray[np.int64]:
-        """Addresses of the states before the next token, and of those after it: (states, 2)."""
+        """Addresses of the states before the next tokens, and of those after them: (states, 2)."""
         before = cache.states
         if before is not self._known:
             self._after = {name: np.empty_like(before[name]) for name in self._names}
@@ -35,12 +35,12 @@ class StateBuffers:
             self._known = before
         return self._addresses
 
-    def advance(self, cache: KVCache) -> None:
-        """Count the token, and what it has left, in the cache."""
+    def advance(self, cache: KVCache, tokens: int = 1) -> None:
+        """Count tokens, and what they have left, in the cache."""
         before = cache.states
         for name, state in self._after.items():
             cache.carry(name, state)
-        cache.advance(1)
+        cache.advance(tokens)
         # An interrupt up to here leaves the known ones behind, and new memory is made.
         self._after = {name: before[name] for name in self._names}
         self._addresses = np.ascontiguousarray(self._addresses[:, ::-1])

@@ -15,6 +15,11 @@ from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine.barrier import PIECES, gather, wait_for_pieces
 from lrc_kernels.cpu.engine.lanes_attention import attend_lanes
 from lrc_kernels.cpu.engine.prompt_parts import enter, leave, multiply_site
+from lrc_kernels.cpu.engine.prompt_scans import (
+    convolve_tokens,
+    scan_channels_of_tokens,
+    scan_heads_of_tokens,
+)
 from lrc_kernels.cpu.engine.table import (
     ADDRESS,
     ATTEND,
@@ -24,6 +29,7 @@ from lrc_kernels.cpu.engine.table import (
     CACHED_VALUES,
     CAPACITY,
     CODE,
+    CONVOLVE,
     COUNT,
     ENTER,
     FIRST,
@@ -35,7 +41,9 @@ from lrc_kernels.cpu.engine.table import (
     MATRIX,
     MULTIPLY,
     ROTATE,
+    SELECTIVE_SCAN,
     SOURCE,
+    SSD_SCAN,
     STRIDE,
     TARGET,
     WIDTH,
@@ -58,7 +66,7 @@ SIZES = 4
 Z, WORK, WEIGHT_PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4
 BUFFERS = 5
 #: Of a stage: its first row, the one after its last, and the expert whose tokens alone go through
-#: it, or -1. It is one row of `MULTIPLY`, `ATTEND` or `LIST`, or what tokens need in between.
+#: it, or -1. It is what tokens need one by one, or one row of another kind.
 START, STOP, EXPERT = 0, 1, 2
 #: Tokens that are claimed at a time.
 _CHUNK = 4
@@ -158,8 +166,8 @@ def _tokens(
 @njit()
 def run_prompt(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, stages: I64, sizes: I64,
-    all_buffers: I64, strides: I64, shared: I64, lists: I32, counts: I64, caches: I64, ropes: I64,
-    first: int, stop: int, place: int, thread: int, threads: int,
+    all_buffers: I64, strides: I64, shared: I64, lists: I32, counts: I64, caches: I64, states: I64,
+    ropes: I64, first: int, stop: int, place: int, thread: int, threads: int,
 ) -> bool:  # fmt: skip
     """Do the stages from ``first`` to ``stop`` for all tokens.
 
@@ -169,7 +177,8 @@ def run_prompt(
     (4, most matrices of a site) addresses of `prompt_parts`. ``lists`` (experts, tokens) and
     ``counts`` (experts,), of the tokens of each expert of each block: of this call and of earlier
     ones for the same tokens alone, so that who comes late finds nothing to do. ``caches``: rows of
-    the table's module, a layer each, which receive keys and values. ``ropes``: addresses
+    the table's module, a layer each, which receive keys and values. ``states``: addresses of those
+    before the tokens, and of those after them, (states, 2). ``ropes``: addresses
     of cosines and sines f32 (tokens, head_dim / 2). ``place``: of a `barrier.new_place` with
     a part for every stage. False, and nothing done by this thread, where it came too late;
     thread 0 then has to do it all.
@@ -188,6 +197,12 @@ def run_prompt(
                           claims, buffers[WEIGHT_PANEL], buffers[TOTALS])  # fmt: skip
         elif code == ATTEND:
             _attention(op, numbers[start], sizes, buffers, strides, caches[op[ADDRESS]], claims)
+        elif code == CONVOLVE:
+            convolve_tokens(op, tokens, buffers, strides, states, claims)
+        elif code == SELECTIVE_SCAN:
+            scan_channels_of_tokens(op, tokens, buffers, strides, states, buffers[WORK], claims)
+        elif code == SSD_SCAN:
+            scan_heads_of_tokens(op, tokens, buffers, strides, states, claims)
         elif code == LIST:
             _list(buffers[op[SOURCE]], strides[op[SOURCE]], tokens, op[FIRST], op[COUNT], lists,
                   counts, claims)  # fmt: skip

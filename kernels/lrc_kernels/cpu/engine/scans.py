@@ -1,4 +1,4 @@
-"""State-space layers of one token: states before it are read, and those after it written."""
+"""State-space layers: states before tokens are read, and those after them written."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ _ZERO, _ONE = constant(0), constant(1)
 
 
 @njit(inner=True)
-def convolve(x: int, n: int, taps: int, weight: int, bias: int, before: int, after: int) -> None:
-    """Convolve x f32 (n,) with the inputs before it, f32 (taps - 1, n), then silu, in place.
+def convolve(
+    x: int, n: int, start: int, stop: int, taps: int, weight: int, bias: int, before: int,
+    after: int,
+) -> None:  # fmt: skip
+    """Convolve channels ``start`` to ``stop`` of x f32 (n,), then silu, in place.
 
-    ``weight`` f32 (taps, n), ``bias`` f32 (n,) or 0; ``after``: what the next token needs.
+    ``weight`` f32 (taps, n), ``bias`` f32 (n,) or 0; ``before``: the inputs of the tokens before,
+    f32 (taps - 1, n), ``after``: those that the next one needs, which may be the same memory.
     """
     one, zero = splat_f32x16(np.float32(1)), splat_f32x16(np.float32(0))
-    for c in range(0, n, 16):
+    for c in range(start, stop, 16):
         at, count = 4 * c, n - c
         value, total = first_f32x16(x + at, count), zero
         if bias != 0:
@@ -41,6 +45,15 @@ def convolve(x: int, n: int, taps: int, weight: int, bias: int, before: int, aft
         if taps > 1:
             store_first_f32x16(after + 4 * n * (taps - 2) + at, value, count)
         store_f32x16(x + at, total / (one + exp_f32(zero - total)))
+
+
+@njit(inner=True)
+def copy_rows(source: int, rows: int, n: int, start: int, stop: int, target: int) -> None:
+    """Columns ``start`` to ``stop`` of f32 (rows, n)."""
+    for r in range(rows):
+        for i in range(start, stop):
+            at = 4 * (n * r + i)
+            store_f32(target + at, load_f32(source + at))
 
 
 @njit(inner=True)
@@ -63,8 +76,7 @@ def scan_heads(
     """Heads ``start`` to ``stop``, so many of a group; see `lrc_kernels.cpu.scan.ssd`."""
     for h in range(start, stop):
         at, group, own = 4 * dim * h, 4 * states * (h // of_group), 4 * dim * states * h
-        for i in range(dim * states):
-            store_f32(after + own + 4 * i, load_f32(before + own + 4 * i))
+        copy_rows(before + own, 1, dim * states, 0, dim * states, after + own)
         scan_head(x + at, _ZERO, dt + 4 * h, _ZERO, load_f32(decay + 4 * h), b + group, _ZERO,
                   c + group, _ZERO, load_f32(skip + 4 * h), _ONE, states, dim, out + at, _ZERO,
                   after + own)  # fmt: skip

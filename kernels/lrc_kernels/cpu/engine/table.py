@@ -50,7 +50,7 @@ ATTEND = 14
 # Of `token` alone: wait for the other threads; the product SOURCE of MATRIX rotated back to TARGET;
 # leave out the next COUNT rows where number FIRST of SOURCE is 0.
 BARRIER, FINISH, SKIP = 15, 16, 17
-# Of `token` alone, with state number STATE: convolution of WIDTH channels of TARGET by COUNT taps
+# With state number STATE: convolution of WIDTH channels of TARGET by COUNT taps
 # at ADDRESS, bias at BIAS; scans of SOURCE to TARGET with step sizes KEYS, inputs VALUES, outputs
 # OUTPUTS, decay at ADDRESS and skip at BIAS, of COUNT states: of WIDTH channels, or of KV_HEADS
 # groups of heads, in all STRIDE of them, of WIDTH.

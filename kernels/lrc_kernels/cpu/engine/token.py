@@ -169,8 +169,8 @@ def run_token(
                 r += ops[r, COUNT]
         elif code == CONVOLVE:
             state = states[ops[r, STATE]]
-            convolve(to, ops[r, WIDTH], ops[r, COUNT], ops[r, ADDRESS], ops[r, BIAS], state[0],
-                     state[1])  # fmt: skip
+            convolve(to, ops[r, WIDTH], 0, ops[r, WIDTH], ops[r, COUNT], ops[r, ADDRESS],
+                     ops[r, BIAS], state[0], state[1])  # fmt: skip
         elif code in (SELECTIVE_SCAN, SSD_SCAN):
             _scan(ops[r], buffers, states, buffers[WORK], thread, threads)
         elif code == PROJECT and ops[r, PARTED]:
