@@ -89,8 +89,8 @@ def _stretched(config: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UnsupportedModelError(
             f"config.json: {key} has {', '.join(unknown)}, which is not known beside alpha"
         )
-    share = count(config, "hidden_size") // count(config, "num_attention_heads")
-    dim = count(config, "head_dim", share, least=4)
+    implied = count(config, "hidden_size") // count(config, "num_attention_heads")
+    dim = count(config, "head_dim", implied, least=4)
     theta = number(given, "rope_theta", number(config, "rope_theta", DEFAULTS.rotary.theta))
     theta *= number(given, "alpha") ** (dim / (dim - 2))
     return {**config, key: {"rope_type": "default", "rope_theta": theta}}

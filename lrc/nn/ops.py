@@ -81,16 +81,19 @@ class Op:
     """
 
     name: ClassVar[str] = "an operation without a name"
+    #: Fields that hold the names of the values it needs, and of those it makes or changes.
+    needs: ClassVar[tuple[str, ...]] = ()
+    makes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Values that it needs."""
-        raise NotImplementedError
+        return self._named(self.needs)
 
     @property
     def writes(self) -> tuple[str, ...]:
         """Values that it makes or changes."""
-        raise NotImplementedError
+        return self._named(self.makes)
 
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
@@ -100,6 +103,13 @@ class Op:
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """What it writes, in the order of ``writes``; arrays of ``values`` stay as they are."""
         raise NotImplementedError
+
+    def _named(self, fields: Iterable[str]) -> tuple[str, ...]:
+        found: list[str] = []
+        for field_name in fields:
+            value = getattr(self, field_name)
+            found += [value] if isinstance(value, str) else value
+        return tuple(found)
 
 
 def run(ops: Iterable[Op], values: Values, at: Pass) -> dict[str, Array]:
@@ -119,22 +129,14 @@ class Norm(Op):
     """
 
     name: ClassVar[str] = "norm"
+    needs: ClassVar[tuple[str, ...]] = ("source",)
+    makes: ClassVar[tuple[str, ...]] = ("target",)
     weight: Array
     source: str
     target: str
     eps: float
     kind: str = "rms"
     bias: Array | None = None
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The source."""
-        return (self.source,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The target."""
-        return (self.target,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The normalised stretches; see `rms_norm` and `layer_norm`."""
@@ -156,6 +158,7 @@ class Multiply(Op):
     """
 
     name: ClassVar[str] = "linear layers"
+    makes: ClassVar[tuple[str, ...]] = ("targets",)
     linears: tuple[Linear, ...]
     source: str
     targets: tuple[str, ...]
@@ -165,11 +168,6 @@ class Multiply(Op):
     def reads(self) -> tuple[str, ...]:
         """The source, and what it was gathered from."""
         return (self.source, *(self.dispatch.reads if self.dispatch else ()))
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The targets."""
-        return self.targets
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The products, sharing the work that they have in common; of no tokens, no work."""
@@ -188,20 +186,12 @@ class Split(Op):
     """
 
     name: ClassVar[str] = "split"
+    needs: ClassVar[tuple[str, ...]] = ("source",)
+    makes: ClassVar[tuple[str, ...]] = ("targets",)
     source: str
     targets: tuple[str, ...]
     widths: tuple[int, ...]
     groups: int = 1
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The source."""
-        return (self.source,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The targets."""
-        return self.targets
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """Copies of the stretches."""
@@ -222,19 +212,11 @@ class Rotate(Op):
     """
 
     name: ClassVar[str] = "rotary positions"
+    needs: ClassVar[tuple[str, ...]] = ("value",)
+    makes: ClassVar[tuple[str, ...]] = ("value",)
     value: str
     rope: Rope
     head_dim: int = 0
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The rotated heads; see `apply_rope`."""
@@ -254,6 +236,12 @@ class Attend(Op):
     """
 
     name: ClassVar[str] = "attention"
+    needs: ClassVar[tuple[str, ...]] = (
+        "queries",
+        "keys",
+        "values",
+    )
+    makes: ClassVar[tuple[str, ...]] = ("target",)
     queries: str
     keys: str
     values: str
@@ -277,16 +265,6 @@ class Attend(Op):
         """The slopes, (heads,); None where there are none."""
         return np.array(self.slopes, np.float32) if self.slopes else None
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Queries, keys and values."""
-        return (self.queries, self.keys, self.values)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The target."""
-        return (self.target,)
-
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """Causal attention; see `attention`."""
         q, k, v = (
@@ -307,19 +285,14 @@ class Gate(Op):
     """``gate`` becomes ``kind(gate) * up``; kinds are those of `lrc.nn.layers.ACTIVATIONS`."""
 
     name: ClassVar[str] = "gate"
+    needs: ClassVar[tuple[str, ...]] = (
+        "gate",
+        "up",
+    )
+    makes: ClassVar[tuple[str, ...]] = ("gate",)
     gate: str
     up: str
     kind: str = "silu"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Both values."""
-        return (self.gate, self.up)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The gate."""
-        return (self.gate,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The gated values."""
@@ -331,18 +304,10 @@ class Activate(Op):
     """``value`` becomes ``kind(value)``; kinds are those of `lrc.nn.layers.ACTIVATIONS`."""
 
     name: ClassVar[str] = "activation"
+    needs: ClassVar[tuple[str, ...]] = ("value",)
+    makes: ClassVar[tuple[str, ...]] = ("value",)
     value: str
     kind: str
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The activated value."""
@@ -354,18 +319,13 @@ class Add(Op):
     """``target`` becomes ``target + source``."""
 
     name: ClassVar[str] = "add"
+    needs: ClassVar[tuple[str, ...]] = (
+        "source",
+        "target",
+    )
+    makes: ClassVar[tuple[str, ...]] = ("target",)
     source: str
     target: str = STREAM
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Both values."""
-        return (self.source, self.target)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The target."""
-        return (self.target,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The sum."""
@@ -377,18 +337,10 @@ class Scale(Op):
     """``value`` becomes ``factor`` times itself."""
 
     name: ClassVar[str] = "scale"
+    needs: ClassVar[tuple[str, ...]] = ("value",)
+    makes: ClassVar[tuple[str, ...]] = ("value",)
     value: str
     factor: float
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The product."""
@@ -400,18 +352,10 @@ class SoftCap(Op):
     """``value`` becomes ``cap * tanh(value / cap)``."""
 
     name: ClassVar[str] = "soft cap"
+    needs: ClassVar[tuple[str, ...]] = ("value",)
+    makes: ClassVar[tuple[str, ...]] = ("value",)
     value: str
     cap: float
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """The value."""
-        return (self.value,)
 
     def run(self, values: Values, at: Pass) -> tuple[Array, ...]:
         """The capped value."""

@@ -1,4 +1,4 @@
-"""Tokens that start and end texts and turns: their ids, their texts, and where they are added."""
+"""Tokens that start and end texts and messages: their ids and texts, and where they are added."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 
 #: Tokens that end a turn of a conversation, which few files name under ``eot_token_id``.
-_ENDS_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
+_ENDS_OF_MESSAGE = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
 
 
 def special_ids(fields: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
     """Ids of bos, eos and pad as a generation config has them.
 
-    eos is a list where turns end otherwise than texts, by the file or by the names of its tokens.
+    eos is a list where messages end otherwise than texts, by the file or the names of its tokens.
 
     Raises
     ------
@@ -33,18 +33,18 @@ def special_ids(fields: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
         value = defaults.get(_ROLES[name]) if value is None else value
         if value is not None and value < vocab_size:
             ids[f"{name}_token_id"] = value
-    turns = [token_id(fields, "eot", vocab_size), *_ends_of_turn(fields)]
-    ends = [ids.get("eos_token_id"), *(i for i in turns if i is not None)]
+    messages = [token_id(fields, "eot", vocab_size), *_ends_of_message(fields)]
+    ends = [ids.get("eos_token_id"), *(i for i in messages if i is not None)]
     if ends[0] is not None and len(set(ends)) > 1:
         ids["eos_token_id"] = list(dict.fromkeys(ends))
     return ids
 
 
-def _ends_of_turn(fields: Mapping[str, Any]) -> list[int]:
+def _ends_of_message(fields: Mapping[str, Any]) -> list[int]:
     """Ids of tokens that end a turn by their names, if they are cut out of the text whole."""
     vocabulary = Vocabulary.read(fields)
     whole = vocabulary.of_kind(CONTROL, USER_DEFINED)
-    return [i for i in whole if vocabulary.tokens[i] in _ENDS_OF_TURN]
+    return [i for i in whole if vocabulary.tokens[i] in _ENDS_OF_MESSAGE]
 
 
 def special_texts(vocabulary: Vocabulary, texts: list[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 #: Rows of a panel of weights.
-PANEL = 64
+WEIGHT_PANEL_ROWS = 64
 _UNIT = np.float32(1 / UNIT)
 
 
@@ -177,10 +177,10 @@ def decode_rows_shuffle(
 
 @njit(inner=True)
 def fill_weight_panel(
-    data: int, bits: int, state_bits: int, levels: int, rows: int, m: int, n: int, panel: int,
-    first: int, last: int, out: int,
+    data: int, bits: int, state_bits: int, levels: int, rows: int, m: int, n: int,
+    weight_panel: int, first: int, last: int, out: int,
 ) -> None:  # fmt: skip
-    """Columns ``first`` to ``last`` of the 64 rows of `row_of_panel`: i16 (pairs, 64, 2).
+    """Columns ``first`` to ``last`` of the 64 rows of `row_of_weight_panel`: i16 (pairs, 64, 2).
 
     ``first`` is a multiple of 256; columns beyond the last, up to whole eights of rings, are zero.
     """
@@ -191,31 +191,31 @@ def fill_weight_panel(
     for eight in range(first // wide, (last + wide - 1) // wide):
         for number in range(columns):
             # A panel is so many passes of one band, or of two.
-            band = panel * PANEL // rows + number // PASSES
-            p = (panel * columns + number) % PASSES
+            band = weight_panel * WEIGHT_PANEL_ROWS // rows + number // PASSES
+            p = (weight_panel * columns + number) % PASSES
             if rows * band >= m:
                 continue
             decode_pass(data + size * band, bits, state_bits, columns, eights, levels, eight, p,
                         place)  # fmt: skip
-            to = out + 4 * PANEL * ((wide * eight - first) // 2)
+            to = out + 4 * WEIGHT_PANEL_ROWS * ((wide * eight - first) // 2)
             for t in range(PASS):
                 at = place + LANES * t
                 if columns == 1:
-                    store_pairs(at, to + 4 * SEGMENTS * t, 4 * PANEL)
+                    store_pairs(at, to + 4 * SEGMENTS * t, 4 * WEIGHT_PANEL_ROWS)
                     continue
                 for lane in range(LANES):
                     s = lane % 32 // 4
                     column = columns * (4 * (lane // 32) + lane % 4) + s // blocks
                     row = (PASS * number + t) * blocks + s % blocks
-                    store_i16(to + 4 * PANEL * (column // 2) + 4 * row + 2 * (column % 2),
-                              np.int16(load_i8(at + lane)))  # fmt: skip
+                    place_of = to + 4 * WEIGHT_PANEL_ROWS * (column // 2) + 4 * row
+                    store_i16(place_of + 2 * (column % 2), np.int16(load_i8(at + lane)))
 
 
 @njit(inline=True)
-def row_of_panel(panel: int, i: int, rows: int) -> int:
+def row_of_weight_panel(weight_panel: int, i: int, rows: int) -> int:
     """Which row of the matrix is number ``i`` of a panel, in the order of its passes."""
     columns, blocks = 256 // rows, rows // SEGMENT
     number, within = i // (PASS * blocks), i % (PASS * blocks)
-    band = panel * PANEL // rows + number // PASSES
-    p = (panel * columns + number) % PASSES
+    band = weight_panel * WEIGHT_PANEL_ROWS // rows + number // PASSES
+    p = (weight_panel * columns + number) % PASSES
     return rows * band + SEGMENT * (within % blocks) + PASS * p + within // blocks

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lrc_kernels import shuffle_code
 from lrc_kernels._jit import njit
-from lrc_kernels.cpu.codes.shuffle import check_bytes, fill_weight_panel, row_of_panel
+from lrc_kernels.cpu.codes.shuffle import check_bytes, fill_weight_panel, row_of_weight_panel
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.shuffle_code import state_levels
@@ -239,7 +239,7 @@ def _store_rings(
 ) -> None:
     """Write the rows of a panel of rings of all tokens to f32 (tokens, m)."""
     for i in range(16 * VECTORS):
-        row = row_of_panel(weight_panel, i, rows)
+        row = row_of_weight_panel(weight_panel, i, rows)
         if row < m:
             scale = load_f32(scales + 4 * row)
             for t in range(tokens):
