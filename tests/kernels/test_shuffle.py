@@ -201,7 +201,7 @@ np.save(sys.argv[1], test_shuffle.all_products())
 PROCESSORS = {"avxvnni": "alderlake", "avx2": "haswell", "generic": "generic"}
 
 
-@pytest.mark.parametrize("path", simd_paths.PATHS)
+@pytest.mark.parametrize("path", [p for p in simd_paths.PATHS if p != simd_paths.path()])
 def test_every_path_gives_the_same_bits(path: str, tmp_path: Any) -> None:
     if path not in simd_paths.available_paths():
         pytest.skip(f"this machine has no {path}")

@@ -185,7 +185,7 @@ np.save(sys.argv[1], test_token_ops.all_results())
 PROCESSORS = {"avxvnni": "alderlake", "avx2": "haswell", "generic": "generic"}
 
 
-@pytest.mark.parametrize("path", simd_paths.PATHS)
+@pytest.mark.parametrize("path", [p for p in simd_paths.PATHS if p != simd_paths.path()])
 def test_every_path_gives_the_same_bits(path, tmp_path):
     if path not in simd_paths.available_paths():
         pytest.skip(f"this machine has no {path}")
