@@ -23,11 +23,12 @@ from collections.abc import Callable
 import harness  # first: it pins the threads
 import numpy as np
 
+from lrc_kernels import shuffle_code
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.cpu.dot import matvec_i8
 from lrc_kernels.cpu.dot.dot_peak import dot_loop
 from lrc_kernels.simd.paths import path
-from lrc_kernels.trellis_code import tile_rows
+from lrc_kernels.trellis_code import tile_rows, tiles_to_rows
 
 SHAPES = ((4096, 4096), (11008, 4096))
 #: Ratios to float32 that this project promises.
@@ -68,6 +69,15 @@ def kernels(m: int, n: int, x: np.ndarray) -> dict[str, tuple[float, Callable[[]
             return matvec_i8.matvec_trellis(tiles, bits, 12, rows, act, out=out)
 
         found[f"trellis12 {bits}"] = tiles.nbytes, product
+    for bits, state_bits in shuffle_code.CODES:
+        band = shuffle_code.tile_rows(m)
+        size = shuffle_code.plane_bytes(n, bits, band)
+        data = rng.integers(0, 256, (m // band, size), dtype=np.uint8)
+
+        def looked_up(bits=bits, state_bits=state_bits, data=data, band=band):
+            return matvec_i8.matvec_shuffle(data, bits, state_bits, band, act, out=out)
+
+        found[f"shuffle{state_bits} {bits}"] = data.nbytes, looked_up
     return found
 
 
@@ -82,6 +92,13 @@ def check(m: int, n: int) -> None:
     fast = matvec_i8.matvec_trellis(tiles, 2, 12, 16, matvec_i8.quantize(x))
     expected = plain.matvec_trellis(tiles, 2, 12, 16, x)
     np.testing.assert_allclose(fast, expected, atol=1e-3 * np.sqrt(n))
+    for bits, state_bits in shuffle_code.CODES:
+        size = shuffle_code.plane_bytes(n, bits, 256)
+        data = np.random.default_rng(13).integers(0, 256, (1, size), dtype=np.uint8)
+        states = shuffle_code.unpack_states(data, bits, state_bits, 256, n)
+        W = tiles_to_rows(shuffle_code.ring_values(states, bits, state_bits), 256)
+        fast = matvec_i8.matvec_shuffle(data, bits, state_bits, 256, matvec_i8.quantize(x))
+        np.testing.assert_allclose(fast, W @ x, atol=1e-3 * np.sqrt(n))
 
 
 def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:

@@ -43,9 +43,9 @@ def random_matrix(
     m, n = shape
     rng = np.random.default_rng(seed)
     planes = ()
-    if codebook in TRELLISES or codebook[0].startswith("trellis"):
-        ((_, size),) = get_codebook(*codebook).layout(m, n)
-        planes = (rng.integers(0, 1 << 16, size).astype(np.uint16),)
+    if codebook in TRELLISES or codebook[0].startswith(("trellis", "shuffle")):
+        ((dtype, size),) = get_codebook(*codebook).layout(m, n)
+        planes = (rng.integers(0, np.iinfo(dtype).max + 1, size).astype(dtype),)
     elif codebook[0] != "none":
         quantizer = encoder(*codebook)
         padded = -(-n // quantizer.block_size) * quantizer.block_size
