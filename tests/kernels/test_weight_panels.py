@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lrc.nn.attention import attention
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference, sum_bound
+from lrc_kernels import shuffle_code
 from lrc_kernels.cpu.codes.trellis import decode_trellis
 from lrc_kernels.cpu.dot import matvec_i8
-from lrc_kernels.cpu.dot.weight_panels import matmul_trellis
+from lrc_kernels.cpu.dot.weight_panels import matmul_shuffle, matmul_trellis
 from lrc_kernels.cpu.engine.lanes_attention import attend_lanes
 from lrc_kernels.simd import paths as simd_paths
 from lrc_kernels.simd.lanes import LANES
@@ -145,6 +146,14 @@ def all_products():
         for bits, state_bits in CODES:
             words, rows, x = trellis_case(m, n, tokens, bits, m + n)
             found.append(matmul_trellis(words, bits, state_bits, rows, x).reshape(-1))
+    for m, n, tokens in ((96, 63, 7), (384, 65, 3), (512, 300, 14)):
+        for bits, state_bits in shuffle_code.CODES:
+            rows = shuffle_code.tile_rows(m)
+            rng = np.random.default_rng(m + n)
+            size = (m // rows, shuffle_code.plane_bytes(n, bits, rows))
+            data = rng.integers(0, 256, size, np.uint8)
+            x = rng.standard_normal((tokens, n)).astype(np.float32)
+            found.append(matmul_shuffle(data, bits, state_bits, rows, x).reshape(-1))
     for queries, before, dim, window in ((1, 0, 4, 0), (32, 5, 64, 9), (17, 40, 12, 0)):
         for cap in (0.0, 2.0):
             case = attention_case(2, queries, before, dim, 8)

@@ -125,13 +125,13 @@ def test_its_export_says_the_same(lrc: Lrc, small: Path, text: Path) -> None:
 def test_its_error_falls_as_bits_rise(dense: Path) -> None:
     ids = np.random.default_rng(4).integers(0, 256, (4, CONTEXT))
     exact, errors = library.load(dense).model.logits(ids), []
-    for bits in (2, 3, 4):
+    for bits in (2, 4):
         quant = {"codebook": "uniform", "bits": bits}
         spec = CompressSpec.from_dict({"decompose": {"recipe": "ldlq", "quant": quant}})
         out = dense.parent / f"uniform-{bits}"
         library.compress(dense, out, spec, windows=ids, threads=1)
         errors.append(np.linalg.norm(library.load(out).model.logits(ids) - exact))
-    assert errors[0] > 1.3 * errors[1] > 1.3 * 1.3 * errors[2] > 0
+    assert errors[0] > 1.3 * 1.3 * errors[1] > 0
 
 
 @pytest.mark.parametrize("family", BUDGETED)
