@@ -182,7 +182,8 @@ def fill_weight_panel(
 ) -> None:  # fmt: skip
     """Columns ``first`` to ``last`` of the 64 rows of `row_of_weight_panel`: i16 (pairs, 64, 2).
 
-    ``first`` is a multiple of 256; columns beyond the last, up to whole eights of rings, are zero.
+    ``first`` is a multiple of 256. Columns from ``last`` on, up to whole eights of rings, are not
+    zero: what they are multiplied by has to be.
     """
     columns, blocks = 256 // rows, rows // SEGMENT
     wide, place = RINGS * columns, scratch_1k()
