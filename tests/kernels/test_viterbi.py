@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.testing.strategies import seeds
-from lrc_kernels.cpu.encode.viterbi import encode_trellis
+from lrc_kernels.cpu.encode.viterbi import encode_shuffle, encode_trellis
 from lrc_kernels.trellis_code import TILE, pack_states, state_values, unpack_states
+from lrc_kernels.trellis_fixed import fixed_levels, fixed_sums, nearest_rings, to_fixed
 from lrc_kernels.trellis_search import nearest_path, nearest_ring
 
 #: Largest squared error of a unit Gaussian, by (state bits, bits).
@@ -111,3 +112,18 @@ def test_far_and_constant_inputs_give_valid_paths(value):
     assert follows(np.append(states, states[0]), 2, 10)
     if value:
         assert state_values(10)[states].mean() * np.sign(value) > 1.2
+
+
+@pytest.mark.parametrize(("bits", "state_bits"), [(2, 8), (2, 10), (3, 9), (4, 8)])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_the_plain_twin_finds_the_same_paths(bits, state_bits, scale):
+    """Far inputs saturate differences and costs."""
+    Z = scale * gaussian_tiles(7311, 3, state_bits)
+    plain = nearest_rings(to_fixed(Z, bits), fixed_sums(bits, state_bits), bits)
+    np.testing.assert_array_equal(plain, encode_trellis(Z, bits, state_bits))
+
+
+def test_the_plain_twin_finds_the_same_paths_of_shuffle_codes():
+    Z = gaussian_tiles(7317, 2, 10)
+    plain = nearest_rings(to_fixed(Z, 2), fixed_levels(2, 10), 2)
+    np.testing.assert_array_equal(plain, encode_shuffle(Z, 2, 10))

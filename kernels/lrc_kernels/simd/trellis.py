@@ -22,11 +22,10 @@ from lrc_kernels.simd.values import (
     shuffle,
     splat,
 )
+from lrc_kernels.trellis_fixed import DOUBLINGS
 
 _I16, _I64 = ir.IntType(16), ir.IntType(64)
 _I8X32, _I32X32 = Vector("i8", 32), Vector("i32", 32)
-#: Doublings of a difference before it is squared, by bits a weight: finer where errors are small.
-DOUBLINGS = {2: 0, 3: 1, 4: 2}
 
 
 def _all(value: int) -> ir.Constant:

@@ -9,36 +9,26 @@ Source: Tseng et al. 2024, QTIP, arXiv:2406.11235, algorithm 4 (tail-biting in t
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels import shuffle_code
 from lrc_kernels._jit import njit
-from lrc_kernels.shuffle_code import state_levels
 from lrc_kernels.simd.trellis import (
-    DOUBLINGS,
     least_word,
     lower_words,
     step_2,
     step_3,
     step_4,
 )
-from lrc_kernels.trellis_code import TILE, UNIT, byte_sums
+from lrc_kernels.trellis_code import TILE
+from lrc_kernels.trellis_fixed import DOUBLINGS, SEAM, fixed_levels, fixed_sums, to_fixed
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
-
-#: Fixed-point steps of a byte sum, by bits a weight; values and inputs are 16-bit integers.
-_STEPS = {2: 45, 3: 62, 4: 62}
-#: Weights on either side of the seam that the first search looks at.
-_SEAM = 48
-#: Steps after which the least cost is subtracted from all.
-_LOWERED = 8
 
 
 @njit(inline=True)
@@ -150,23 +140,6 @@ def _nearest_paths(
             state = np.int64(back[t, kept]) * groups + kept
 
 
-@cache
-def _fixed_sums(bits: int, state_bits: int) -> I16:
-    """Values of all states of the hashed code in fixed point: i16 (1, 2**state_bits)."""
-    values: I16 = (byte_sums(state_bits)[None].astype(np.int32) * _STEPS[bits]).astype(np.int16)
-    values.setflags(write=False)
-    return values
-
-
-@cache
-def _fixed_levels(bits: int, state_bits: int) -> I16:
-    """The same of the shuffle code, by phase: i16 (period, 2**state_bits)."""
-    step = UNIT * _STEPS[bits] / shuffle_code.UNIT
-    values: I16 = np.rint(state_levels(bits, state_bits) * step).astype(np.int16)
-    values.setflags(write=False)
-    return values
-
-
 def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
     """States of the tail-biting path nearest to each tile, nearly: u16 (tiles, 256).
 
@@ -184,18 +157,15 @@ def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
     -----
     Cost 352 steps a tile of 2^L distances and minima each; memory 256 * 2^(L - bits) bytes.
     """
-    return _encode(Z, _fixed_sums(bits, state_bits), bits, state_bits)
+    return _encode(Z, fixed_sums(bits, state_bits), bits, state_bits)
 
 
 def encode_shuffle(Z: F32, bits: int, state_bits: int) -> U16:
     """The same for rings of :mod:`lrc_kernels.shuffle_code`, which has the codes."""
-    return _encode(Z, _fixed_levels(bits, state_bits), bits, state_bits)
+    return _encode(Z, fixed_levels(bits, state_bits), bits, state_bits)
 
 
 def _encode(Z: F32, values: I16, bits: int, state_bits: int) -> U16:
-    step = np.float32(UNIT * _STEPS[bits])
-    limit = np.float32(32767) / step
-    fixed = np.rint(np.clip(Z, -limit, limit) * step).astype(np.int16)
     out = np.empty((len(Z), TILE), np.uint16)
-    _nearest_paths(fixed, values, bits, state_bits, _SEAM, DOUBLINGS[bits], out)
+    _nearest_paths(to_fixed(Z, bits), values, bits, state_bits, SEAM, DOUBLINGS[bits], out)
     return out
