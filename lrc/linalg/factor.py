@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -14,6 +15,7 @@ from lrc.errors import NumericalError
 from lrc.linalg.incoherence import symmetrise
 
 _Real = TypeVar("_Real", np.float32, np.float64)
+_Made = TypeVar("_Made")
 #: Rows of a large matrix that are worked on together.
 _CHUNK_ROWS = 512
 
@@ -50,9 +52,13 @@ def damping_shift(H: NDArray[np.float64], damping: float) -> NDArray[np.float64]
     NumericalError
         If H is not finite.
     """
-    diagonal = np.diag(H)
     if not np.isfinite(H).all():
         raise NumericalError(f"second moment of shape {H.shape} has entries that are not finite")
+    return shift_of(np.diag(H), damping)
+
+
+def shift_of(diagonal: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
+    """:func:`damping_shift` of an H that is finite, from its diagonal (n,)."""
     alive = diagonal > 0
     floor = float(diagonal[alive].min()) if alive.any() else 1.0
     return np.where(alive, damping * diagonal, floor)
@@ -73,25 +79,56 @@ def factor(H: NDArray[np.float64]) -> Factored:
     -----
     Cost n^3/3 a try.
     """
-    ridge = 0.0
-    scale = np.maximum(np.diag(H), float(np.diag(H).max()) * _FIRST_RETRY)
-    for retry in range(_MAX_RETRIES + 1):
+
+    def cholesky(added: NDArray[np.float64]) -> NDArray[np.float64]:
         matrix = H
-        if ridge > 0:
+        if added.any():
             matrix = H.copy()
-            matrix[np.diag_indices_from(matrix)] += ridge * scale
+            matrix[np.diag_indices_from(matrix)] += added
+        lower: NDArray[np.float64] = scipy.linalg.cholesky(matrix.T, lower=True)
+        return lower
+
+    found = raising_the_diagonal(cholesky, np.diag(H))
+    return Factored(found.made, found.shift, found.ridge, found.retries)
+
+
+@dataclass(frozen=True)
+class Raised(Generic[_Made]):
+    """What was ``made`` once ``shift`` float64 (n,), about ``ridge * diag(H)``, was added."""
+
+    made: _Made
+    shift: NDArray[np.float64]
+    ridge: float
+    retries: int
+
+
+def raising_the_diagonal(
+    make: Callable[[NDArray[np.float64]], _Made], diagonal: NDArray[np.float64]
+) -> Raised[_Made]:
+    """Call ``make(shift)``, with more and more of the ``diagonal`` of H, until there is a factor.
+
+    Raises
+    ------
+    NumericalError
+        See :func:`factor`.
+    """
+    ridge = 0.0
+    scale = np.maximum(diagonal, float(diagonal.max()) * _FIRST_RETRY)
+    for retry in range(_MAX_RETRIES + 1):
         try:
-            lower = scipy.linalg.cholesky(matrix.T, lower=True)
+            return Raised(make(ridge * scale), ridge * scale, ridge, retry)
         except np.linalg.LinAlgError:
             ridge = max(ridge * _GROWTH, _FIRST_RETRY)
-            continue
         except ValueError as error:
-            raise NumericalError(f"second moment of shape {H.shape} is not finite") from error
-        return Factored(lower, ridge * scale, ridge, retry)
+            raise NumericalError(f"{_named(diagonal)} is not finite") from error
     raise NumericalError(
-        f"second moment of shape {H.shape} is not positive definite after {_MAX_RETRIES} "
+        f"{_named(diagonal)} is not positive definite after {_MAX_RETRIES} "
         f"increases of the damping (last {ridge / _GROWTH:.1e}); use more calibration tokens"
     )
+
+
+def _named(diagonal: NDArray[np.float64]) -> str:
+    return f"second moment of shape {(len(diagonal), len(diagonal))}"
 
 
 @dataclass(frozen=True)
@@ -119,13 +156,13 @@ def block_ldl(cholesky: NDArray[np.float64], block_size: int) -> BlockLDL:
     for i in range(count):
         a, b = i * block_size, min((i + 1) * block_size, n)
         corner = cholesky[a:b, a:b]
-        unit[b:, a:b] = _times_inverse(cholesky[b:, a:b], corner)
+        unit[b:, a:b] = times_inverse(cholesky[b:, a:b], corner)
         unit[a:b, a:b] = np.eye(b - a)
         diagonal[i, : b - a, : b - a] = corner @ corner.T
     return BlockLDL(unit, diagonal, block_size)
 
 
-def _times_inverse(
+def times_inverse(
     below: NDArray[np.floating], corner: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     """``below @ corner^{-1}`` for a lower triangular corner, solved transposed."""
@@ -141,7 +178,7 @@ def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[n
     feedback = np.zeros((n, n), np.float32)
     for a in range(0, n, block_size):
         z = min(a + block_size, n)
-        feedback[z:, a:z] = _times_inverse(cholesky[z:, a:z], cholesky[a:z, a:z])
+        feedback[z:, a:z] = times_inverse(cholesky[z:, a:z], cholesky[a:z, a:z])
     return feedback
 
 
@@ -166,7 +203,7 @@ def coarser_feedback(
     for a in range(0, n, wanted):
         z = min(a + wanted, n)
         corner = feedback[a:z, a:z] + np.eye(z - a, dtype=np.float32)
-        result[z:, a:z] = _times_inverse(feedback[z:, a:z], corner)
+        result[z:, a:z] = times_inverse(feedback[z:, a:z], corner)
     return result
 
 
@@ -188,16 +225,22 @@ def schur_complement(
     RH = np.empty_like(R64)
     for rows in chunks(n, _CHUNK_ROWS):  # H is symmetric: its rows are its columns
         RH[:, rows] = R64 @ H[rows].T.astype(np.float64)
-    energy = np.einsum("ij,ij->i", RH, R64)
-    seen = energy > 0
-    size = np.sqrt(energy[seen])[:, None]
-    R64, RH = R64[seen] / size, RH[seen] / size
-    gram = RH @ R64.T
-    values, vectors = np.linalg.eigh(0.5 * (gram + gram.T))
-    keep = values > floor * values.max(initial=0.0)
-    half = (vectors[:, keep] / np.sqrt(values[keep])).T @ RH
+    half = absorbed(RH, R64, floor)
     result = np.empty_like(H)
     for rows in chunks(n, _CHUNK_ROWS):
         result[rows] = H[rows] - half[:, rows].T @ half
     symmetrise(result)
     return result
+
+
+def absorbed(RH: NDArray[np.float64], R: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    """A (s, n) with A^T A = H R^T (R H R^T)^{-1} R H, from R H and R, (r, n); s at most r."""
+    energy = np.einsum("ij,ij->i", RH, R)
+    seen = energy > 0
+    size = np.sqrt(energy[seen])[:, None]
+    R, RH = R[seen] / size, RH[seen] / size
+    gram = RH @ R.T
+    values, vectors = np.linalg.eigh(0.5 * (gram + gram.T))
+    keep = values > floor * values.max(initial=0.0)
+    half: NDArray[np.float64] = (vectors[:, keep] / np.sqrt(values[keep])).T @ RH
+    return half

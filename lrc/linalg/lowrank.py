@@ -10,6 +10,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
+from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank, Moment, as_dtype
 
 #: Below this size a full eigendecomposition is as cheap as subspace iteration.
 _DIRECT_SIZE = 256
@@ -27,32 +28,37 @@ class LowRank:
     energies: NDArray[np.float64]
 
 
-def output_gram(A: NDArray[np.floating], H: NDArray[np.floating]) -> NDArray[np.float64]:
+def output_gram(A: NDArray[np.floating], H: Moment) -> NDArray[np.float64]:
     """A H A^T, symmetric float64 (m, m); its eigenvalues give the loss at every rank."""
-    gram = np.asarray((A @ H.astype(A.dtype, copy=False)) @ A.T, np.float64)
+    gram = np.asarray((A @ as_dtype(H, A.dtype)) @ A.T, np.float64)
     return 0.5 * (gram + gram.T)
 
 
 def top_eigenvectors(
-    S: NDArray[np.float64], rank: int, seed: int
+    S: Moment, rank: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Largest ``rank`` eigenpairs of a symmetric matrix, eigenvalues descending.
 
     Direct up to 256; else block subspace iteration (6 passes, 16 extra columns), fixed seed.
     """
     n = len(S)
+    if isinstance(S, DiagonalPlusLowRank):
+        return _subspace_iteration(
+            lambda V: np.asarray(S @ V.astype(np.float32), np.float64), n, rank, seed
+        )
+    wide = np.asarray(S, np.float64)
     if n <= _DIRECT_SIZE or rank + _OVERSAMPLE >= n // 2:
         values, vectors = scipy.linalg.eigh(
-            S, subset_by_index=(n - rank, n - 1), check_finite=False
+            wide, subset_by_index=(n - rank, n - 1), check_finite=False
         )
         if len(values) < rank:  # LAPACK's selection loses eigenvalues of tight clusters
-            values, vectors = (part[..., n - rank :] for part in np.linalg.eigh(S))
+            values, vectors = (part[..., n - rank :] for part in np.linalg.eigh(wide))
         return values[::-1], vectors[:, ::-1]
-    return _subspace_iteration(lambda V: S @ V, n, rank, seed)
+    return _subspace_iteration(lambda V: wide @ V, n, rank, seed)
 
 
 def top_output_eigenvectors(
-    A: NDArray[np.floating], H: NDArray[np.floating], rank: int, seed: int
+    A: NDArray[np.floating], H: Moment, rank: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Largest ``rank`` eigenpairs of A H A^T, without forming it where m is large.
 
@@ -61,7 +67,7 @@ def top_output_eigenvectors(
     m = len(A)
     if m <= _DIRECT_SIZE or rank + _OVERSAMPLE >= m // 2:
         return top_eigenvectors(output_gram(A, H), rank, seed)
-    metric = H.astype(A.dtype, copy=False)
+    metric = as_dtype(H, A.dtype)
 
     def apply(V: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(A @ (metric @ (A.T @ V.astype(A.dtype))), np.float64)
@@ -83,7 +89,7 @@ def _subspace_iteration(
 
 
 def rank_constrained_regression(
-    A: NDArray[np.floating], H: NDArray[np.floating], rank: int, *, seed: int = 20261122
+    A: NDArray[np.floating], H: Moment, rank: int, *, seed: int = 20261122
 ) -> LowRank:
     """Best rank-``rank`` approximation of A in the metric of H, without a root of H.
 
@@ -122,9 +128,7 @@ def rank_constrained_regression(
     return LowRank(U, R, np.maximum(energies, 0.0))
 
 
-def solve_left(
-    A: NDArray[np.floating], H: NDArray[np.floating], R: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def solve_left(A: NDArray[np.floating], H: Moment, R: NDArray[np.floating]) -> NDArray[np.float64]:
     """argmin_L tr((A - L R) H (A - L R)^T) = A H R^T (R H R^T)^{-1}; (m, r). Cost 2 r n (m + n).
 
     Dependent rows of R get the minimum-norm solution.

@@ -7,16 +7,17 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, ordered_map
 from lrc.errors import NumericalError
+from lrc.linalg.diagonal_plus_low_rank import Moment, as_dtype, largest_size
 
 _CHUNK_ROWS = 512
 
 
-def proxy_loss(E: NDArray[np.floating], H: NDArray[np.floating], threads: int = 1) -> float:
+def proxy_loss(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
     """tr(E H E^T) = E||E z||^2 for z with second moment H; E (m, n), H (n, n). Cost 2 m n^2.
 
     Rows are cut alike for any ``threads``, so their number never changes the sum.
     """
-    metric = H.astype(E.dtype, copy=False)
+    metric = as_dtype(H, E.dtype)
 
     def part(rows: slice) -> float:
         return float(np.einsum("ij,ij->", E[rows] @ metric, E[rows], dtype=np.float64))
@@ -24,7 +25,7 @@ def proxy_loss(E: NDArray[np.floating], H: NDArray[np.floating], threads: int = 
     return sum(ordered_map(part, chunks(len(E), _CHUNK_ROWS), threads))
 
 
-def squared_norm(E: NDArray[np.floating], H: NDArray[np.floating], threads: int = 1) -> float:
+def squared_norm(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
     """The proxy loss of a positive semidefinite H, at least 0: rounding may take it below.
 
     Raises
@@ -35,7 +36,7 @@ def squared_norm(E: NDArray[np.floating], H: NDArray[np.floating], threads: int 
     loss = proxy_loss(E, H, threads)
     if loss >= 0:
         return loss
-    size = float(np.linalg.norm(H)) * float(np.square(E, dtype=np.float64).sum())
+    size = largest_size(H) * float(np.square(E, dtype=np.float64).sum())
     if loss < -len(H) * float(np.finfo(E.dtype).eps) * size:
         raise NumericalError(
             f"an error of {loss:.1e} was measured with a second moment of shape {H.shape}, which "
@@ -44,24 +45,20 @@ def squared_norm(E: NDArray[np.floating], H: NDArray[np.floating], threads: int 
     return 0.0
 
 
-def times_metric(
-    A: NDArray[np.floating], H: NDArray[np.floating], threads: int = 1
-) -> NDArray[np.floating]:
+def times_metric(A: NDArray[np.floating], H: Moment, threads: int = 1) -> NDArray[np.floating]:
     """A H for A (m, n), in the dtype of A, by chunks of rows. Cost 2 m n^2."""
     result = np.empty_like(A)
-    metric = H.astype(A.dtype, copy=False)
+    metric = as_dtype(H, A.dtype)
 
     def part(rows: slice) -> None:
-        np.matmul(A[rows], metric, out=result[rows])
+        result[rows] = A[rows] @ metric
 
     for _ in ordered_map(part, chunks(len(A), _CHUNK_ROWS), threads):
         pass
     return result
 
 
-def relative_proxy_error(
-    E: NDArray[np.floating], W: NDArray[np.floating], H: NDArray[np.floating]
-) -> float:
+def relative_proxy_error(E: NDArray[np.floating], W: NDArray[np.floating], H: Moment) -> float:
     """sqrt(tr(E H E^T) / tr(W H W^T)); 0 when both vanish, inf when only W's does."""
     loss, energy = squared_norm(E, H), squared_norm(W, H)
     if energy <= 0:

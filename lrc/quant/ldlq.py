@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, ordered_map
+from lrc.linalg.diagonal_plus_low_rank import Moment, block_of, diagonal_of
+from lrc.linalg.running_product import Feedback, running_feedback, running_product
 from lrc.quant.base import Codes, Quantizer
 
 COLUMN_PANEL = 128
@@ -63,9 +65,7 @@ def round_to_nearest(W: NDArray[np.float32], grid: Grid) -> Rounded:
     return Rounded(codes, values.astype(np.float32, copy=False))
 
 
-def ldlq(
-    W: NDArray[np.float32], feedback: NDArray[np.float32], grid: Grid, *, threads: int = 1
-) -> Rounded:
+def ldlq(W: NDArray[np.float32], feedback: Feedback, grid: Grid, *, threads: int = 1) -> Rounded:
     """Round columns from the last block to the first, each corrected by the errors so far.
 
     Block k is rounded at ``W_k + sum_{j>k} (W_j - Q_j) U[j, k]`` with U = ``feedback``, the
@@ -74,8 +74,9 @@ def ldlq(
     Parameters
     ----------
     W : float32 array, shape (m, n)
-    feedback : float32 array, shape (n, n)
-        From :func:`lrc.linalg.factor.feedback_matrix` with the quantizer's block size.
+    feedback : float32 array, shape (n, n), or of low rank
+        From :func:`lrc.linalg.factor.feedback_matrix` or
+        :func:`lrc.linalg.diagonal_plus_low_rank.block_ldl`, with the quantizer's block size.
     grid : Grid
     threads : int
         Rows are cut into chunks of 256 whatever the count, so it never changes the codes.
@@ -88,14 +89,17 @@ def ldlq(
     return _over_rows(lambda rows: _ldlq_rows(W[rows], feedback, grid.rows(rows)), W, grid, threads)
 
 
-def _ldlq_rows(W: NDArray[np.float32], feedback: NDArray[np.float32], grid: Grid) -> Rounded:
+def _ldlq_rows(W: NDArray[np.float32], feedback: Feedback, grid: Grid) -> Rounded:
     n = W.shape[1]
     b = grid.quantizer.block_size
     values = np.empty_like(W)
     error = np.empty_like(W)
     codes: list[Codes] = []
+    running = running_feedback(feedback, len(W))
     for start, stop in reversed(_column_panels(n, b)):
-        target = W[:, start:stop] + error[:, stop:] @ feedback[stop:, start:stop]
+        at = slice(start, stop)
+        target = W[:, at] + running.columns(error, at)
+        within = running.within(at)
         for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
             z = min(a + b, stop)
             block, rounded = grid.round(target[:, a - start : z - start], slice(a, z))
@@ -103,14 +107,16 @@ def _ldlq_rows(W: NDArray[np.float32], feedback: NDArray[np.float32], grid: Grid
             values[:, a:z] = rounded
             error[:, a:z] = W[:, a:z] - rounded
             if a > start:
-                target[:, : a - start] += error[:, a:z] @ feedback[a:z, start:a]
+                own = within[a - start : z - start, : a - start]
+                target[:, : a - start] += error[:, a:z] @ own
+        running.changed(error[:, at], at)
     return Rounded(_join(codes[::-1]), values)
 
 
 def polish(
     W: NDArray[np.float32],
     rounded: Rounded,
-    H: NDArray[np.float32],
+    H: Moment,
     grid: Grid,
     sweeps: int,
     *,
@@ -128,8 +134,9 @@ def polish(
 
     Parameters
     ----------
-    W, H : float32 arrays, shapes (m, n) and (n, n)
-        H is not damped.
+    W : float32 array, shape (m, n)
+    H : float32 array, shape (n, n), or of low rank beside a diagonal
+        Not damped.
     rounded : Rounded
         Where to start; not modified.
     sweeps : int
@@ -151,15 +158,15 @@ def polish(
     return _over_rows(work, W, grid, threads)
 
 
-def block_inverses(H: NDArray[np.float32], block_size: int) -> list[NDArray[np.float32]]:
+def block_inverses(H: Moment, block_size: int) -> list[NDArray[np.float32]]:
     """Pseudo-inverses of the diagonal blocks of H, float32 (b, b); the last may be smaller."""
     n = len(H)
     if block_size == 1:
-        diagonal = np.diag(H)
+        diagonal = diagonal_of(H).astype(np.float32, copy=False)
         with np.errstate(over="ignore"):
             inverse = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal != 0)
         return list(inverse[:, None, None])
-    blocks = [H[a : a + block_size, a : a + block_size] for a in range(0, n, block_size)]
+    blocks = [block_of(H, columns) for columns in chunks(n, block_size)]
     ragged = [np.linalg.pinv(blocks.pop())] if n % block_size else []
     return [*(np.linalg.pinv(np.stack(blocks)) if blocks else ()), *ragged]
 
@@ -179,7 +186,7 @@ class _Dither:
 def _polish_rows(
     W: NDArray[np.float32],
     begin: Rounded,
-    H: NDArray[np.float32],
+    H: Moment,
     inverses: list[NDArray[np.float32]],
     grid: Grid,
     sweeps: int,
@@ -190,10 +197,13 @@ def _polish_rows(
     values = begin.values.copy()
     codes = tuple(c.copy() for c in begin.codes)
     error = W - values
+    running = running_product(H, error)
     for _ in range(sweeps):
         moved = 0
         for start, stop in reversed(_column_panels(n, b)):
-            gradient = error @ H[:, start:stop]
+            at = slice(start, stop)
+            gradient, within = running.columns(error, at), running.within(at)
+            before = error[:, at].copy()
             for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
                 z = min(a + b, stop)
                 g = gradient[:, a - start : z - start]
@@ -201,7 +211,8 @@ def _polish_rows(
                 wanted = dither.on(values[:, a:z] + step, grid.columns(slice(a, z)))
                 block, rounded = grid.round(wanted, slice(a, z))
                 delta = rounded - values[:, a:z]
-                gain = np.einsum("ij,ij->i", delta @ H[a:z, a:z] - 2.0 * g, delta)
+                own = within[a - start : z - start]
+                gain = np.einsum("ij,ij->i", delta @ own[:, a - start : z - start] - 2.0 * g, delta)
                 take = np.repeat(gain.reshape(-1, together).sum(axis=1) < 0, together)
                 if not take.any():
                     continue
@@ -209,9 +220,10 @@ def _polish_rows(
                 delta *= take[:, None]
                 values[take, a:z] = rounded[take]
                 error[:, a:z] -= delta
-                gradient -= delta @ H[a:z, start:stop]
+                gradient -= delta @ own
                 for plane, fresh in zip(codes, block, strict=True):
                     plane[take, a // b] = fresh[take, 0]
+            running.changed(error[:, at] - before, at)
         if moved == 0 and dither.size == 0.0:
             break
     return Rounded(codes, values)

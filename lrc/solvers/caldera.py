@@ -121,7 +121,7 @@ def _started(problem: Problem, state: _State, rank: int, start: str) -> _State:
         return state
     R = None
     if start == "inputs":
-        R = top_eigenvectors(problem.metric.H.astype(np.float64), rank, problem.spec.seed)[1].T
+        R = top_eigenvectors(problem.metric.H, rank, problem.spec.seed)[1].T
     pair = _fit(problem, problem.target, rank, None, start=R, iterations=1)
     return dataclasses.replace(state, pair=pair)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.lowrank import (
     rank_constrained_regression,
     solve_left,
@@ -37,7 +38,7 @@ class Pair:
 def pair_loss(
     energy: float,
     G: NDArray[np.float32],
-    H: NDArray[np.float32],
+    H: Moment,
     Lt: NDArray[np.float32],
     R: NDArray[np.float32],
 ) -> float:
@@ -50,7 +51,7 @@ def pair_loss(
 
 def fit_factors(
     A: NDArray[np.float32],
-    H: NDArray[np.float32],
+    H: Moment,
     rank: int,
     bits: int,
     *,

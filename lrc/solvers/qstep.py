@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.norms import proxy_loss, times_metric
+from lrc.linalg.running_product import Feedback
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 from lrc.solvers.base import Problem
@@ -50,8 +52,8 @@ def nearest(problem: Problem) -> tuple[Rounded, NDArray[np.float32]]:
 def feedback_rounding(
     problem: Problem,
     A: NDArray[np.float32],
-    H: NDArray[np.float32],
-    feedback: NDArray[np.float32],
+    H: Moment,
+    feedback: Feedback,
     *,
     rounds: int | None = None,
 ) -> tuple[Rounded, NDArray[np.float32]]:
@@ -68,7 +70,7 @@ def feedback_rounding(
 def polished(
     problem: Problem,
     A: NDArray[np.float32],
-    H: NDArray[np.float32],
+    H: Moment,
     rounded: Rounded,
     scale: NDArray[np.float32],
     *,
@@ -99,7 +101,7 @@ def polished(
 def _refit_scale(
     problem: Problem,
     A: NDArray[np.float32],
-    H: NDArray[np.float32],
+    H: Moment,
     rounded: Rounded,
     scale: NDArray[np.float32],
 ) -> tuple[Rounded, NDArray[np.float32]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.lowrank import top_eigenvectors, top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
 from lrc.solvers.site import SiteMetric
@@ -26,7 +27,7 @@ def predicted_losses(
     Both fall: the metric to what L cannot absorb, the target by its share on those inputs.
     The function takes ranks up to ``most``; a call costs n^3/3 + 4 r n^2.
     """
-    _, U = top_eigenvectors(metric.H.astype(np.float64), most, seed)
+    _, U = top_eigenvectors(metric.H, most, seed)
     parts = T @ U.astype(np.float32)
     taken = np.cumsum(np.einsum("ij,ij->j", parts, parts, dtype=np.float64))
     energy = float(np.einsum("ij,ij->", T, T, dtype=np.float64))
@@ -48,7 +49,7 @@ def _bits_per_rank(shape: tuple[int, ...], factor_bits: int) -> float:
 
 
 def rank_curve(
-    E: NDArray[np.float32], H: NDArray[np.float32], most: int, *, seed: int, threads: int = 1
+    E: NDArray[np.float32], H: Moment, most: int, *, seed: int, threads: int = 1
 ) -> NDArray[np.float64]:
     """Loss left after the best rank-r correction of E, r = 0 ... most: float64 (most + 1,)."""
     energies, _ = top_output_eigenvectors(E, H, most, seed)
@@ -59,7 +60,7 @@ def rank_curve(
 
 def choose_rank(
     E: NDArray[np.float32],
-    H: NDArray[np.float32],
+    H: Moment,
     factor_bits: int,
     *,
     most_bits: float,
