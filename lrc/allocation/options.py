@@ -80,8 +80,11 @@ def check_allocatable(spec: DecomposeSpec) -> None:
             f"a budget needs a codebook of 2, 3 and 4 bits, not {spec.quant.codebook}; "
             f"use one of {', '.join(known)}"
         )
-    if spec.recipe == "low-rank":
-        raise SpecError("recipe low-rank stores no Q whose bits could be chosen; use caldera")
+    if spec.recipe in ("low-rank", "corrected") or spec.low_rank.keep:
+        raise SpecError(
+            f"recipe {spec.recipe} has its rank and its bits given, so there is nothing to choose "
+            "for a budget; use caldera, ldlq or round-to-nearest, without --keep"
+        )
 
 
 def codebook_of(spec: DecomposeSpec, bits: int, rows: int) -> QuantSpec:

@@ -37,15 +37,18 @@ def _planned(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> dict[str
     if spec.recipe != "low-rank":
         by_row = has_row_scales(spec)
         parts.append(codes_record(quant.codebook, quant.bits, quant.group_size, row_scales=by_row))
-    if spec.recipe in ("caldera", "low-rank") and (rank := _rank(name, shape, spec.low_rank)):
+    if spec.recipe not in ("ldlq", "round-to-nearest") and (
+        rank := _rank(name, shape, spec.low_rank)
+    ):
         parts.append(low_rank_record(rank, spec.low_rank.factor_bits))
     return {"shape": list(shape), "rotation": spec.rotation, "parts": parts}
 
 
 def _rank(name: str, shape: tuple[int, ...], low_rank: LowRankSpec) -> int:
-    if not isinstance(low_rank.rank, int):
-        raise SpecError(f"the size of {name} is unknown while its rank is {low_rank.rank!r}")
-    return min(low_rank.rank, *shape)
+    rank = low_rank.rank_of(shape)
+    if isinstance(rank, str):
+        raise SpecError(f"the size of {name} is unknown while its rank is {rank!r}")
+    return rank
 
 
 def table_specs(name: str, shape: tuple[int, ...], bits: int) -> Specs:

@@ -65,6 +65,14 @@ def site_moment(
     return moment
 
 
+def site_rows(student: Stream) -> Iterator[_Rows]:
+    """What is known of the current site alone: inputs, and weights where an expert has them."""
+    dispatch = None if student.site is None else student.site.dispatch
+    if dispatch is None or student.all_experts:
+        return _all_rows(student, None)
+    return _routed_rows(student, None, dispatch, gap=False)
+
+
 def _of_others(
     student: Stream, original: Stream | None, threads: int, dispatch: Dispatch, shared: Shared
 ) -> ChunkMoment:

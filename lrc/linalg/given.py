@@ -46,6 +46,25 @@ def real_matrix(given: ArrayLike, name: str, dtype: type[_Real]) -> NDArray[_Rea
     return converted
 
 
+def real_vector(given: ArrayLike, name: str, n: int) -> NDArray[np.float64]:
+    """``given`` as float64 (n,).
+
+    Raises
+    ------
+    SpecError
+        It is no vector of ``n`` real numbers.
+    NumericalError
+        It has values that are not finite.
+    """
+    array: NDArray[Any] = np.asarray(given)
+    if array.dtype.kind not in "fiu" or array.shape != (n,):
+        raise SpecError(
+            f"{name} has dtype {array.dtype} and shape {array.shape}; expected {n} real numbers"
+        )
+    vector: NDArray[np.float64] = real_matrix(array[None], name, np.float64)[0]
+    return vector
+
+
 def second_moment(given: ArrayLike, n: int) -> NDArray[np.float64]:
     """A second moment E[z z^T] of ``n`` inputs as an own float64 (n, n), exactly symmetric.
 

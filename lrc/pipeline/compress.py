@@ -89,7 +89,7 @@ def compress(
     out = Path(out)
     spec = spec or CompressSpec()
     model, checkpoint = open_original(source)
-    _check_names(model, spec)
+    _check_matrices(model, spec)
     if allocation is not None:
         check_request(model, spec, allocation, survey_folder)
     elif survey_folder is not None:
@@ -146,8 +146,8 @@ def compress(
     return report
 
 
-def _check_names(model: Model, spec: CompressSpec) -> None:
-    """Refuse parameters for matrices that the model does not have.
+def _check_matrices(model: Model, spec: CompressSpec) -> None:
+    """Refuse parameters for matrices that the model does not have, and a size that is not given.
 
     Raises
     ------
@@ -155,6 +155,8 @@ def _check_names(model: Model, spec: CompressSpec) -> None:
         Naming them.
     """
     matrices = model.tensors.matrices
+    for name in matrices:
+        spec.for_matrix(name).check_size()
     unknown = sorted(set(spec.matrices) - set(matrices))
     if unknown:
         first, keys = next(iter(matrices)), dict.fromkeys(m.key for m in matrices.values())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
+from lrc.calibrate.magnitude import mean_magnitudes
 from lrc.calibrate.walk import SiteAtWork
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.tensors import linear_of
@@ -20,6 +21,7 @@ from lrc.solvers.api import (
 )
 from lrc.solvers.base import Decomposition
 from lrc.solvers.site import SiteMetric
+from lrc.solvers.statistic import needs_magnitudes, weighting_diagonal
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec
 
 #: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
@@ -67,6 +69,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     H, residual_gap = moment.matrix(), moment.residual_gap()
     del moment
     keys = at.site.linears
+    diagonal = _weighting(at, spec.decompose.statistic, H)
     metric = metric_for(
         H,
         cross,
@@ -78,6 +81,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
         shrinkage=statistics["shrinkage"],
     )
     del H, cross
+    metric = metric.weighing(diagonal)
     at_once = _at_once(at)
     targets = _targets(at, metric, spec.calibration.mix, at_once)
     metric = metric.without_target()
@@ -98,6 +102,14 @@ def _statistics(
     if routed is None:
         return {"shrinkage": shrinkage}
     return {"shrinkage": shrinkage, "routed_tokens": routed.tokens, "borrowed": moment.borrowed}
+
+
+def _weighting(
+    at: SiteAtWork, statistic: str, H: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """What the recipe weighs errors of L R by, where that is not H (n, n)."""
+    magnitudes = mean_magnitudes(at.streams.student) if needs_magnitudes(statistic) else None
+    return weighting_diagonal(statistic, np.diag(H).copy(), magnitudes)
 
 
 def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:

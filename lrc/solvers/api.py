@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.base.threads import resolve_threads, single_threaded_blas
-from lrc.linalg.given import real_matrix, second_moment
+from lrc.linalg.given import real_matrix, real_vector, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
+from lrc.solvers.corrected import corrected
 from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
 from lrc.solvers.site import SiteMetric, site_metric
+from lrc.solvers.statistic import weighting_diagonal
 from lrc.spec import DecomposeSpec, QuantSpec
 from lrc_kernels.hadamard_order import hadamard_block
 
@@ -27,6 +29,7 @@ DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
     "ldlq": ldlq_only,
     "round-to-nearest": round_to_nearest,
     "low-rank": low_rank_only,
+    "corrected": corrected,
 }
 
 
@@ -35,6 +38,7 @@ def decompose(
     H: ArrayLike | None = None,
     spec: DecomposeSpec | None = None,
     *,
+    magnitudes: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Decomposition:
     """Decompose one matrix: minimise tr((W - Q - L R) H (W - Q - L R)^T).
@@ -48,6 +52,8 @@ def decompose(
         float32; the identity if not given. Not modified.
     spec : DecomposeSpec, optional
         Recipe, codebook, rank, rotation, damping, seed.
+    magnitudes : real array, shape (n,), optional
+        E|z| of each input, for the statistics that weigh by it.
     threads : int, optional
         Never changes the result.
 
@@ -75,8 +81,11 @@ def decompose(
     m, n = weight.shape
     with single_threaded_blas():
         moment = np.eye(n) if H is None else second_moment(H, n)
+        known = None if magnitudes is None else real_vector(magnitudes, "magnitudes", n)
+        diagonal = weighting_diagonal(spec.statistic, np.diag(moment).copy(), known)
         block_size = least_block((spec.quant,), (m,))
         metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
+        metric = metric.weighing(diagonal)
         return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
 
 

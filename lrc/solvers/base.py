@@ -50,6 +50,12 @@ class Problem:
         return get_quantizer(self.spec.quant, len(self.target))
 
     @property
+    def weighting(self) -> NDArray[np.float32]:
+        """What errors of L R are weighed by where the spec does not say H itself, (n, n)."""
+        own = self.metric.weighting
+        return self.metric.H if own is None else own
+
+    @property
     def energy(self) -> float:
         """tr(T H T^T)."""
         return squared_norm(self.target, self.metric.H, self.threads)

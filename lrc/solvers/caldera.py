@@ -149,9 +149,8 @@ def _fit(
 
 
 def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
-    wanted = problem.spec.low_rank.rank
-    limit = min(E.shape)
-    if wanted == "auto":
+    wanted, rank = problem.spec.low_rank.rank, problem.spec.low_rank.rank_of(E.shape)
+    if isinstance(rank, str):
         spec, bits = problem.spec, problem.spec.low_rank.factor_bits
         most_bits = _AUTO_RANK_BITS * spec.quant.bits
         predicted = None
@@ -166,6 +165,6 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
             threads=problem.threads,
             predicted=predicted,
         )
-    if wanted > limit:
-        return limit, f"rank {limit}: {wanted} exceeds the smaller side"
-    return wanted, ""
+    if not problem.spec.low_rank.keep and isinstance(wanted, int) and rank < wanted:
+        return rank, f"rank {rank}: {wanted} exceeds the smaller side"
+    return rank, ""

@@ -16,6 +16,7 @@ from lrc.linalg.lowrank import (
 from lrc.linalg.norms import times_metric
 from lrc.parts.low_rank import Factor, LowRank
 from lrc.quant.factors import quantize_factor
+from lrc.solvers.base import Problem
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,16 @@ def fit_factors(
         R = solve_right(A, left.to_dense().T)
     assert best is not None
     return best
+
+
+def fit_weighted(problem: Problem, A: NDArray[np.float32], rank: int) -> Pair:
+    """L R of A (m, n), the best of its rank in the metric that the problem weighs L R by."""
+    return fit_factors(
+        A,
+        problem.weighting,
+        rank,
+        problem.spec.low_rank.factor_bits,
+        iterations=problem.spec.inner_iterations,
+        seed=problem.spec.seed,
+        threads=problem.threads,
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lrc.errors import SpecError
 from lrc.solvers.base import Problem, Solution, Trace
-from lrc.solvers.lrstep import fit_factors
+from lrc.solvers.corrected import fixed_rank
+from lrc.solvers.lrstep import fit_weighted
 from lrc.solvers.qstep import feedback_rounding, nearest
 
 
@@ -25,28 +25,17 @@ def ldlq_only(problem: Problem) -> Solution:
 
 
 def low_rank_only(problem: Problem) -> Solution:
-    """L R alone, the best of its rank under H, with quantized factors.
+    """L R alone, the best of its rank in the metric of ``spec.statistic``, with quantized factors.
+
+    Law: with factors of 16 bits the loss in that metric S is the sum of the eigenvalues of T S T^T
+    after the rank, to rounding. Cost 2 m n^2 + O(r n (m + n)).
 
     Raises
     ------
     SpecError
         If the rank is automatic or zero: nothing would be stored.
     """
-    low_rank = problem.spec.low_rank
-    if not isinstance(low_rank.rank, int) or low_rank.rank == 0:
-        raise SpecError(
-            f"recipe low-rank needs a rank of at least 1, not {low_rank.rank!r}; give --rank N"
-        )
-    rank = min(low_rank.rank, *problem.target.shape)
-    pair = fit_factors(
-        problem.target,
-        problem.metric.H,
-        rank,
-        low_rank.factor_bits,
-        iterations=problem.spec.inner_iterations,
-        seed=problem.spec.seed,
-        threads=problem.threads,
-    )
+    rank, notes = fixed_rank(problem)
+    pair = fit_weighted(problem, problem.target, rank)
     error = problem.error(problem.target - pair.product(), problem.energy)
-    notes = (f"rank {rank}: {low_rank.rank} exceeds the smaller side",) * (rank < low_rank.rank)
     return Solution((pair.part(),), Trace().then("LR", error), notes)

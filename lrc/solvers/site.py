@@ -35,7 +35,8 @@ class SiteMetric:
     factor of the H damped alike; both are None with one stream. ``signs`` float32 (n,), None
     without rotation. ``scale`` is what H was divided by. ``rounding_loss`` is tr(D) of the damped
     H = U D U^T: what LDLQ loses for every unit of squared rounding error. ``damping`` and
-    ``retries`` go to the report.
+    ``retries`` go to the report. ``weighting`` float32 (n, n), where it is not None, weighs errors
+    of L R instead of H, in the same basis.
     """
 
     H: NDArray[np.float32]
@@ -49,6 +50,20 @@ class SiteMetric:
     retries: int
     block_size: int
     rounding_loss: float
+    weighting: NDArray[np.float32] | None = None
+
+    def weighing(self, diagonal: NDArray[np.float64] | None) -> SiteMetric:
+        """The metric that weighs errors of L R by a diagonal (n,) of the original basis.
+
+        None leaves H. Cost of a rotation; memory 8 n^2 bytes while it lasts, then 4 n^2.
+        """
+        if diagonal is None:
+            return self
+        mean = float(diagonal.mean())
+        work = np.diag(diagonal / mean if mean > 0 else diagonal)
+        rotate_both(work, self.signs)
+        symmetrise(work)
+        return dataclasses.replace(self, weighting=work.astype(np.float32))
 
     def target(self, W: NDArray[np.float32], mix: float, threads: int = 1) -> NDArray[np.float32]:
         """What to fit to W (columns already rotated) so that the compressed prefix is repaired."""

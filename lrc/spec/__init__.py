@@ -10,11 +10,25 @@ from typing import Literal, Self
 from lrc import codebooks
 from lrc.base.record import Record, require
 from lrc.errors import SpecError
+from lrc.spec.budget import AllocationSpec
+
+__all__ = [
+    "AllocationSpec",
+    "CalibrationSpec",
+    "CompressSpec",
+    "DecomposeSpec",
+    "LowRankSpec",
+    "MatrixSpec",
+    "QuantSpec",
+]
 
 ROTATIONS = ("none", "hadamard")
 STARTS = ("auto", "error", "weights", "inputs")
 STREAMS = ("mixed", "original")
-RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank")
+RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank", "corrected")
+STATISTICS = ("moment", "rms", "magnitude", "magnitude-squared", "identity")
+ROUNDINGS = ("feedback", "nearest")
+FIRSTS = ("codes", "factors")
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,14 @@ class LowRankSpec(Record):
     ``start`` is what L R is first fitted to: the ``"error"`` of Q (CALDERA), the ``"weights"`` in
     the metric of H (SRR, arXiv 2602.02001), the weights on the leading directions of the
     ``"inputs"`` alone (after ODLRI, arXiv 2506.02077), or the best of the three after one round
-    (``"auto"``).
+    (``"auto"``). ``keep``, where it is not 0, is the part of a matrix's m n numbers that L and R
+    have together, and decides the rank instead.
     """
 
     rank: int | Literal["auto"] = "auto"
     factor_bits: int = 4
     start: str = "auto"
+    keep: float = 0.0
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
@@ -89,6 +105,13 @@ class LowRankSpec(Record):
             self.start in STARTS,
             f"start {self.start!r} is unknown; use one of {', '.join(STARTS)}",
         )
+        require(0 <= self.keep < 1, f"keep={self.keep} must lie in [0, 1)")
+
+    def rank_of(self, shape: tuple[int, ...]) -> int | Literal["auto"]:
+        """Rank of a matrix of this shape (m, n), which is at most its smaller side."""
+        if self.keep:
+            return max(int(self.keep * math.prod(shape) / sum(shape)), 1)
+        return "auto" if isinstance(self.rank, str) else min(self.rank, *shape)
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,11 @@ class DecomposeSpec(Record):
     ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
     falls by less than ``tolerance`` (relative). Scales start at the RMS rule, or at the least
     rounding error of their group; with ``refit_scales`` polish fits them again in closed form.
+
+    ``statistic`` is what recipes "low-rank" and "corrected" weigh errors of L R by: the second
+    ``"moment"`` H, its diagonal (``"rms"``), the mean ``"magnitude"`` of each input or its square
+    as a diagonal, or nothing (``"identity"``). ``rounding`` and ``first`` are those of
+    "corrected": Q rounded with feedback under H or to nearest, and which of Q and L R comes first.
     """
 
     recipe: str = "caldera"
@@ -112,12 +140,21 @@ class DecomposeSpec(Record):
     refit_scales: bool = True
     tolerance: float = 3e-3
     seed: int = 20261122
+    statistic: str = "moment"
+    rounding: str = "feedback"
+    first: str = "codes"
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
+        for name, known in (
+            *(("recipe", RECIPES), ("statistic", STATISTICS)),
+            *(("rounding", ROUNDINGS), ("first", FIRSTS)),
+        ):
+            value = getattr(self, name)
+            require(value in known, f"{name} {value!r} is unknown; use one of {', '.join(known)}")
         require(
-            self.recipe in RECIPES,
-            f"recipe {self.recipe!r} is unknown; use one of {', '.join(RECIPES)}",
+            self.statistic == "moment" or self.recipe in ("low-rank", "corrected"),
+            f"recipe {self.recipe} weighs errors by the second moment, not by {self.statistic}",
         )
         require(
             self.rotation in ROTATIONS,
@@ -132,6 +169,15 @@ class DecomposeSpec(Record):
         require(self.polish_sweeps >= 0, f"polish_sweeps={self.polish_sweeps} must be >= 0")
         require(0 <= self.tolerance < 1, f"tolerance={self.tolerance} must lie in [0, 1)")
         require(self.seed >= 0, f"seed={self.seed} must be >= 0")
+
+    def check_size(self) -> None:
+        """Refuse that nobody says how large L R is to be, where nothing chooses it."""
+        open_rank = self.low_rank.rank in ("auto", 0) and not self.low_rank.keep
+        require(
+            not (open_rank and self.recipe in ("low-rank", "corrected")),
+            f"recipe {self.recipe} needs a rank of at least 1, not {self.low_rank.rank!r}; "
+            "give --rank N or --keep PART",
+        )
 
 
 @dataclass(frozen=True)
@@ -242,44 +288,6 @@ class CompressSpec(Record):
         for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
             known = bits == "auto" or 4 <= bits <= 8 or bits == 16
             require(known, f"{name}={bits!r} must be 'auto', 4 to 8, or 16")
-
-
-@dataclass(frozen=True)
-class AllocationSpec(Record):
-    """A budget to spend over all matrices, and the effort that goes into spending it well.
-
-    Exactly one of ``bits_per_weight`` (stored bits of the linear layers over their weights) and
-    ``file_bytes`` (every byte of the weight files; embedding and head are chosen too) is given,
-    the other is 0. ``survey_windows`` calibration windows give the second moments of the survey;
-    KL is taken on the first ``heldout_tokens`` tokens of ``heldout_windows`` others.
-    ``passes`` bounds the runs of those tokens through the whole model that sensitivities may
-    cost: with fewer, matrices are measured in larger groups. ``generations`` of ``offspring``
-    changed allocations each are then tried end to end.
-    """
-
-    bits_per_weight: float = 0.0
-    file_bytes: int = 0
-    survey_windows: int = 16
-    heldout_windows: int = 4
-    heldout_tokens: int = 256
-    passes: int = 80
-    generations: int = 0
-    offspring: int = 6
-
-    def check(self) -> None:
-        """Refuse values that are not allowed."""
-        require(
-            (self.bits_per_weight > 0) != (self.file_bytes > 0),
-            f"bits_per_weight={self.bits_per_weight} and file_bytes={self.file_bytes}: "
-            "give exactly one of them, more than 0",
-        )
-        require(self.bits_per_weight < 64, f"bits_per_weight={self.bits_per_weight} is too large")
-        for name, least in (
-            *(("survey_windows", 1), ("heldout_windows", 1), ("heldout_tokens", 2)),
-            *(("passes", 1), ("generations", 0), ("offspring", 1)),
-        ):
-            value = getattr(self, name)
-            require(value >= least, f"{name}={value} must be at least {least}")
 
 
 #: Bits a weight from which automatic tables are wide.

@@ -172,7 +172,10 @@ def test_a_search_keeps_the_budget_and_helps(
         (("--target-size", "1MB", "--codebook", "e8p"), "--codebook and a target contradict"),
         (("--generations", "3"), "needs --target"),
         (("--target-bpw", "-2"), "exactly one"),
-        (("--target-bpw", "3", "--recipe", "low-rank", "--rank", "4"), "low-rank stores no Q"),
+        (
+            ("--target-bpw", "3", "--recipe", "low-rank", "--rank", "4"),
+            "recipe low-rank has its rank and its bits given",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(

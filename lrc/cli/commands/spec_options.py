@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from lrc import codebooks
+from lrc.cli.commands.spec_config import read_config
 from lrc.cli.commands.values import byte_count, fraction_or_auto, number_or_auto
 from lrc.errors import SpecError
+from lrc.recipes import ALONE, OVER_CODES, RECIPES, with_recipe
 from lrc.spec import (
-    RECIPES,
     ROTATIONS,
     STREAMS,
     AllocationSpec,
@@ -58,9 +58,18 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
     matrix.add_argument(
         "--recipe",
-        choices=RECIPES,
-        help=f"caldera fits Q and L R in turn; ldlq and round-to-nearest: Q alone; low-rank: L R "
-        f"alone, with a --rank (default: {solve.recipe})",
+        choices=tuple(RECIPES),
+        metavar="NAME",
+        help="a method of the literature, which decides other options where they are not given: "
+        f"Q with or without L R ({', '.join(OVER_CODES)}), or L R alone, with --keep or --rank "
+        f"({', '.join(ALONE)}) (default: {solve.recipe})",
+    )
+    matrix.add_argument(
+        "--keep",
+        type=float,
+        metavar="PART",
+        help="part of each matrix's numbers that L and R have together, such as 0.8: the rank "
+        "follows",
     )
     matrix.add_argument(
         "--rotation",
@@ -168,37 +177,6 @@ def _add_budget_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(path: Path, base: CompressSpec | None = None) -> CompressSpec:
-    """Read a :meth:`CompressSpec.to_dict` JSON file; anything left out is as in ``base``.
-
-    Raises
-    ------
-    SpecError
-        The file is not JSON, or holds an unknown name or a value of the wrong type.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise SpecError(f"{path} must hold a JSON object, not {type(values).__name__}")
-    try:
-        return CompressSpec.from_dict(_merged((base or CompressSpec()).to_dict(), values))
-    except TypeError as error:
-        raise SpecError(f"{path} holds a value of the wrong type: {error}") from None
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``, dictionaries merged key by key."""
-    both = {
-        key: _merged(base[key], value)
-        if isinstance(value, dict) and isinstance(base.get(key), dict)
-        else value
-        for key, value in over.items()
-    }
-    return {**base, **both}
-
-
 def allocation_from_options(args: argparse.Namespace) -> AllocationSpec | None:
     """The budget that was given, or None.
 
@@ -229,11 +207,11 @@ def allocation_from_options(args: argparse.Namespace) -> AllocationSpec | None:
 
 
 def _base(args: argparse.Namespace) -> CompressSpec:
-    """What is overridden by ``--config`` and options: a preset, or the plain defaults."""
-    if args.preset is not None:
-        return preset(args.preset)
+    """What ``--config`` and options override: a preset or the plain defaults, then a recipe."""
     targeted = args.target_bpw is not None or args.target_size is not None
-    return preset(DEFAULT) if targeted else CompressSpec()
+    name = args.preset or (DEFAULT if targeted else None)
+    base = CompressSpec() if name is None else preset(name)
+    return base if args.recipe is None else with_recipe(args.recipe, base)
 
 
 def spec_from_options(args: argparse.Namespace) -> CompressSpec:
@@ -244,6 +222,8 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
     SpecError
         The values, or their combination, are not allowed.
     """
+    if args.keep is not None and args.rank is not None:
+        raise SpecError("--keep and --rank contradict each other: give one of them")
     base = _base(args)
     if args.config is not None:
         base = read_config(args.config, base)
@@ -253,8 +233,12 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
         decompose=_replace(
             decompose,
             quant=_quant(decompose.quant, args.codebook, args.bits, args.group_size),
-            low_rank=_replace(decompose.low_rank, rank=args.rank, factor_bits=args.factor_bits),
-            recipe=args.recipe,
+            low_rank=_replace(
+                decompose.low_rank,
+                rank=args.rank,
+                factor_bits=args.factor_bits,
+                keep=0.0 if args.keep is None and args.rank is not None else args.keep,
+            ),
             rotation=args.rotation,
             damping=args.damping,
             iterations=args.iterations,

@@ -1,0 +1,75 @@
+"""Methods that keep L R alone: Ŵ = L R, for a part of the parameters (``--keep``) or a rank.
+
+Embedding and head stay as they are, in 16 bits: these methods are compared by the linear layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrc.recipes.base import Recipe
+
+#: Moments of the original model's inputs, or of those that the compressed layers before give.
+_ORIGINAL = {"streams": "original"}
+_PREFIX = {"streams": "mixed", "mix": 0.0, "repair": 0.0}
+
+
+def _alone(statistic: str, **more: Any) -> dict[str, Any]:
+    return {"recipe": "low-rank", "rotation": "none", "statistic": statistic, **more}
+
+
+#: Moments that nothing was added to.
+_PLAIN = {"shrinkage": 0.0}
+_EXACT = {"factor_bits": 16}
+
+_WHITENED = Recipe(
+    "the best L R under the second moment of the original's inputs",
+    "SVD-LLM, arXiv 2403.07378; DRONE, NeurIPS 2021; Swift-SVD, arXiv 2604.01609",
+    _alone("moment"),
+    _EXACT,
+    {**_ORIGINAL, **_PLAIN},
+    table_bits=16,
+)
+
+ALONE: dict[str, Recipe] = {
+    "low-rank": Recipe(
+        "L R alone, with 4-bit factors, under the moments of both streams",
+        "CALDERA, arXiv 2405.18886, without Q",
+        {"recipe": "low-rank"},
+    ),
+    "svd": Recipe(
+        "the best L R of the weights themselves; looks at no activations",
+        "Eckart and Young, 1936",
+        _alone("identity"),
+        _EXACT,
+        _ORIGINAL,
+        table_bits=16,
+    ),
+    "asvd": Recipe(
+        "the best L R of weights whose columns are scaled by the root of the mean input magnitude",
+        "ASVD, arXiv 2312.05821, at alpha 1/2, with equal ranks",
+        _alone("magnitude"),
+        _EXACT,
+        _ORIGINAL,
+        table_bits=16,
+    ),
+    "svd-llm": _WHITENED,
+    "drone": _WHITENED,
+    "swift-svd": _WHITENED,
+    "rom": Recipe(
+        "the best L R under the second moment of the compressed prefix's inputs",
+        "ROM, arXiv 2312.07046, without bias",
+        _alone("moment"),
+        _EXACT,
+        {**_PREFIX, **_PLAIN},
+        table_bits=16,
+    ),
+    "dobi-svd": Recipe(
+        "the best L R of the outputs, with 8-bit factors",
+        "Dobi-SVD, arXiv 2502.02723: its update and storage, with equal ranks",
+        _alone("moment"),
+        {"factor_bits": 8},
+        {**_ORIGINAL, **_PLAIN},
+        table_bits=16,
+    ),
+}

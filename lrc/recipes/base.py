@@ -1,0 +1,49 @@
+"""What a method of the literature is here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lrc.spec import CompressSpec, QuantSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Values of options that a method decides.
+
+    Attributes
+    ----------
+    about : str
+        What it does, in a line for users.
+    source : str
+        Where it was published.
+    decompose, low_rank, calibration : mapping
+        Fields of the records of these names in :class:`~lrc.spec.CompressSpec`.
+    quant : QuantSpec or None
+        How the method codes Q, where it says so.
+    table_bits : int or "auto"
+        Bits of embedding and head.
+    """
+
+    about: str
+    source: str
+    decompose: Mapping[str, Any] = field(default_factory=dict)
+    low_rank: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    quant: QuantSpec | None = None
+    table_bits: int | Literal["auto"] = "auto"
+
+    def on(self, spec: CompressSpec) -> CompressSpec:
+        """``spec`` with the values of this method; what it does not decide stays."""
+        solve = spec.decompose
+        low_rank = dataclasses.replace(solve.low_rank, **self.low_rank)
+        quant = self.quant or solve.quant
+        solve = dataclasses.replace(solve, quant=quant, low_rank=low_rank, **self.decompose)
+        calibration = dataclasses.replace(spec.calibration, **self.calibration)
+        spec = dataclasses.replace(spec, decompose=solve, calibration=calibration)
+        if self.table_bits == "auto":
+            return spec
+        return dataclasses.replace(spec, embed_bits=self.table_bits, head_bits=self.table_bits)

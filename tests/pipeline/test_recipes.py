@@ -1,0 +1,73 @@
+"""Methods of the literature through the command, on a small model that was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from model_families import FAMILIES
+from random_weights import random_weights
+
+from lrc.models import declared
+
+Lrc = Callable[..., Any]
+TRAINED = Path(__file__).parents[1] / "data" / "trained"
+CALIBRATION, HELDOUT = TRAINED / "calibration.txt", TRAINED / "heldout.txt"
+
+
+def divergence(lrc: Lrc, out: Path, *options: str) -> float:
+    """KL of the trained model compressed with these options, on text it was not calibrated on."""
+    dense = TRAINED / "model"
+    quick = ("--nsamples", "8", "--seqlen", "256", "--quiet", "--threads", "1")
+    lrc("compress", dense, "-o", out, "--calib", CALIBRATION, *quick, *options).check()
+    judged = ("--text", HELDOUT, "--against", dense, "--ctx", 128, "--windows", 8)
+    return float(lrc("eval", out, *judged, "--activations", "f32", "--quiet", "--json").check()
+                 .json["kl_divergence"])  # fmt: skip
+
+
+def test_low_rank_alone_is_better_the_more_it_knows_of_the_inputs(lrc: Lrc, tmp_path: Path) -> None:
+    found = {
+        name: divergence(lrc, tmp_path / name, "--recipe", name, "--keep", "0.7")
+        for name in ("svd", "asvd", "svd-llm")
+    }
+    assert found["svd-llm"] < 0.9 * found["asvd"] < 0.9 * found["svd"]
+    record = lrc("inspect", tmp_path / "svd-llm", "--json").check().json
+    linears = {k: v for k, v in record["matrices"].items() if "embed" not in k}
+    assert all([part["kind"] for part in m["parts"]] == ["low_rank"] for m in linears.values())
+    stored = sum(part["rank"] * sum(m["shape"]) for m in linears.values() for part in m["parts"])
+    weights = sum(m["shape"][0] * m["shape"][1] for m in linears.values())
+    assert 0.66 < stored / weights <= 0.7
+
+
+def test_correcting_the_error_of_codes_lowers_the_divergence(lrc: Lrc, tmp_path: Path) -> None:
+    coarse = ("--codebook", "uniform", "--bits", "3", "--rotation", "none")
+    plain = divergence(lrc, tmp_path / "rtn", "--recipe", "round-to-nearest", *coarse)
+    for name in ("lorc", "qera"):
+        found = divergence(lrc, tmp_path / name, "--recipe", name, "--rank", "16", *coarse)
+        assert found < plain
+        plain = found
+
+
+@pytest.mark.parametrize("recipe", ["asvd", "l2qer"])
+def test_experts_are_weighed_by_the_tokens_routed_to_them(
+    lrc: Lrc, tmp_path: Path, text: Path, recipe: str
+) -> None:
+    case = next(iter(FAMILIES["mixtral"].values()))
+    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
+    weights = random_weights(declared(config), 5)
+    dense = tiny.write_directory(tmp_path / "model", config, weights)
+    size = ("--keep", "0.5") if recipe == "asvd" else ("--rank", "2")
+    options = ("--calib", text, "--recipe", recipe, *size, "--nsamples", 4, "--seqlen", 64)
+    lrc("compress", dense, "-o", tmp_path / "out", *options, "--quiet").check()
+    record = lrc("inspect", tmp_path / "out", "--json").check().json
+    assert record["spec"]["decompose"]["statistic"].startswith("magnitude")
+
+
+def test_a_recipe_without_a_size_says_what_to_give(lrc: Lrc, model: Path, tmp_path: Path) -> None:
+    found = lrc("compress", model, "-o", tmp_path / "out", "--recipe", "svd", "--quiet")
+    assert found.code != 0
+    assert "give --rank N or --keep PART" in found.err
+    assert not (tmp_path / "out").exists()
