@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TypeVar, cast
 
@@ -55,6 +55,31 @@ def constant(value: int) -> int:
     Numba compiles a function once more for every plain integer that it is called with there.
     """
     return cast(int, np.int64(value))
+
+
+def choose(table: Mapping[int, Callable[..., object]]) -> Callable[..., None]:
+    """``f(number, *arguments)`` for compiled code: calls what the table has under ``number``.
+
+    The last one is called under any other number.
+    """
+    (number, chosen), *rest = table.items()
+    if not rest:
+
+        @njit(inline=True)
+        def call(wanted: int, *arguments: object) -> None:
+            chosen(*arguments)
+
+        return call
+    others = choose(dict(rest))
+
+    @njit(inline=True)
+    def call_one(wanted: int, *arguments: object) -> None:
+        if wanted == number:
+            chosen(*arguments)
+        else:
+            others(wanted, *arguments)
+
+    return call_one
 
 
 class _Cache(FunctionCache):

@@ -146,7 +146,7 @@ def all_products():
         for bits, state_bits in CODES:
             words, rows, x = trellis_case(m, n, tokens, bits, m + n)
             found.append(matmul_trellis(words, bits, state_bits, rows, x).reshape(-1))
-    for m, n, tokens in ((96, 63, 7), (384, 65, 3), (512, 300, 14)):
+    for m, n, tokens in ((96, 63, 7), (192, 70, 5), (384, 65, 3), (512, 300, 14)):
         for bits, state_bits in shuffle_code.CODES:
             rows = shuffle_code.tile_rows(m)
             rng = np.random.default_rng(m + n)

@@ -254,41 +254,6 @@ def _make_levels(code: ShuffleCode) -> Any:
 store_levels = {key: _make_levels(code) for key, code in CODES.items()}
 
 
-@operation(types.void, types.intp, F32X8, types.intp)
-def store_row(builder: Any, levels: Any, scale: Any, out: Any) -> None:
-    """Eight columns of a row of a tile of one column, f32, from their two fours of levels."""
-    word = ir.IntType(32)
-    fours = [
-        builder.load(pointer(builder, builder.add(levels, ir.Constant(_I64, skip)), word), align=1)
-        for skip in (0, LANES // 2)
-    ]
-    pair = ir.Constant(ir.VectorType(word, 2), ir.Undefined)
-    for i, four in enumerate(fours):
-        pair = builder.insert_element(pair, four, ir.Constant(word, i))
-    values = builder.sitofp(builder.bitcast(pair, Vector("i8", 8).ir), F32X8.ir)
-    builder.store(
-        builder.fmul(values, scale), pointer(builder, out, F32X8.ir), align=1
-    )  # fmt: skip
-
-
-@operation(F32X8, types.float32)
-def splat_f32x8(builder: Any, value: Any) -> Any:
-    """The same value in every lane."""
-    return splat(builder, F32X8, value)
-
-
-@operation(types.void, types.intp, types.intp, types.intp)
-def store_pairs(builder: Any, levels: Any, out: Any, pair_bytes: Any) -> None:
-    """Four pairs of columns of eight segments, i16 (8, 2) each, from levels i8 (64,)."""
-    value = builder.load(pointer(builder, levels, I8X64.ir), align=1)
-    for pair in range(4):
-        first = 32 * (pair // 2) + 2 * (pair % 2)
-        lanes = [first + RINGS // 2 * s + i for s in range(SEGMENTS) for i in range(2)]
-        wide = builder.sext(shuffle(builder, value, value, lanes), _I16X16.ir)
-        place = builder.add(out, builder.mul(pair_bytes, ir.Constant(_I64, pair)))
-        builder.store(wide, pointer(builder, place, _I16X16.ir), align=1)
-
-
 @operation(_SUMS)
 def no_sums(builder: Any) -> Any:
     """Zeros."""

@@ -174,7 +174,7 @@ def _make_multiply(tokens: int) -> Any:
 multiply_tokens, multiply_last = _make_multiply(TOKENS), _make_multiply(LAST_TOKENS)
 
 
-def _make_store(blocks: int) -> Any:
+def _make_store(blocks: int, segment: int) -> Any:
     count = min(VECTORS, blocks)
     together, higher = 16 // blocks, blocks // count
     chunk = Vector("f32", count * together)
@@ -195,7 +195,7 @@ def _make_store(blocks: int) -> Any:
             for high in range(higher):
                 lanes = order[high * chunk.lanes : (high + 1) * chunk.lanes]
                 value = shuffle(builder, vector, vector, lanes)
-                row = 16 * (high * count + low)
+                row = segment * (high * count + low)
                 scale = builder.load(
                     pointer(builder, _at(builder, scales, 4 * row), chunk.ir), align=1
                 )
@@ -205,10 +205,20 @@ def _make_store(blocks: int) -> Any:
     return store
 
 
-#: By blocks: ``store(totals, scales, out)`` writes the rows of a tile's vectors in a panel, times
-#: their scales f32, in order; of a tile of more than a panel, ``256 / blocks`` bytes of each
-#: 16 rows.
-STORE = {blocks: _make_store(blocks) for blocks in (1, 2, 4, 8, 16)}
+#: By rows of a segment and segments of a column in a tile, whose rows lie in a panel as [row of a
+#: segment][segment]: ``store(totals, scales, out)`` writes those of `stored_vectors`, times their
+#: scales f32, in order: of each segment so many rows.
+STORE = {
+    (segment, blocks): _make_store(blocks, segment)
+    for segment, most in ((16, 16), (32, 8))
+    for blocks in (1, 2, 4, 8, 16)
+    if blocks <= most
+}
+
+
+def stored_vectors(blocks: int) -> int:
+    """Vectors of a panel that are put in order together."""
+    return min(VECTORS, blocks)
 
 
 @operation(types.void, types.intp, I32X16)

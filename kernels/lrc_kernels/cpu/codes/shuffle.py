@@ -1,4 +1,4 @@
-"""Bands of shuffle-trellis rings as integers, as float32, and as panels of 64 rows for products."""
+"""Bands of shuffle-trellis rings as integers and as float32."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from lrc_kernels.shuffle_code import (
     state_levels,
 )
 from lrc_kernels.simd.paths import path
-from lrc_kernels.simd.shuffle import PARTS, splat_f32x8, store_levels, store_pairs, store_row
+from lrc_kernels.simd.shuffle import PARTS, store_levels
+from lrc_kernels.simd.shuffle_stores import splat_f32x8, store_row
 from lrc_kernels.simd.threads import scratch_1k
-from lrc_kernels.simd.values import load_i8, load_u8, store_i8, store_i16
+from lrc_kernels.simd.values import load_i8, load_u8, store_i8
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
-#: Rows of a panel of weights.
-WEIGHT_PANEL_ROWS = 64
 _UNIT = np.float32(1 / UNIT)
 
 
@@ -173,50 +172,3 @@ def decode_rows_shuffle(
         data.ctypes.data, len(data), bits, state_bits, levels.ctypes.data, rows, n,
         np.ascontiguousarray(scales, np.float32), out,
     )  # fmt: skip
-
-
-@njit(inner=True)
-def fill_weight_panel(
-    data: int, bits: int, state_bits: int, levels: int, rows: int, m: int, n: int,
-    weight_panel: int, first: int, last: int, out: int,
-) -> None:  # fmt: skip
-    """Columns ``first`` to ``last`` of the 64 rows of `row_of_weight_panel`: i16 (pairs, 64, 2).
-
-    ``first`` is a multiple of 256. Columns from ``last`` on, up to whole eights of rings, are not
-    zero: what they are multiplied by has to be.
-    """
-    columns, blocks = 256 // rows, rows // SEGMENT
-    wide, place = RINGS * columns, scratch_1k()
-    eights = (n + wide - 1) // wide
-    size = PASSES * bits * LANES * eights
-    for eight in range(first // wide, (last + wide - 1) // wide):
-        for number in range(columns):
-            # A panel is so many passes of one band, or of two.
-            band = weight_panel * WEIGHT_PANEL_ROWS // rows + number // PASSES
-            p = (weight_panel * columns + number) % PASSES
-            if rows * band >= m:
-                continue
-            decode_pass(data + size * band, bits, state_bits, columns, eights, levels, eight, p,
-                        place)  # fmt: skip
-            to = out + 4 * WEIGHT_PANEL_ROWS * ((wide * eight - first) // 2)
-            for t in range(PASS):
-                at = place + LANES * t
-                if columns == 1:
-                    store_pairs(at, to + 4 * SEGMENTS * t, 4 * WEIGHT_PANEL_ROWS)
-                    continue
-                for lane in range(LANES):
-                    s = lane % 32 // 4
-                    column = columns * (4 * (lane // 32) + lane % 4) + s // blocks
-                    row = (PASS * number + t) * blocks + s % blocks
-                    place_of = to + 4 * WEIGHT_PANEL_ROWS * (column // 2) + 4 * row
-                    store_i16(place_of + 2 * (column % 2), np.int16(load_i8(at + lane)))
-
-
-@njit(inline=True)
-def row_of_weight_panel(weight_panel: int, i: int, rows: int) -> int:
-    """Which row of the matrix is number ``i`` of a panel, in the order of its passes."""
-    columns, blocks = 256 // rows, rows // SEGMENT
-    number, within = i // (PASS * blocks), i % (PASS * blocks)
-    band = weight_panel * WEIGHT_PANEL_ROWS // rows + number // PASSES
-    p = (weight_panel * columns + number) % PASSES
-    return rows * band + SEGMENT * (within % blocks) + PASS * p + within // blocks

@@ -15,24 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels import shuffle_code
-from lrc_kernels._jit import njit
-from lrc_kernels.cpu.codes.shuffle import check_bytes, fill_weight_panel, row_of_weight_panel
+from lrc_kernels._jit import choose, njit
+from lrc_kernels.cpu.codes.shuffle import check_bytes
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
+from lrc_kernels.cpu.dot.fill_weight_panels import ROWS, fill_shuffle, fill_trellis
 from lrc_kernels.cpu.transform.activations import GROUP
+from lrc_kernels.shuffle_code import SEGMENT as RING_SEGMENT
 from lrc_kernels.shuffle_code import state_levels
 from lrc_kernels.simd.math import absolute, largest, max_f32, to_i32
 from lrc_kernels.simd.values import (
     load_f32,
     load_f32x16,
     splat_f32x16,
-    splat_i32x16,
     store_f32,
     store_f32x16,
 )
 from lrc_kernels.simd.weight_panels import (
     ABREAST,
     COLUMNS,
-    DECODE,
     LAST_TOKENS,
     PAIR_BYTES,
     STORE,
@@ -41,6 +41,7 @@ from lrc_kernels.simd.weight_panels import (
     multiply_last,
     multiply_tokens,
     store_low_words,
+    stored_vectors,
 )
 from lrc_kernels.trellis_code import UNIT
 
@@ -89,90 +90,6 @@ def split_words(z: int, n: int, t: int, capacity: int, words: int, scales: int) 
             store_low_words(words + _WORDS * row + 2 * GROUP * q + 32 * i, whole)
 
 
-def _make_fill(bits: int, blocks: int, part: int) -> Any:
-    """Decode columns of one band's share of a panel."""
-    decode, size, columns = DECODE[bits, blocks, part], 32 * bits, 16 // blocks
-
-    @njit(inner=True)
-    def fill(words: int, tiles: int, first: int, mask: int, factor: np.int32, out: int) -> None:
-        wide_mask, multiplier = splat_i32x16(np.int32(mask)), splat_i32x16(factor)
-        if columns == 1:
-            for t in range(first, min(tiles, first + COLUMNS), 2):
-                second = size if t + 1 < tiles else 0
-                place = out + PAIR_BYTES * ((t - first) // 2)
-                decode(words + size * t, second, wide_mask, multiplier, place)
-        else:
-            start = first // columns
-            for t in range(start, min(tiles, start + COLUMNS // columns)):
-                place = out + PAIR_BYTES * columns // 2 * (t - start)
-                decode(words + size * t, 0, wide_mask, multiplier, place)
-
-    return fill
-
-
-def _fills(bits: int) -> Any:
-    by_16 = tuple(_make_fill(bits, 16, part) for part in range(4))
-    by_8 = tuple(_make_fill(bits, 8, part) for part in range(2))
-    by_4, by_2, by_1 = (_make_fill(bits, blocks, 0) for blocks in (4, 2, 1))
-    first, second, third, fourth = by_16
-    low, high = by_8
-
-    @njit(inner=True)
-    def fill(
-        words: int, tiles: int, blocks: int, part: int, first_column: int, mask: int,
-        factor: np.int32, out: int,
-    ) -> None:  # fmt: skip
-        if blocks == 16:
-            if part == 0:
-                first(words, tiles, first_column, mask, factor, out)
-            elif part == 1:
-                second(words, tiles, first_column, mask, factor, out)
-            elif part == 2:
-                third(words, tiles, first_column, mask, factor, out)
-            else:
-                fourth(words, tiles, first_column, mask, factor, out)
-        elif blocks == 8:
-            if part == 0:
-                low(words, tiles, first_column, mask, factor, out)
-            else:
-                high(words, tiles, first_column, mask, factor, out)
-        elif blocks == 4:
-            by_4(words, tiles, first_column, mask, factor, out)
-        elif blocks == 2:
-            by_2(words, tiles, first_column, mask, factor, out)
-        else:
-            by_1(words, tiles, first_column, mask, factor, out)
-
-    return fill
-
-
-_fill_2, _fill_3, _fill_4 = (_fills(bits) for bits in (2, 3, 4))
-
-
-@njit(inner=True)
-def _decode_weight_panel(
-    words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, vectors: int,
-    weight_panel: int, first: int, out: int,
-) -> None:  # fmt: skip
-    """A block of columns of one panel; ``vectors``: those of the whole matrix."""
-    blocks, mask = rows // 16, (1 << state_bits) - 1
-    columns = 16 // blocks
-    tiles = (n + columns - 1) // columns
-    stride = 32 * bits * tiles
-    v = VECTORS * weight_panel
-    stop = min(vectors, v + VECTORS)
-    while v < stop:
-        at, part = words + stride * (v // blocks), v % blocks // VECTORS
-        to = out + 64 * (v % VECTORS)
-        if bits == 2:
-            _fill_2(at, tiles, blocks, part, first, mask, factor, to)
-        elif bits == 3:
-            _fill_3(at, tiles, blocks, part, first, mask, factor, to)
-        else:
-            _fill_4(at, tiles, blocks, part, first, mask, factor, to)
-        v += min(blocks, VECTORS)
-
-
 @njit(inner=True)
 def _multiply_block(
     totals: int, weight_panel: int, n: int, tokens: int, words: int, scales: int
@@ -194,57 +111,38 @@ def _multiply_block(
                                       scales + _SCALES * u + 4 * g)  # fmt: skip
 
 
-def _make_store_rows(blocks: int) -> Any:
-    store, vectors = STORE[blocks], min(blocks, VECTORS)
+def _make_store_rows(segment: int, blocks: int) -> Any:
+    store, vectors = STORE[segment, blocks], stored_vectors(blocks)
+    # The next rows of the same segments, or the next tile.
+    further = 64 * vectors if segment * blocks == 16 * vectors else 64 * vectors // blocks
 
     @njit(inner=True)
     def store_rows(totals: int, tokens: int, count: int, scales: int, y: int, step: int) -> None:
         for t in range(tokens):
-            for v in range(0, count, vectors):
-                store(totals + TOTAL_BYTES * t + 64 * v, scales + 64 * v, y + step * t + 64 * v)
+            for i in range(count // vectors):
+                store(totals + TOTAL_BYTES * t + 64 * vectors * i, scales + further * i,
+                      y + step * t + further * i)  # fmt: skip
 
     return store_rows
 
 
-_store_1, _store_2, _store_4, _store_8, _store_16 = (_make_store_rows(1 << i) for i in range(5))
+_store_rows = choose({
+    100 * segment + blocks: _make_store_rows(segment, blocks) for segment, blocks in STORE
+})  # fmt: skip
 
 
 @njit(inner=True)
 def _store_weight_panel(
-    totals: int, tokens: int, rows: int, vectors: int, weight_panel: int, scales: int, y: int
-) -> None:
-    """Write a panel's rows of all tokens to f32 (tokens, 16 vectors)."""
-    first = VECTORS * weight_panel
-    count, blocks = min(VECTORS, vectors - first), rows // 16
-    # Of a band of several panels each has a piece of every 16 rows.
-    row = 16 * (first - first % blocks) if blocks > VECTORS else 16 * first
-    if blocks > VECTORS:
-        row += first % blocks * 16 // blocks
-    own, to, step = scales + 4 * row, y + 4 * row, 64 * vectors
-    if blocks == 16:
-        _store_16(totals, tokens, count, own, to, step)
-    elif blocks == 8:
-        _store_8(totals, tokens, count, own, to, step)
-    elif blocks == 4:
-        _store_4(totals, tokens, count, own, to, step)
-    elif blocks == 2:
-        _store_2(totals, tokens, count, own, to, step)
-    else:
-        _store_1(totals, tokens, count, own, to, step)
-
-
-@njit(inner=True)
-def _store_rings(
-    totals: int, tokens: int, rows: int, m: int, weight_panel: int, scales: int, y: int
-) -> None:
-    """Write the rows of a panel of rings of all tokens to f32 (tokens, m)."""
-    for i in range(16 * VECTORS):
-        row = row_of_weight_panel(weight_panel, i, rows)
-        if row < m:
-            scale = load_f32(scales + 4 * row)
-            for t in range(tokens):
-                value = load_f32(totals + TOTAL_BYTES * t + 4 * i)
-                store_f32(y + 4 * (m * t + row), value * scale)
+    totals: int, tokens: int, segment: int, rows: int, m: int, weight_panel: int, scales: int,
+    y: int,
+) -> None:  # fmt: skip
+    """Write the rows of a panel, of tiles of ``rows`` rows, of all tokens to f32 (tokens, m)."""
+    first, blocks = ROWS * weight_panel, rows // segment
+    # Of a tile of several panels each has some rows of every segment.
+    within = first % rows
+    at = 4 * (first - within + within // blocks)
+    count = min(VECTORS, (m - first) // 16)
+    _store_rows(100 * segment + blocks, totals, tokens, count, scales + at, y + at, 4 * m)
 
 
 @njit()
@@ -266,18 +164,16 @@ def multiply_weight_panel(
     for first in range(0, n, COLUMNS):
         block = first // COLUMNS
         if rings:
-            fill_weight_panel(codes, bits, state_bits, table, rows, m, n, weight_panel, first,
+            fill_shuffle(codes, bits, state_bits, table, rows, m, n, weight_panel, first,
                               min(first + COLUMNS, n), work)  # fmt: skip
         else:
-            _decode_weight_panel(codes, bits, state_bits, np.int32(table), rows, n, m // 16,
+            fill_trellis(codes, bits, state_bits, np.int32(table), rows, n, m // 16,
                                  weight_panel, first, work)  # fmt: skip
         _multiply_block(totals, work, min(COLUMNS, n - first), padded,
                         words + _WORDS * capacity * block,
                         scales + _SCALES * capacity * block)  # fmt: skip
-    if rings:
-        _store_rings(totals, tokens, rows, m, weight_panel, row_scales, y)
-    else:
-        _store_weight_panel(totals, tokens, rows, m // 16, weight_panel, row_scales, y)
+    segment = RING_SEGMENT if rings else 16
+    _store_weight_panel(totals, tokens, segment, rows, m, weight_panel, row_scales, y)
 
 
 @njit()

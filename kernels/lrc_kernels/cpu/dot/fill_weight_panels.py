@@ -1,0 +1,97 @@
+"""Panels of 64 rows of trellis and shuffle-trellis weights, decoded a block of columns at a time.
+
+A panel is i16 (pairs of columns, 64, 2), as in :mod:`lrc_kernels.simd.weight_panels`. Its rows lie
+as a tile gives them: those of a trellis by its 16 segments, those of shuffle-trellis rings in the
+order of passes, [pass][weight of the pass][segment of the column].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lrc_kernels._jit import choose, njit
+from lrc_kernels.cpu.codes.shuffle import decode_pass
+from lrc_kernels.shuffle_code import LANES, PASS, PASSES, RINGS, SEGMENT
+from lrc_kernels.simd.shuffle_stores import store_pairs
+from lrc_kernels.simd.threads import scratch_1k
+from lrc_kernels.simd.values import splat_i32x16
+from lrc_kernels.simd.weight_panels import COLUMNS, DECODE, PAIR_BYTES, VECTORS
+
+#: Rows of a panel.
+ROWS = 16 * VECTORS
+
+
+def _make_fill(bits: int, blocks: int, part: int) -> Any:
+    """Decode columns of one band's share of a panel."""
+    decode, size, columns = DECODE[bits, blocks, part], 32 * bits, 16 // blocks
+
+    @njit(inner=True)
+    def fill(words: int, tiles: int, first: int, mask: int, factor: np.int32, out: int) -> None:
+        wide_mask, multiplier = splat_i32x16(np.int32(mask)), splat_i32x16(factor)
+        if columns == 1:
+            for t in range(first, min(tiles, first + COLUMNS), 2):
+                second = size if t + 1 < tiles else 0
+                place = out + PAIR_BYTES * ((t - first) // 2)
+                decode(words + size * t, second, wide_mask, multiplier, place)
+        else:
+            start = first // columns
+            for t in range(start, min(tiles, start + COLUMNS // columns)):
+                place = out + PAIR_BYTES * columns // 2 * (t - start)
+                decode(words + size * t, 0, wide_mask, multiplier, place)
+
+    return fill
+
+
+#: By 100 bits + 4 blocks + part.
+_fill = choose({
+    100 * bits + 4 * blocks + part: _make_fill(bits, blocks, part) for bits, blocks, part in DECODE
+})  # fmt: skip
+
+
+@njit(inner=True)
+def fill_trellis(
+    words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, vectors: int,
+    weight_panel: int, first: int, out: int,
+) -> None:  # fmt: skip
+    """A block of columns of one panel; ``vectors``: those of the whole matrix."""
+    blocks, mask = rows // 16, (1 << state_bits) - 1
+    columns = 16 // blocks
+    tiles = (n + columns - 1) // columns
+    stride = 32 * bits * tiles
+    v = VECTORS * weight_panel
+    stop = min(vectors, v + VECTORS)
+    while v < stop:
+        at, part = words + stride * (v // blocks), v % blocks // VECTORS
+        to = out + 64 * (v % VECTORS)
+        _fill(100 * bits + 4 * blocks + part, at, tiles, first, mask, factor, to)
+        v += min(blocks, VECTORS)
+
+
+_store_pairs = choose(store_pairs)
+
+
+@njit(inner=True)
+def fill_shuffle(
+    data: int, bits: int, state_bits: int, levels: int, rows: int, m: int, n: int,
+    weight_panel: int, first: int, last: int, out: int,
+) -> None:  # fmt: skip
+    """Columns ``first`` to ``last`` of a panel of rings.
+
+    ``first`` is a multiple of 256. Columns from ``last`` on, up to whole eights of rings, are not
+    zero: what they are multiplied by has to be.
+    """
+    columns, blocks = 256 // rows, rows // SEGMENT
+    wide, place = RINGS * columns, scratch_1k()
+    eights = (n + wide - 1) // wide
+    size = PASSES * bits * LANES * eights
+    for eight in range(first // wide, (last + wide - 1) // wide):
+        to = out + PAIR_BYTES * ((wide * eight - first) // 2)
+        for number in range(columns):
+            # A panel is so many passes of one band, or of two.
+            band = weight_panel * ROWS // rows + number // PASSES
+            if rows * band < m:
+                decode_pass(data + size * band, bits, state_bits, columns, eights, levels, eight,
+                            (weight_panel * columns + number) % PASSES, place)  # fmt: skip
+                _store_pairs(blocks, place, to + 4 * PASS * blocks * number, PAIR_BYTES)
