@@ -19,6 +19,7 @@ from lrc.calibrate.site_moment import EVERYTHING
 from lrc.calibrate.streams import Inputs
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.linalg.diagonal_plus_low_rank import Moment, as_dtype
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
 from lrc.models.base import Block, Model, Stack
@@ -27,7 +28,7 @@ from lrc.nn.linear import Linear
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant.table import quantize_table
 from lrc.solvers.api import decompose_at_site, metric_for
-from lrc.solvers.site import SiteMetric
+from lrc.solvers.few_tokens import Metric
 from lrc.spec import AllocationSpec, CompressSpec, LowRankSpec, QuantSpec
 
 #: Widths of embedding and head that are chosen from.
@@ -122,7 +123,7 @@ class _Surveyor:
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Round every matrix at every width; the site stays as it is."""
         work = at.moment().matrix()
-        plain = work.astype(np.float32)
+        plain = as_dtype(work, np.dtype(np.float32))
         metric = metric_for(work, None, self.job.spec.decompose, site=at.name, block_size=8)
         routed = at.routed or EVERYTHING
         uses = Use(routed.part, routed.mass)
@@ -164,8 +165,8 @@ def _matrix_candidates(
     job: SurveyJob,
     tensor: str,
     W: NDArray[np.float32],
-    metric: SiteMetric,
-    H: NDArray[np.float32],
+    metric: Metric,
+    H: Moment,
 ) -> _Candidates:
     energy = proxy_loss(W, H)
     ranks = _ranks(job, linear_of(tensor))
@@ -189,7 +190,7 @@ def _matrix_candidates(
 
 
 def _top(
-    E: NDArray[np.float32], H: NDArray[np.float32], rank: int, seed: int
+    E: NDArray[np.float32], H: Moment, rank: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if rank == 0:
         return np.zeros(0), np.zeros((len(E), 0))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import CHUNK_TOKENS, Stream
-from lrc.linalg.second_moment import ChunkMoment, SecondMoment, chunk_moment
+from lrc.linalg.row_moment import RowMoment, rows_are_few
+from lrc.linalg.second_moment import ChunkMoment, SecondMoment, TokenRows, chunk_moment, token_rows
 from lrc.nn.routing import Dispatch, Rows
 
 Array = NDArray[np.float32]
@@ -45,20 +46,28 @@ def site_moment(
     *,
     residual_gap: bool = False,
     shared: Shared | None = None,
-) -> SecondMoment:
+) -> SecondMoment | RowMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
     ``residual_gap``: and that of the difference of their residual streams, for a site that writes
     there; not for experts that are calibrated on all tokens, of which most do not see them.
-    ``shared`` (work) keeps what the experts of a block have in common from one to the next. Chunks
-    are summed in order, so threads do not change a bit. Cost 2 T n^2 a moment.
+    ``shared`` (work) keeps what the experts of a block have in common from one to the next. Where
+    tokens are few for a wide site (`rows_are_few`), their rows are kept instead of products. Chunks
+    are summed in order, so threads do not change a bit. Cost 3 T n^2 with two streams.
     """
     gap = residual_gap and original is not None
     dispatch = None if student.site is None else student.site.dispatch
     if dispatch is None:
-        return _moment(_all_rows(student, original, gap=gap), student, original, threads, gap=gap)
+        rows = _all_rows(student, original, gap=gap)
+        if rows_are_few(student.tokens, student.inputs[0].shape[-1]):
+            return _row_moment(rows, student, original, gap=gap)
+        return _moment(rows, student, original, threads, gap=gap)
     gap = gap and not student.all_experts
     routed = () if student.all_experts else _routed_rows(student, original, dispatch, gap=gap)
+    if _experts_rows_are_few(student, dispatch):
+        few = _row_moment(_grouped(routed), student, original, gap=gap)
+        few.shrink_to([_of(rows) for rows in _grouped(_sample_rows(student, original, dispatch))])
+        return few
     moment = _moment(_grouped(routed), student, original, threads, gap=gap)
     known = {} if shared is None else shared
     moment.shrink_to(_of_others(student, original, threads, dispatch, known))
@@ -71,6 +80,16 @@ def site_rows(student: Stream) -> Iterator[_Rows]:
     if dispatch is None or student.all_experts:
         return _all_rows(student, None)
     return _routed_rows(student, None, dispatch, gap=False)
+
+
+def _experts_rows_are_few(student: Stream, dispatch: Dispatch) -> bool:
+    """Whether an expert's own rows and those of the sample are few for a site deep in it."""
+    assert student.site is not None
+    if student.site.source == dispatch.target:  # its inputs are those of all experts
+        return False
+    shares = (dispatch.shares(values) for values in student.values)
+    own = sum(int(np.count_nonzero(of)) for of in shares)
+    return rows_are_few(own + student.sampled, student.inputs[0].shape[-1])
 
 
 def _of_others(
@@ -129,12 +148,27 @@ def _moment(
     moment = SecondMoment(n, cross=original is not None, residual_gap=d if gap else 0)
 
     def work(rows: _Rows) -> ChunkMoment:
-        return chunk_moment(rows.z, rows.x, rows.gap, rows.weights)
+        return _of(rows).moments()
 
     side_by_side = threads if n <= _SIDE_BY_SIDE else 1
     for part in ordered_map(work, parts, side_by_side):
         moment.add(part)
     return moment
+
+
+def _row_moment(
+    parts: Iterable[_Rows], student: Stream, original: Stream | None, *, gap: bool
+) -> RowMoment:
+    """The same of rows that are kept."""
+    n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
+    moment = RowMoment(n, cross=original is not None, residual_gap=d if gap else 0)
+    for rows in parts:
+        moment.add(_of(rows))
+    return moment
+
+
+def _of(rows: _Rows) -> TokenRows:
+    return token_rows(rows.z, rows.x, rows.gap, rows.weights)
 
 
 def _all_rows(

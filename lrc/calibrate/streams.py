@@ -66,6 +66,16 @@ class Stream:
         return Pass(np.arange(self.values[chunk][STREAM].shape[1]), every=self.every)
 
     @property
+    def tokens(self) -> int:
+        """Tokens of all chunks."""
+        return sum(math.prod(hidden.shape[:-1]) for hidden in self.hidden)
+
+    @property
+    def sampled(self) -> int:
+        """About how many tokens every expert computes; none more but by one a chunk."""
+        return self.tokens // self.every + len(self.values) if self.every else 0
+
+    @property
     def hidden(self) -> list[Array]:
         """The residual stream of each chunk, (b, T, hidden)."""
         return [values[STREAM] for values in self.values]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import ordered_map
 from lrc.calibrate.site_moment import Routed, Shared, routed_to, site_moment
 from lrc.calibrate.streams import Inputs, Stream
+from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
 from lrc.models.tensors import linear_of
@@ -119,7 +120,7 @@ class SiteAtWork:
         """The weight of a linear layer of the site, (m, n) float32; not to be written to."""
         return dense_weight(self.dense, key)
 
-    def moment(self, *, residual_gap: bool = False) -> SecondMoment:
+    def moment(self, *, residual_gap: bool = False) -> SecondMoment | RowMoment:
         """Second moments of the site's inputs, made anew; see `site_moment`."""
         return site_moment(
             self.streams.student,

@@ -39,19 +39,44 @@ class ChunkMoment:
     spread: float
 
 
-def chunk_moment(
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows of tokens that are finite, times their weights; counts are those of `ChunkMoment`.
+
+    ``z`` (T, n) are inputs, ``x`` those of the original model, ``difference`` (T, d) what the
+    student's residual stream lacks; the last two are None where they were not given.
+    """
+
+    z: NDArray[np.float32]
+    x: NDArray[np.float32] | None
+    difference: NDArray[np.float32] | None
+    dropped: int
+    weight: float
+    spread: float
+
+    def moments(self) -> ChunkMoment:
+        """Their products. Cost T n^2 for that of z, 2 T n^2 for the cross moment."""
+        z = self.z
+        cross = None if self.x is None else self.x.T @ z
+        residual_gap = None if self.difference is None else self.difference.T @ z
+        return ChunkMoment(
+            z.T @ z, cross, residual_gap, len(z), self.dropped, self.weight, self.spread
+        )
+
+
+def token_rows(
     z: NDArray[np.float32],
     x: NDArray[np.float32] | None = None,
     difference: NDArray[np.float32] | None = None,
     weights: NDArray[np.float32] | None = None,
-) -> ChunkMoment:
-    """Moments of one chunk: z, and x where two streams run, are float32 (T, n).
+) -> TokenRows:
+    """What of a chunk enters moments: z, and x where two streams run, are float32 (T, n).
 
     ``difference`` (T, d) is what the student's residual stream lacks there. ``weights`` (T,)
     multiply the rows of all three.
 
     A token whose row is not finite in either stream is left out and counted: one such row would
-    poison whole rows of H, and no damping repairs that. Cost 2 T n^2 for each moment.
+    poison whole rows of H, and no damping repairs that.
     """
     if x is not None and x.shape != z.shape:
         raise SpecError(f"streams of shapes {x.shape} and {z.shape} must agree")
@@ -65,17 +90,73 @@ def chunk_moment(
         x, difference, weights = (
             None if rows is None else rows[finite] for rows in (x, difference, weights)
         )
-    kept, dropped = int(finite.sum()), int((~finite).sum())
-    weight = spread = float(kept)
+    weight = spread = float(len(z))
     if weights is not None:
         z = z * weights[:, None]
         x = None if x is None else x * weights[:, None]
         difference = None if difference is None else difference * weights[:, None]
         squares = weights.astype(np.float64) ** 2
         weight, spread = float(squares.sum()), float((squares**2).sum())
-    cross = x.T @ z if x is not None else None
-    residual_gap = difference.T @ z if difference is not None else None
-    return ChunkMoment(z.T @ z, cross, residual_gap, kept, dropped, weight, spread)
+    return TokenRows(z, x, difference, int((~finite).sum()), weight, spread)
+
+
+def chunk_moment(
+    z: NDArray[np.float32],
+    x: NDArray[np.float32] | None = None,
+    difference: NDArray[np.float32] | None = None,
+    weights: NDArray[np.float32] | None = None,
+) -> ChunkMoment:
+    """Moments of one chunk; arguments are those of :func:`token_rows`."""
+    return token_rows(z, x, difference, weights).moments()
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Moments that move towards others: ``kept`` of these sums, and ``taken`` of the others'.
+
+    ``borrowed`` is the share of the others, ``spread`` that of rows of the whole weight 1.
+    """
+
+    borrowed: float
+    kept: float
+    taken: float
+    spread: float
+
+
+def mixture_of(
+    n: int, own: tuple[float, float, float], others: tuple[float, float, float]
+) -> Mixture | None:
+    """How sums of ``own`` rows move towards those of ``others``; None where these are none.
+
+    Each is (weight, spread, trace). H becomes (r H + k tau H_others) / (r + k), with r the
+    effective rows of its own, k the least of n and those of the others, and tau the ratio of the
+    traces.
+    """
+    (weight, spread, trace), (other_weight, other_spread, other_trace) = own, others
+    rows, many = effective_rows(weight, spread), effective_rows(other_weight, other_spread)
+    prior = min(float(n), many)
+    if prior == 0:
+        return None
+    borrowed = prior / (rows + prior)
+    kept = (1 - borrowed) / weight if rows else 0.0
+    taken = borrowed / other_weight
+    if rows and trace > 0 and other_trace > 0:
+        taken *= (trace / weight) / (other_trace / other_weight)
+    # As of rows whose average has this variance.
+    variance = (1 - borrowed) ** 2 / rows if rows else 0.0
+    return Mixture(borrowed, kept, taken, variance + borrowed**2 / many)
+
+
+def effective_rows(weight: float, spread: float) -> float:
+    """Rows of equal weight that would estimate moments as well, from sums of 2nd, 4th powers."""
+    return weight**2 / spread if spread else 0.0
+
+
+def no_finite_rows(dropped: int) -> CalibrationError:
+    """The error of moments that no row entered."""
+    return CalibrationError(
+        f"no finite activation among {dropped} tokens; check the model's weights"
+    )
 
 
 class SecondMoment:
@@ -118,7 +199,7 @@ class SecondMoment:
     @property
     def effective_rows(self) -> float:
         """Rows of equal weight that would estimate the moments as well; without weights, rows."""
-        return self._weight**2 / self._spread if self._spread else 0.0
+        return effective_rows(self._weight, self._spread)
 
     def sums(self) -> ChunkMoment:
         """What was added up; not to be written to, and not after a mean was taken."""
@@ -130,33 +211,24 @@ class SecondMoment:
     def shrink_to(self, shared: ChunkMoment) -> None:
         """Move towards the moments of more tokens, which are like them, in place.
 
-        H becomes (r H + k tau H_shared) / (r + k), with r the effective rows, k the least of n and
-        those of ``shared``, and tau the ratio of the traces; the cross moment likewise, and the gap
-        of the residual stream towards none. Without rows it is H_shared. ``borrowed`` is then
-        k / (r + k). Few rows of many inputs estimate H badly, and those of other tokens tell at
-        least its shape.
+        By :func:`mixture_of`; the cross moment likewise, and the gap of the residual stream towards
+        none. Without rows it is H_shared. Few rows of many inputs estimate H badly, and those of
+        other tokens tell at least its shape.
         """
-        own = self.effective_rows
-        many = shared.weight**2 / shared.spread if shared.spread else 0.0
-        prior = min(float(self.n), many)
-        if prior == 0:
+        own = self._weight, self._spread, float(np.trace(self._second))
+        theirs = float(np.trace(shared.second, dtype=np.float64))
+        mixture = mixture_of(self.n, own, (shared.weight, shared.spread, theirs))
+        if mixture is None:
             return
-        self.borrowed = prior / (own + prior)
-        kept = (1 - self.borrowed) / self._weight if own else 0.0
-        taken = self.borrowed / shared.weight
-        mine, theirs = np.trace(self._second), float(np.trace(shared.second, dtype=np.float64))
-        if own and mine > 0 and theirs > 0:
-            taken *= (mine / self._weight) / (theirs / shared.weight)
-        _mix(self._second, kept, shared.second, taken)
+        self.borrowed = mixture.borrowed
+        _mix(self._second, mixture.kept, shared.second, mixture.taken)
         if self._cross is not None:
             if shared.cross is None:
                 raise SpecError("a two-stream moment can only move towards another")
-            _mix(self._cross, kept, shared.cross, taken)
+            _mix(self._cross, mixture.kept, shared.cross, mixture.taken)
         if self._residual_gap is not None:
-            self._residual_gap *= kept
-        # As of rows whose average has this variance.
-        variance = (1 - self.borrowed) ** 2 / own if own else 0.0
-        self._weight, self._spread = 1.0, variance + self.borrowed**2 / many
+            self._residual_gap *= mixture.kept
+        self._weight, self._spread = 1.0, mixture.spread
 
     def matrix(self) -> NDArray[np.float64]:
         """H = sum z z^T / rows, by weight, symmetric, float64 (n, n).
@@ -193,9 +265,7 @@ class SecondMoment:
 
     def _require_rows(self) -> None:
         if self._weight == 0:
-            raise CalibrationError(
-                f"no finite activation among {self.dropped} tokens; check the model's weights"
-            )
+            raise no_finite_rows(self.dropped)
 
 
 def _mix(out: NDArray[np.float64], kept: float, other: NDArray[np.floating], taken: float) -> None:

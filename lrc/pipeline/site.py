@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from lrc.base.threads import ordered_map
 from lrc.calibrate.magnitude import mean_magnitudes
 from lrc.calibrate.walk import SiteAtWork
+from lrc.linalg.diagonal_plus_low_rank import Moment, diagonal_of
+from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.tensors import linear_of
 from lrc.solvers.api import (
@@ -20,7 +22,7 @@ from lrc.solvers.api import (
     target_columns,
 )
 from lrc.solvers.base import Decomposition
-from lrc.solvers.site import SiteMetric
+from lrc.solvers.few_tokens import Metric
 from lrc.solvers.statistic import needs_magnitudes, weighting_diagonal
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec
 
@@ -41,7 +43,7 @@ class SiteProblem:
 
     at: SiteAtWork
     spec: CompressSpec
-    metric: SiteMetric
+    metric: Metric
     targets: Targets
     at_once: int
     statistics: dict[str, float]
@@ -94,7 +96,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
 
 
 def _statistics(
-    at: SiteAtWork, moment: SecondMoment, calibration: CalibrationSpec
+    at: SiteAtWork, moment: SecondMoment | RowMoment, calibration: CalibrationSpec
 ) -> dict[str, float]:
     """Of an expert also the tokens routed to it, and the share of its moment that is of others."""
     shrinkage = calibration.shrinkage_for(moment.effective_rows)
@@ -104,12 +106,10 @@ def _statistics(
     return {"shrinkage": shrinkage, "routed_tokens": routed.tokens, "borrowed": moment.borrowed}
 
 
-def _weighting(
-    at: SiteAtWork, statistic: str, H: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
+def _weighting(at: SiteAtWork, statistic: str, H: Moment) -> NDArray[np.float64] | None:
     """What the recipe weighs errors of L R by, where that is not H (n, n)."""
     magnitudes = mean_magnitudes(at.streams.student) if needs_magnitudes(statistic) else None
-    return weighting_diagonal(statistic, np.diag(H).copy(), magnitudes)
+    return weighting_diagonal(statistic, np.array(diagonal_of(H), np.float64), magnitudes)
 
 
 def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:
@@ -127,7 +127,7 @@ def _inner_threads(at: SiteAtWork, at_once: int) -> int:
     return 1 if at_once > 1 else at.threads
 
 
-def _targets(at: SiteAtWork, metric: SiteMetric, mix: float, at_once: int) -> Targets:
+def _targets(at: SiteAtWork, metric: Metric, mix: float, at_once: int) -> Targets:
     """What each matrix is fitted to; then the metric's own target can be let go."""
 
     def one(key: str) -> NDArray[np.float32] | None:

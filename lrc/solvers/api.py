@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterable
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.base.threads import resolve_threads, single_threaded_blas
+from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.given import real_matrix, real_vector, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
@@ -18,8 +20,9 @@ from lrc.quant import get_quantizer
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
 from lrc.solvers.corrected import corrected
+from lrc.solvers.few_tokens import FewTokensMetric, Metric, few_tokens_metric
 from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
-from lrc.solvers.site import SiteMetric, site_metric
+from lrc.solvers.site import site_metric
 from lrc.solvers.statistic import weighting_diagonal
 from lrc.spec import DecomposeSpec, QuantSpec
 from lrc_kernels.hadamard_order import hadamard_block
@@ -90,28 +93,38 @@ def decompose(
 
 
 def metric_for(
-    work: NDArray[np.float64],
-    work_cross: NDArray[np.float64] | None,
+    work: NDArray[np.float64] | DiagonalPlusLowRank,
+    work_cross: NDArray[Any] | None,
     spec: DecomposeSpec,
     *,
     site: str,
     block_size: int,
     shrinkage: float = 0.0,
-) -> SiteMetric:
+) -> Metric:
     """The shared metric of a site, with signs drawn from the seed and the site's name.
 
-    ``work`` is H and ``work_cross`` E[x z^T]; both are overwritten. ``shrinkage`` is for moments
-    that are estimated; a given H is taken as it is.
+    ``work`` is H and ``work_cross`` E[x z^T], float64 arrays that are overwritten; or rows of few
+    tokens, and the original's rows (k, n). ``shrinkage`` is for moments that are estimated; a given
+    H is taken as it is.
     """
-    return site_metric(
-        work,
-        work_cross,
+    options = _Options(
         rotation=spec.rotation,
         damping=spec.damping,
         block_size=block_size,
         seed=derive_seed(spec.seed, site, "in"),
         shrinkage=shrinkage,
     )
+    if isinstance(work, DiagonalPlusLowRank):
+        return few_tokens_metric(work, work_cross, **options)
+    return site_metric(work, work_cross, **options)
+
+
+class _Options(TypedDict):
+    rotation: str
+    damping: float
+    block_size: int
+    seed: int
+    shrinkage: float
 
 
 def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
@@ -123,7 +136,7 @@ def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
 
 def decompose_at_site(
     W: NDArray[np.float32],
-    metric: SiteMetric,
+    metric: Metric,
     spec: DecomposeSpec,
     *,
     name: str,
@@ -161,7 +174,7 @@ def decompose_at_site(
 
 
 def target_columns(
-    W: NDArray[np.float32], metric: SiteMetric, mix: float, threads: int = 1
+    W: NDArray[np.float32], metric: Metric, mix: float, threads: int = 1
 ) -> NDArray[np.float32] | None:
     """The regression target of W with its columns rotated, or None: W itself is fitted."""
     if metric.cross is None or mix == 0.0:
@@ -173,8 +186,8 @@ def target_columns(
 def corrected_columns(
     W: NDArray[np.float32],
     regression_target: NDArray[np.float32] | None,
-    metric: SiteMetric,
-    residual_gap: NDArray[np.float64],
+    metric: Metric,
+    residual_gap: NDArray[Any],
     repair: float,
 ) -> NDArray[np.float32]:
     """What to fit, plus the share ``repair`` of what the residual stream lacks.
@@ -234,7 +247,11 @@ def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _metric_notes(metric: SiteMetric) -> tuple[str, ...]:
-    if metric.retries == 0:
-        return ()
-    return (f"damping raised {metric.retries} times to {metric.damping:.1e}",)
+def _metric_notes(metric: Metric) -> tuple[str, ...]:
+    notes = []
+    if isinstance(metric, FewTokensMetric):
+        tokens, n = metric.H.rows.shape
+        notes.append(f"second moment kept as the rows of {tokens} tokens, few for {n} inputs")
+    if metric.retries:
+        notes.append(f"damping raised {metric.retries} times to {metric.damping:.1e}")
+    return tuple(notes)

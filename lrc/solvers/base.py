@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
+from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.norms import squared_norm
 from lrc.parts.base import Part
 from lrc.parts.codes import Codes
@@ -16,7 +17,7 @@ from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.quant.base import Quantizer
 from lrc.quant.ldlq import Rounded
-from lrc.solvers.site import SiteMetric
+from lrc.solvers.few_tokens import Metric
 from lrc.spec import DecomposeSpec
 
 
@@ -40,7 +41,7 @@ class Problem:
     """
 
     target: NDArray[np.float32]
-    metric: SiteMetric
+    metric: Metric
     spec: DecomposeSpec
     threads: int = 1
 
@@ -50,7 +51,7 @@ class Problem:
         return get_quantizer(self.spec.quant, len(self.target))
 
     @property
-    def weighting(self) -> NDArray[np.float32]:
+    def weighting(self) -> Moment:
         """What errors of L R are weighed by where the spec does not say H itself, (n, n)."""
         own = self.metric.weighting
         return self.metric.H if own is None else own

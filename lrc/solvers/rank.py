@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.lowrank import top_eigenvectors, top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
-from lrc.solvers.site import SiteMetric
+from lrc.solvers.few_tokens import Metric
 
 #: What a predicted share of the loss falls short of: factors are rounded, and Q in a downdated
 #: metric is polished less. Measured at ranks 2 to 32 on 576-wide matrices: 0.02 to 0.18.
@@ -19,7 +19,7 @@ _SHORTFALL = 0.12
 
 
 def predicted_losses(
-    T: NDArray[np.float32], metric: SiteMetric, most: int, *, seed: int
+    T: NDArray[np.float32], metric: Metric, most: int, *, seed: int
 ) -> Callable[[int], float]:
     """Share of Q's loss that is left where L R first takes the leading r inputs from T (m, n).
 

@@ -20,9 +20,9 @@ from lrc.linalg.incoherence import random_signs, rotate_both, rotate_columns, sy
 from lrc.linalg.target import regression_target, residual_correction
 
 #: Share of diag(H) that a correction of the residual stream is damped with.
-_CORRECTION_RIDGE = 0.1
+CORRECTION_RIDGE = 0.1
 #: The regression target always needs some damping.
-_LEAST_TARGET_DAMPING = 1e-3
+LEAST_TARGET_DAMPING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,7 @@ class SiteMetric:
         """
         if diagonal is None:
             return self
-        mean = float(diagonal.mean())
-        work = np.diag(diagonal / mean if mean > 0 else diagonal)
-        rotate_both(work, self.signs)
-        symmetrise(work)
-        return dataclasses.replace(self, weighting=work.astype(np.float32))
+        return dataclasses.replace(self, weighting=rotated_diagonal(diagonal, self.signs))
 
     def target(self, W: NDArray[np.float32], mix: float, threads: int = 1) -> NDArray[np.float32]:
         """What to fit to W (columns already rotated) so that the compressed prefix is repaired."""
@@ -74,7 +70,7 @@ class SiteMetric:
     def correction(self, D: NDArray[np.float64]) -> NDArray[np.float32]:
         """What the site's layer can add to its outputs to close a gap d, from D = E[d z^T]."""
         rotated = np.asarray(rotate_columns(D, self.signs), np.float64) / self.scale
-        return residual_correction(rotated, self.H, _CORRECTION_RIDGE)
+        return residual_correction(rotated, self.H, CORRECTION_RIDGE)
 
     def without_target(self) -> SiteMetric:
         """The metric once all targets are known: at n = 11008, two gigabytes less."""
@@ -113,6 +109,17 @@ class SiteMetric:
         ridge = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
         lowered[np.diag_indices_from(lowered)] += ridge + 1e-6
         return factor(lowered).cholesky
+
+
+def rotated_diagonal(
+    diagonal: NDArray[np.float64], signs: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """A diagonal (n,) of mean 1 in the basis that is rounded, float32 (n, n)."""
+    mean = float(diagonal.mean())
+    work = np.diag(diagonal / mean if mean > 0 else diagonal)
+    rotate_both(work, signs)
+    symmetrise(work)
+    return work.astype(np.float32)
 
 
 def site_metric(
@@ -172,7 +179,7 @@ def site_metric(
         rotate_both(work_cross, signs)
         if signs is None:
             # Channels differ in size here: a share of each would leave quiet ones to the noise.
-            target_damping = max(damping, _LEAST_TARGET_DAMPING)
+            target_damping = max(damping, LEAST_TARGET_DAMPING)
             work[np.diag_indices(n)] += factored.shift + target_damping - shift
             shift = np.full(n, target_damping)
             target_factor = factor(work).cholesky

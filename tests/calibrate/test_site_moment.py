@@ -10,11 +10,13 @@ import pytest
 from model_families import FAMILIES
 from random_weights import MemorySource, random_weights
 
+from lrc.calibrate import site_moment as site_moment_module
 from lrc.calibrate import streams as streams_module
 from lrc.calibrate.site_moment import Routed, site_moment
 from lrc.calibrate.streams import Stream, window_chunks
 from lrc.calibrate.walk import SiteAtWork, Streams, replaced, start_stream, walk
 from lrc.errors import CalibrationError
+from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models import declared, load_model
 from lrc.models.base import Block, Model
@@ -224,6 +226,45 @@ def test_all_experts_may_see_all_tokens_alike() -> None:
             relative_difference(moment.matrix(), z.T @ z / TOKENS), 1e-5, f"H of {at.name}"
         )
         assert moment.borrowed == 1.0
+
+
+@dataclasses.dataclass
+class Reading(Looking):
+    """Takes what a moment has while the streams are there."""
+
+    read: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+
+    def visit(self, at: SiteAtWork) -> dict[str, Linear]:
+        result = super().visit(at)
+        moment = self.seen[-1][1]
+        self.read.append((moment.matrix(), moment.cross(), moment.residual_gap()))
+        return result
+
+
+@pytest.mark.parametrize("all_experts", [False, True])
+def test_rows_of_few_tokens_are_those_of_the_products(
+    monkeypatch: pytest.MonkeyPatch, all_experts: bool
+) -> None:
+    """At every site that may have them: not where experts read what all of them share."""
+    products = looked(Reading(0.7, gap=True), two=True, all_experts=all_experts)
+    monkeypatch.setattr(site_moment_module, "rows_are_few", lambda tokens, n: tokens <= 2 * TOKENS)
+    few = looked(Reading(0.7, gap=True), two=True, all_experts=all_experts)
+    of_rows = 0
+    for number, (at, found) in enumerate(few.seen):
+        (H, x, gap), (expected, C, D) = few.read[number], products.read[number]
+        assert found.borrowed == pytest.approx(products.seen[number][1].borrowed, rel=1e-6)
+        if "expert_input" in at.site.name:
+            assert isinstance(found, SecondMoment)
+            continue
+        assert isinstance(found, RowMoment), at.site.name
+        z = H.rows
+        assert_within(relative_difference(z.T @ z, expected), 1e-5, f"H of {at.name}")
+        assert_within(relative_difference(x.T @ z, C), 1e-5, f"C of {at.name}")
+        assert (gap is None) == (D is None)
+        if gap is not None and D.any():
+            assert_within(relative_difference(gap.T @ z, D), 1e-4, f"D of {at.name}")
+        of_rows += 1
+    assert of_rows == 2 * (2 + EXPERTS)
 
 
 def test_tokens_that_experts_only_look_at_change_no_stream() -> None:

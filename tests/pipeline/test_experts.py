@@ -221,3 +221,32 @@ def test_what_is_measured_together_counts_by_its_use(
     of_dead = [slope for name, slope in slopes.items() if f".experts.{DEAD}." in name]
     of_others = [slope for name, slope in slopes.items() if f".experts.{DEAD}." not in name]
     assert max(of_dead) < 0.01 * max(of_others)
+
+
+def test_few_tokens_give_the_errors_of_their_moments(
+    model: Path,
+    compressed: library.CompressReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where rows of tokens are kept for every site that may: on record, alike on any threads."""
+    monkeypatch.setattr("lrc.calibrate.site_moment.rows_are_few", lambda tokens, n: True)
+    runs = [
+        library.compress(
+            model, tmp_path / str(threads), compressed.spec, windows=IDS, threads=threads
+        )
+        for threads in (1, 2)
+    ]
+    errors, few = [], 0
+    names = [name for name in runs[0].matrices if ".layers." in name]
+    for name in names:
+        record = runs[0].matrices[name]
+        errors.append(record["relative_error"] / compressed.matrices[name]["relative_error"])
+        few += any("kept as the rows of" in note for note in record["notes"])
+        assert record == runs[1].matrices[name]
+    assert few == sum("mlp.experts" not in n or "down_proj" in n for n in names)
+    assert np.mean(errors) == pytest.approx(1.0, abs=0.02)
+    a, b = (load_file(run.path / "block-00000.safetensors") for run in runs)
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
