@@ -14,6 +14,7 @@ from lrc.models.tensors import Tensors
 from lrc.nn.execution import PLAIN, Execution
 
 if TYPE_CHECKING:
+    from lrc.models.opening import Opening
     from lrc.nn.cache import KVCache
     from lrc.nn.engine.engines import Engines
     from lrc.nn.linear import Linear
@@ -120,6 +121,10 @@ class Stack(Protocol):
 
         ``first`` is the position of the first of them.
         """
+        ...
+
+    def opening(self, inputs: NDArray[Any], first: int = 0) -> Opening:
+        """What `start` does, as data."""
         ...
 
     def load_block(self, index: int) -> Block:

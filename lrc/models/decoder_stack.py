@@ -11,6 +11,7 @@ import numpy as np
 
 from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import StackConfig
+from lrc.models.opening import Opening
 from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
 from lrc.models.tensors import EMBEDDING, HEAD, HEAD_BIAS, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
@@ -69,11 +70,14 @@ class DecoderStack:
 
     def start(self, inputs: Ids, first: int = 0) -> Array:
         """Residual stream (B, T, hidden) before the first block, from token ids (B, T)."""
+        return self.opening(inputs, first).run()
+
+    def opening(self, inputs: Ids, first: int = 0) -> Opening:
+        """What `start` does, as data."""
         self.check_ids(inputs)
-        with self._lock:
-            rows, ops = self._embedding.rows(inputs), self._before
         positions = np.arange(first, first + inputs.shape[-1])
-        return run(ops, {STREAM: rows}, Pass(positions))[STREAM]
+        with self._lock:
+            return Opening(self._embedding.rows(inputs), self._before, positions)
 
     def load_block(self, index: int) -> ProgramBlock:
         """Read block ``index`` from the source; nothing of it is kept."""

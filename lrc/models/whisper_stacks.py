@@ -11,6 +11,7 @@ import numpy as np
 
 from lrc.errors import SpecError
 from lrc.models.block import ProgramBlock
+from lrc.models.opening import Opening
 from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
 from lrc.models.tensors import EMBEDDING, HEAD, Tensors
 from lrc.models.whisper_blocks import EPS, EncoderBlock, TextBlock
@@ -116,6 +117,13 @@ class EncoderStack(_HalfStack):
     def start(self, inputs: Array, first: int = 0) -> Array:
         """Residual stream (B, S, hidden) before the first block, from features (B, mels, 2 S).
 
+        Errors are those of `opening`.
+        """
+        return self.opening(inputs, first).run()
+
+    def opening(self, inputs: Array, first: int = 0) -> Opening:
+        """What `start` does, as data.
+
         Raises
         ------
         SpecError
@@ -127,11 +135,9 @@ class EncoderStack(_HalfStack):
                 f"features have the shape {inputs.shape[1:]} and the model takes {expected} "
                 "(bands, frames); do preprocessor_config.json and config.json belong together?"
             )
-        with self._lock:
-            ops = self._before()
         moments = np.ascontiguousarray(inputs.transpose(0, 2, 1), np.float32)
-        positions = np.arange(self._config.sources)
-        return run(ops, {STREAM: moments}, Pass(positions))[STREAM]
+        with self._lock:
+            return Opening(moments, self._before(), np.arange(self._config.sources))
 
     def finish(self, h: Array, execution: Execution = PLAIN) -> Array:
         """The memory (..., hidden) of the residual stream after the last block."""
@@ -172,11 +178,15 @@ class TextStack(_HalfStack):
 
         ``first`` is the position of the first of them.
         """
+        return self.opening(inputs, first).run()
+
+    def opening(self, inputs: Ids, first: int = 0) -> Opening:
+        """What `start` does, as data."""
         check_ids(inputs, self._config.vocab)
+        positions = np.arange(first, first + inputs.shape[-1])
         with self._lock:
             rows, table = self._embedding.rows(inputs), self._plain["embed_positions"]
-        positions = np.arange(first, first + inputs.shape[-1])
-        return run((AddPositions(table),), {STREAM: rows}, Pass(positions))[STREAM]
+        return Opening(rows, (AddPositions(table),), positions)
 
     def finish(self, h: Array, execution: Execution = PLAIN) -> Array:
         """Logits (..., vocab) of the residual stream (..., hidden): final norm, then head."""

@@ -57,24 +57,21 @@ def attention(
     q = (q * np.float32(dim**-0.5 if scale is None else scale)).reshape(grouped)
     if tokens == 1:
         k, v = k[:, :, -window:], v[:, :, -window:]
-        bias = None if lean is None else _lean(lean, k.shape[2])
+        bias = None if lean is None else leaning(lean, k.shape[2])
         return _attend_last(q, k, v, cap, bias).reshape(batch, 1, heads * dim)
-    out = np.empty(grouped, np.float32)
+    out = np.empty(grouped, q.dtype)
     before = k.shape[2] - tokens
-    # A window alone sets the size where there is one: keys before it may be there or not.
-    together = window + QUERY_BLOCK if window else k.shape[2]
-    size = max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * together)))
+    size = query_block(heads, k.shape[2], window)
 
     def tile(item: tuple[int, int, int]) -> None:
         b, start, h = item
         end = min(start + size, tokens)
-        lowest = before + start + 1 - window if window else 0
-        seen = slice(max(0, lowest), before + end)
+        seen, lowest = seen_keys(slice(start, end), before, window)
         block = q[b, start:end, h : h + 1].transpose(1, 2, 0, 3)
-        mask = _mask(end - start, seen.stop - seen.start, min(0, lowest) if window else None)
+        mask = causal_mask(end - start, seen.stop - seen.start, lowest)
         keys, values = (a[b, h : h + 1, None, seen] for a in (k, v))
         own = None if lean is None else lean[h : h + 1, :, None]
-        bias = None if own is None else _lean(own, seen.stop - seen.start)
+        bias = None if own is None else leaning(own, seen.stop - seen.start)
         mixed = _attend_block(block, keys, values, mask, cap, bias)
         out[b, start:end, h : h + 1] = mixed.transpose(2, 0, 1, 3)
 
@@ -101,7 +98,7 @@ def full_attention(q: Array, k: Array, v: Array, execution: Execution = PLAIN) -
     q = (q * np.float32(dim**-0.5)).reshape(batch, tokens, heads, 1, dim)
     if tokens == 1:
         return _attend_last(q, k, v, 0.0).reshape(batch, 1, heads * dim)
-    out = np.empty(q.shape, np.float32)
+    out = np.empty(q.shape, q.dtype)
     size = max(1, min(QUERY_BLOCK, MAX_SCORES // k.shape[2]))
 
     def tile(item: tuple[int, int, int]) -> None:
@@ -116,7 +113,24 @@ def full_attention(q: Array, k: Array, v: Array, execution: Execution = PLAIN) -
     return out.reshape(batch, tokens, heads * dim)
 
 
-def _softmax_terms(scores: Array) -> Array:
+def query_block(heads: int, keys: int, window: int = 0) -> int:
+    """How many queries are worked on together, of so many heads over so many keys."""
+    # A window alone sets the size where there is one: keys before it may be there or not.
+    together = window + QUERY_BLOCK if window else keys
+    return max(1, min(QUERY_BLOCK, MAX_SCORES // (heads * together)))
+
+
+def seen_keys(queries: slice, before: int, window: int = 0) -> tuple[slice, int | None]:
+    """The keys that some of ``queries`` see, ``before`` of which lie before the first query.
+
+    Also the first that the first of them sees, counted from those, which is what `causal_mask`
+    is told: at most 0, and None without a window.
+    """
+    lowest = before + queries.start + 1 - window if window else 0
+    return slice(max(0, lowest), before + queries.stop), min(0, lowest) if window else None
+
+
+def softmax_terms(scores: Array) -> Array:
     """Replace ``scores`` (work) by exp(score - row maximum); return the row sums (..., 1)."""
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
@@ -124,7 +138,7 @@ def _softmax_terms(scores: Array) -> Array:
     return total
 
 
-def _lean(slopes: Array, keys: int) -> Array:
+def leaning(slopes: Array, keys: int) -> Array:
     """What slopes (..., 1) add to scores of so many keys, the last of which is at 0: (..., keys).
 
     Queries before the last one find another number taken off all keys, which changes nothing.
@@ -144,7 +158,7 @@ def _attend_last(q: Array, k: Array, v: Array, cap: float, bias: Array | None = 
         soft_cap(scores, cap)
     if bias is not None:
         scores += bias
-    total = _softmax_terms(scores)
+    total = softmax_terms(scores)
     mixed: Array = (scores[..., None, :] @ values)[..., 0, :]
     mixed /= total
     return mixed
@@ -161,13 +175,13 @@ def _attend_block(
         scores += bias
     if mask is not None:
         scores[..., -mask.shape[1] :] += mask
-    total = _softmax_terms(scores)
+    total = softmax_terms(scores)
     mixed: Array = scores @ v
     mixed /= total
     return mixed
 
 
-def _mask(t: int, keys: int, lowest: int | None) -> Array:
+def causal_mask(t: int, keys: int, lowest: int | None) -> Array:
     """-inf where t queries, the last of so many keys, do not look: float32 (t, t or keys).
 
     ``lowest``: the first key that the first query sees, the next one sees the next; None is all.

@@ -28,9 +28,9 @@ def convolve(x: Array, weight: Array, bias: Array, stride: int = 1) -> Array:
     """
     batch, moments, n = x.shape
     width, made = weight.shape[2], -(-moments // stride)
-    padded = np.zeros((batch, moments + width - 1, n), np.float32)
+    padded = np.zeros((batch, moments + width - 1, n), x.dtype)
     padded[:, width // 2 : width // 2 + moments] = x
-    y: Array = np.zeros((batch, made, len(weight)), np.float32)
+    y: Array = np.zeros((batch, made, len(weight)), x.dtype)
     y += bias
     for place in range(width):
         y += padded[:, place : place + moments : stride] @ weight[:, :, place].T

@@ -116,7 +116,7 @@ def apply_rope(x: Array, cos: Array, sin: Array, interleaved: bool = False) -> A
         one, other = slice(0, rotated, 2), slice(1, rotated, 2)
     c, s = cos[:, None, :], sin[:, None, :]
     first, second = x[..., one], x[..., other]
-    y = np.empty(x.shape, np.float32)
+    y = np.empty_like(x, order="C")
     np.multiply(first, c, out=y[..., one])
     np.multiply(second, c, out=y[..., other])
     y[..., one] -= second * s

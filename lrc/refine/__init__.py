@@ -1,0 +1,1 @@
+"""What needs gradients: the backward pass, from operations to models, and what tunes by it."""

@@ -1,0 +1,268 @@
+"""The backward pass of a model: one block at a time, whose values are computed again.
+
+The forward pass keeps the residual stream before every block, and nothing else. From the top down
+each block is then run once more on one part of the batch after the other, all values of that part
+kept while the rules take the gradient down to its input.
+
+Memory: 4 bytes for each token of the batch, channel and block; one block's weights in float32; for
+each thread all values of one part in one block, and `HEAD_ROWS` rows of logits with what the loss
+makes of them. Time: about three forward passes, where only few arrays are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lrc.base.threads import chunks, ordered_map
+from lrc.models.base import Model, Stack
+from lrc.models.speech import needs_audio
+from lrc.models.sweep import Part
+from lrc.nn.memory import MEMORY
+from lrc.nn.ops import LOGITS, STREAM, Op, Pass
+from lrc.refine.program import forward, forward_kept, pull
+from lrc.refine.vjp import Array, Asked, ByPlace
+
+#: Rows whose logits exist at the same time, for each thread.
+HEAD_ROWS = 128
+#: What lies before the blocks of a stack, as the part of a `Place`.
+OPENING = -1
+
+Ops: TypeAlias = tuple[Op, ...]
+
+
+class Place(NamedTuple):
+    """A program of a model: of which stack, and which block of it.
+
+    ``part`` is `OPENING` before the blocks, and their number after them.
+    """
+
+    stack: int
+    part: int
+
+
+class Loss(Protocol):
+    """A loss at logits, which is a sum over rows."""
+
+    @property
+    def scored(self) -> slice:
+        """The tokens of each sequence whose logits count."""
+        ...
+
+    def __call__(self, part: int, rows: slice, logits: Array) -> tuple[float, Array]:
+        """The sum over some rows of a part's scored tokens, and its gradient at their logits.
+
+        Logits (rows, vocab) may be written to (work), and the gradient may lie there.
+        """
+        ...
+
+
+class Programs(Protocol):
+    """Which programs are run and differentiated, and by what."""
+
+    def ops(self, place: Place, ops: Ops) -> Ops:
+        """What is run in place of a model's own ``ops``; its layers have rules: `with_opened`."""
+        ...
+
+    def asked(self, place: Place, ops: Ops) -> Mapping[int, Asked]:
+        """Names of arrays whose gradients are wanted, by the place of the operation in ``ops``."""
+        ...
+
+
+@dataclass
+class Gradients:
+    """Of a loss.
+
+    Attributes
+    ----------
+    loss : float
+    arrays : dict
+        Gradients at what was asked for, by program, operation and name.
+    entries : dict
+        Those at the rows that enter each part of each stack, by stack.
+    """
+
+    loss: float = 0.0
+    arrays: dict[Place, ByPlace] = field(default_factory=dict)
+    entries: dict[int, list[Array]] = field(default_factory=dict)
+
+    def add(self, place: Place, found: ByPlace) -> None:
+        """Add what one part of the batch gives at a program."""
+        mine = self.arrays.setdefault(place, {})
+        for op, named in found.items():
+            own = mine.setdefault(op, {})
+            for name, g in named.items():
+                own[name] = own[name] + g if name in own else g
+
+
+@dataclass
+class _Kept:
+    """Values before a program, of every part of the batch."""
+
+    place: Place
+    load: Callable[[], Ops]
+    values: list[dict[str, Array]]
+    passes: list[Pass]
+
+
+class Backward:
+    """Losses of a model and their gradients.
+
+    Parameters
+    ----------
+    model : Model
+    programs : Programs
+    threads : int
+        Parts worked on at the same time; never changes a bit.
+    dtype
+        Of all values: float32, or float64 to check gradients.
+    """
+
+    def __init__(
+        self, model: Model, programs: Programs, threads: int = 1, dtype: DTypeLike = np.float32
+    ) -> None:
+        self._model, self._programs = model, programs
+        self._threads, self._dtype = threads, np.dtype(dtype)
+
+    def loss(self, parts: Sequence[Part], loss: Loss) -> float:
+        """The loss of a batch; no gradient, and nothing is kept for it."""
+        tail, _ = self._forward(parts, keep=False)
+        return sum(value for value, _, _ in self._at_logits(tail, loss, pulls=False))
+
+    def gradients(self, parts: Sequence[Part], loss: Loss) -> Gradients:
+        """The loss of a batch and its gradients.
+
+        Parameters
+        ----------
+        parts : sequence of (B, T) token ids, or tuples of the inputs of each stack
+            What is worked on together: all values of one in one block have to fit in memory.
+        loss : Loss
+
+        Raises
+        ------
+        UnsupportedModelError
+            An operation has no rule.
+        SpecError
+            The model hears, and token ids are all that is given; or sequences are too long.
+        """
+        tail, kept = self._forward(parts, keep=True)
+        found = Gradients()
+        streams: list[Array] = []
+        for value, g, named in self._at_logits(tail, loss, pulls=True):
+            found.loss += value
+            streams.append(g)
+            found.add(tail.place, named)
+        of_memory: list[Array | None] = [None for _ in parts]
+        while kept:
+            now = kept.pop()
+            is_tail = now.place.part == len(self._model.stacks[now.place.stack])
+            above = [{MEMORY: m} for m in of_memory] if is_tail else [{STREAM: g} for g in streams]
+            for part, (below, named) in enumerate(self._pulled(now, above)):
+                streams[part] = below[STREAM]
+                found.add(now.place, named)
+                if MEMORY in below:
+                    other = of_memory[part]
+                    of_memory[part] = below[MEMORY] if other is None else other + below[MEMORY]
+            if now.place.part == OPENING:
+                found.entries[now.place.stack] = list(streams)
+        return found
+
+    def _forward(self, parts: Sequence[Part], *, keep: bool) -> tuple[_Kept, list[_Kept]]:
+        """Values before the last tail, and before every program below it."""
+        model = self._model
+        inputs = [part if isinstance(part, tuple) else (part,) for part in parts]
+        if {len(of) for of in inputs} != {len(model.stacks)}:
+            raise needs_audio()
+        model.check_length(max(of[-1].shape[1] for of in inputs))
+        given: list[dict[str, Array]] = [{} for _ in inputs]
+        kept: list[_Kept] = []
+        for index, stack in enumerate(model.stacks):
+            now = self._opened(index, stack, [of[index] for of in inputs], given)
+            for part in range(len(stack) + 1):
+                values = self._moved(now)
+                if keep:
+                    kept.append(now)
+                load = self._load(Place(index, part), stack)
+                now = _Kept(Place(index, part), load, values, now.passes)
+            if stack is not model.stacks[-1]:
+                given = [{MEMORY: values[MEMORY]} for values in self._moved(now, (MEMORY,))]
+                if keep:
+                    kept.append(now)
+        return now, kept
+
+    def _opened(
+        self, index: int, stack: Stack, inputs: Sequence[Any], given: Sequence[dict[str, Array]]
+    ) -> _Kept:
+        """Values before the opening of a stack."""
+        openings = [stack.opening(x) for x in inputs]
+        place, raw = Place(index, OPENING), openings[0].ops
+        values = [
+            {**more, STREAM: opening.entry.astype(self._dtype, copy=False)}
+            for more, opening in zip(given, openings, strict=True)
+        ]
+        passes = [Pass(opening.positions) for opening in openings]
+        return _Kept(place, lambda: self._programs.ops(place, raw), values, passes)
+
+    def _load(self, place: Place, stack: Stack) -> Callable[[], Ops]:
+        def load() -> Ops:
+            last = place.part == len(stack)
+            raw = stack.tail() if last else stack.load_block(place.part).ops()
+            return self._programs.ops(place, raw)
+
+        return load
+
+    def _moved(
+        self, kept: _Kept, wanted: Sequence[str] = (STREAM, MEMORY)
+    ) -> list[dict[str, Array]]:
+        """Values after a program: those that later ones may read."""
+        ops = kept.load()
+
+        def work(part: int) -> dict[str, Array]:
+            found = forward(ops, kept.values[part], kept.passes[part])
+            return {name: found[name] for name in wanted if name in found}
+
+        return list(ordered_map(work, range(len(kept.values)), self._threads))
+
+    def _pulled(self, kept: _Kept, above: Sequence[Any]) -> list[tuple[dict[str, Array], ByPlace]]:
+        """Gradients before a program, of every part."""
+        ops = kept.load()
+        asked = self._programs.asked(kept.place, ops)
+
+        def work(part: int) -> tuple[dict[str, Array], ByPlace]:
+            _, steps = forward_kept(ops, kept.values[part], kept.passes[part])
+            return pull(steps, above[part], asked)
+
+        return list(ordered_map(work, range(len(kept.values)), self._threads))
+
+    def _at_logits(
+        self, tail: _Kept, loss: Loss, *, pulls: bool
+    ) -> list[tuple[float, Array, ByPlace]]:
+        """Loss, gradient at the last residual stream, and at arrays of the tail, of each part.
+
+        Some rows of logits at a time. Where nothing ``pulls``, the loss alone.
+        """
+        ops, at = tail.load(), Pass(np.arange(0))
+        asked = self._programs.asked(tail.place, ops) if pulls else {}
+
+        def work(part: int) -> tuple[float, Array, ByPlace]:
+            h = tail.values[part][STREAM]
+            scored = h[:, loss.scored]
+            rows = np.ascontiguousarray(scored).reshape(-1, h.shape[-1])
+            total, found = Gradients(), np.zeros_like(rows)
+            for chunk in chunks(len(rows), HEAD_ROWS):
+                values, steps = forward_kept(ops, {STREAM: rows[chunk]}, at)
+                value, g = loss(part, chunk, values[LOGITS])
+                total.loss += value
+                if pulls:
+                    below, named = pull(steps, {LOGITS: g}, asked)
+                    found[chunk] = below[STREAM]
+                    total.add(tail.place, named)
+            gradient = np.zeros_like(h)
+            gradient[:, loss.scored] = found.reshape(scored.shape)
+            return total.loss, gradient, total.arrays.get(tail.place, {})
+
+        return list(ordered_map(work, range(len(tail.values)), self._threads))

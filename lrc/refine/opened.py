@@ -1,0 +1,124 @@
+"""A packed linear layer with its codes decoded, whose other numbers may be real and may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lrc.formats.stored import StoredMatrix
+from lrc.nn.execution import PLAIN, Execution
+from lrc.nn.linear import DenseLinear, Linear
+from lrc.nn.packed import PackedLinear
+from lrc.nn.stored import StoredLinear
+from lrc.parts.base import added
+from lrc.parts.low_rank import LowRank
+from lrc.parts.matrix import PackedMatrix, unpack_signs
+from lrc.refine.vjp import Array
+from lrc_kernels.rotate import hadamard_transform
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedLinear:
+    """``y = S_out M_mT gain (D Q + leftT right) M_n S_in x + bias``, D = diag(row_scales).
+
+    Attributes
+    ----------
+    codes : (m, n)
+        Q with its stored scales, without the gain.
+    gain : (1,)
+    row_scales : (m,)
+        What rows of Q are multiplied by beside them: ones as stored.
+    left, right : (r, m) and (r, n), or None
+        Low-rank factors, components as rows.
+    signs_in, signs_out : (n,) and (m,), or None
+        Real numbers, +1 or -1 as stored; None: the matrix is not rotated.
+    bias : (m,) or None
+    """
+
+    ARRAYS: ClassVar[tuple[str, ...]] = (
+        "gain", "row_scales", "left", "right", "signs_in", "signs_out", "bias",
+    )  # fmt: skip
+
+    codes: Array
+    gain: Array
+    row_scales: Array
+    left: Array | None = None
+    right: Array | None = None
+    signs_in: Array | None = None
+    signs_out: Array | None = None
+    bias: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+        m, n = self.codes.shape
+        return m, n
+
+    def __call__(self, x: Array, execution: Execution = PLAIN) -> Array:
+        """Map (..., n) to (..., m), in the dtype of x."""
+        m, n = self.shape
+        y = self.before_signs(self.weighed(self.rotated(x.reshape(-1, n))) * self.gain)
+        if self.signs_out is not None:
+            y *= self.signs_out
+        if self.bias is not None:
+            y += self.bias
+        return y.astype(x.dtype, copy=False).reshape(*x.shape[:-1], m)
+
+    def rotated(self, x: Array) -> Array:
+        """Rows x (T, n) in the basis of the codes: ``M_n S_in x``."""
+        return x if self.signs_in is None else hadamard_transform(x * self.signs_in)
+
+    def rotated_back(self, dz: Array) -> Array:
+        """``M_nT dz``."""
+        return dz if self.signs_in is None else hadamard_transform(dz, transpose=True)
+
+    def input_signed(self, x: Array) -> Array:
+        """``S_in x``."""
+        return x if self.signs_in is None else x * self.signs_in
+
+    def weighed(self, z: Array) -> Array:
+        """``D Q z + leftT right z`` for rows z (T, n): (T, m), without the gain."""
+        y: Array = z @ self.codes.T
+        y *= self.row_scales
+        if self.left is not None and self.right is not None:
+            y += (z @ self.right.T) @ self.left
+        return y
+
+    def before_signs(self, u: Array) -> Array:
+        """``M_mT u``."""
+        return u if self.signs_out is None else hadamard_transform(u, transpose=True)
+
+    def output_rotated(self, g: Array) -> Array:
+        """``M_m S_out g``: the gradient before the rotation back."""
+        return g if self.signs_out is None else hadamard_transform(g * self.signs_out)
+
+
+def opened(linear: Linear) -> Linear:
+    """A layer that the backward pass has a rule for: packed and stored ones decoded, once."""
+    if isinstance(linear, PackedLinear):
+        return opened_matrix(linear.matrix, linear.bias)
+    if isinstance(linear, StoredLinear):
+        matrix: StoredMatrix = linear.matrix
+        return DenseLinear(matrix.rows(slice(None)), linear.bias)
+    return linear
+
+
+def opened_matrix(matrix: PackedMatrix, bias: Array | None = None) -> OpenedLinear:
+    """The layer of a packed matrix."""
+    m, n = matrix.shape
+    factors = [part for part in matrix.parts if isinstance(part, LowRank)]
+    others = [part for part in matrix.parts if not isinstance(part, LowRank)]
+    left = np.concatenate([part.left.to_dense() for part in factors]) if factors else None
+    right = np.concatenate([part.right.to_dense() for part in factors]) if factors else None
+    return OpenedLinear(
+        codes=added((part.decoded(slice(0, m)) for part in others), (m, n)),
+        gain=np.array([matrix.gain], np.float32),
+        row_scales=np.ones(m, np.float32),
+        left=left,
+        right=right,
+        signs_in=unpack_signs(matrix.signs_in, n),
+        signs_out=unpack_signs(matrix.signs_out, m),
+        bias=bias,
+    )
