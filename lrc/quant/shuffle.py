@@ -58,7 +58,7 @@ class Shuffle:
         """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""
         tiles = rows_to_tiles(Z, self.block_rows)
         a, b, _ = tiles.shape
-        from lrc_kernels.cpu.encode.viterbi import encode_shuffle
+        from lrc_kernels.cpu.encode.rings import encode_shuffle
 
         states = encode_shuffle(tiles.reshape(a * b, TILE), self.bits, self.state_bits)
         flat = tiles_to_rows(states.reshape(a, b, TILE), self.block_rows)

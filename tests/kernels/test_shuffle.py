@@ -19,7 +19,7 @@ from lrc_kernels import shuffle_code
 from lrc_kernels.cpu.codes.shuffle import decode_rows_shuffle
 from lrc_kernels.cpu.dot import matvec_i8
 from lrc_kernels.cpu.dot.weight_panels import matmul_shuffle
-from lrc_kernels.cpu.encode.viterbi import encode_shuffle
+from lrc_kernels.cpu.encode.rings import encode_shuffle
 from lrc_kernels.shuffle_code import CODES, TILE, tile_rows
 from lrc_kernels.simd import paths as simd_paths
 from lrc_kernels.trellis_code import tiles_to_rows

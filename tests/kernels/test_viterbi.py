@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.testing.strategies import seeds
-from lrc_kernels.cpu.encode.viterbi import encode_shuffle, encode_trellis
+from lrc_kernels.cpu.encode.rings import encode_shuffle
+from lrc_kernels.cpu.encode.viterbi import encode_trellis
+from lrc_kernels.shuffle_code import CODES, UNIT
 from lrc_kernels.trellis_code import TILE, pack_states, state_values, unpack_states
 from lrc_kernels.trellis_fixed import fixed_levels, fixed_sums, nearest_rings, to_fixed
 from lrc_kernels.trellis_search import nearest_path, nearest_ring
@@ -123,7 +125,12 @@ def test_the_plain_twin_finds_the_same_paths(bits, state_bits, scale):
     np.testing.assert_array_equal(plain, encode_trellis(Z, bits, state_bits))
 
 
-def test_the_plain_twin_finds_the_same_paths_of_shuffle_codes():
-    Z = gaussian_tiles(7317, 2, 10)
-    plain = nearest_rings(to_fixed(Z, 2), fixed_levels(2, 10), 2)
-    np.testing.assert_array_equal(plain, encode_shuffle(Z, 2, 10))
+@pytest.mark.parametrize(("bits", "state_bits"), CODES)
+def test_the_plain_twin_finds_the_same_paths_of_shuffle_codes(bits, state_bits):
+    """As far as costs do not saturate; rings close where they do."""
+    scale = CODES[bits, state_bits].scale / UNIT
+    Z = np.random.default_rng(7317).standard_normal((2, TILE)).astype(np.float32) * scale
+    plain = nearest_rings(to_fixed(Z, bits), fixed_levels(bits, state_bits), bits)
+    np.testing.assert_array_equal(plain, encode_shuffle(Z, bits, state_bits))
+    for path in encode_shuffle(30 * Z, bits, state_bits).astype(np.int64):
+        assert follows(np.append(path, path[0]), bits, state_bits)

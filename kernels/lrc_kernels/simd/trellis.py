@@ -25,7 +25,7 @@ from lrc_kernels.simd.values import (
 from lrc_kernels.trellis_fixed import DOUBLINGS
 
 _I16, _I64 = ir.IntType(16), ir.IntType(64)
-_I8X32, _I32X32 = Vector("i8", 32), Vector("i32", 32)
+_I8X32 = Vector("i8", 32)
 
 
 def _all(value: int) -> ir.Constant:
@@ -41,21 +41,23 @@ def _words(builder: Any, address: Any) -> Any:
 
 
 def _two(builder: Any, name: str, a: Any, b: Any) -> Any:
-    return call(builder, f"llvm.{name}.v32i16", I16X32.ir, [a, b])
+    return call(builder, f"llvm.{name}.v{a.type.count}i16", a.type, [a, b])
 
 
-def _distance(builder: Any, values: Any, z: Any, doublings: int) -> Any:
+def distance(builder: Any, vector: Vector, values: Any, z: Any, doublings: int) -> Any:
     """Upper half of the squared difference after doublings; linear where these saturate."""
     first = difference = _two(builder, "ssub.sat", values, z)
     for _ in range(doublings):
         difference = _two(builder, "sadd.sat", difference, difference)
-    wide = builder.sext(difference, _I32X32.ir)
-    square = builder.mul(wide, wide)
-    upper = builder.trunc(builder.lshr(square, constant(_I32X32, [16] * 32)), I16X32.ir)
+    wide = Vector("i32", vector.lanes)
+    long = builder.sext(difference, wide.ir)
+    square = builder.lshr(builder.mul(long, long), constant(wide, [16] * vector.lanes))
+    upper = builder.trunc(square, vector.ir)
     if not doublings:
         return upper
-    away = _two(builder, "smax", first, builder.sub(_all(0), first))
-    return builder.add(upper, _two(builder, "usub.sat", away, _all(32767 >> doublings)))
+    away = _two(builder, "smax", first, builder.sub(constant(vector, [0] * vector.lanes), first))
+    beyond = constant(vector, [32767 >> doublings] * vector.lanes)
+    return builder.add(upper, _two(builder, "usub.sat", away, beyond))
 
 
 def _make_step(bits: int) -> Any:
@@ -78,8 +80,8 @@ def _make_step(bits: int) -> Any:
         for part in range(ways):
             spread = shuffle(builder, best, best, [(32 * part + i) >> bits for i in range(32)])
             found = _words(builder, _at(builder, values, 64 * part))
-            distance = _distance(builder, found, z, DOUBLINGS[bits])
-            total = _two(builder, "uadd.sat", spread, distance)
+            away = distance(builder, I16X32, found, z, DOUBLINGS[bits])
+            total = _two(builder, "uadd.sat", spread, away)
             place = _at(builder, fresh, 64 * part)
             builder.store(total, pointer(builder, place, I16X32.ir), align=1)
 

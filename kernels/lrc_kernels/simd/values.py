@@ -132,6 +132,7 @@ def operation(result: Any, *params: Any) -> Callable[[Emit], Any]:
             4: lambda typingctx, a, b, c, d: made,
             5: lambda typingctx, a, b, c, d, e: made,
             6: lambda typingctx, a, b, c, d, e, f: made,
+            8: lambda typingctx, a, b, c, d, e, f, g, h: made,
         }
         form = forms[len(params)]
         form.__name__, form.__doc__ = emit.__name__, emit.__doc__

@@ -23,7 +23,7 @@ from lrc_kernels.simd.trellis import (
     step_4,
 )
 from lrc_kernels.trellis_code import TILE
-from lrc_kernels.trellis_fixed import DOUBLINGS, SEAM, fixed_levels, fixed_sums, to_fixed
+from lrc_kernels.trellis_fixed import DOUBLINGS, SEAM, fixed_sums, to_fixed
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
@@ -81,7 +81,8 @@ def _lower(costs: U16) -> None:
 
 
 @njit(inline=True)
-def _best_of(costs: U16, first: Any, stride: Any) -> Any:
+def best_of(costs: U16, first: Any, stride: Any) -> Any:
+    """State of least cost among ``first`` and every ``stride`` on."""
     best = first
     for s in range(first, costs.shape[0], stride):
         if costs[s] < costs[best]:
@@ -125,7 +126,7 @@ def _nearest_paths(
         z = Z[i]
         costs[:] = 0
         _search(z, seam - 1, 2 * seam, costs, fresh, values, back, bits, doublings)
-        state = _best_of(costs, 0, 1)
+        state = best_of(costs, 0, 1)
         for t in range(tile - seam, tile - 1):
             shared = state >> bits
             state = np.int64(back[t, shared]) * groups + shared
@@ -133,7 +134,7 @@ def _nearest_paths(
         costs[:] = 65535
         costs[shared::groups] = 0
         _search(z, tile - 1, tile, costs, fresh, values, back, bits, doublings)
-        state = _best_of(costs, shared, groups)
+        state = best_of(costs, shared, groups)
         for t in range(tile):
             out[i, t] = state
             kept = state >> bits
@@ -157,15 +158,7 @@ def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
     -----
     Cost 352 steps a tile of 2^L distances and minima each; memory 256 * 2^(L - bits) bytes.
     """
-    return _encode(Z, fixed_sums(bits, state_bits), bits, state_bits)
-
-
-def encode_shuffle(Z: F32, bits: int, state_bits: int) -> U16:
-    """The same for rings of :mod:`lrc_kernels.shuffle_code`, which has the codes."""
-    return _encode(Z, fixed_levels(bits, state_bits), bits, state_bits)
-
-
-def _encode(Z: F32, values: I16, bits: int, state_bits: int) -> U16:
     out = np.empty((len(Z), TILE), np.uint16)
+    values = fixed_sums(bits, state_bits)
     _nearest_paths(to_fixed(Z, bits), values, bits, state_bits, SEAM, DOUBLINGS[bits], out)
     return out
