@@ -140,7 +140,7 @@ def order(bits: int) -> int:
     """Order of the activations that packed codes of this width are multiplied in."""
     from lrc_kernels.cpu.transform import activations
 
-    return {2: activations.BY_FOUR, 4: activations.BY_TWO}.get(bits, 0)
+    return {2: activations.BY_FOUR, 4: activations.BY_TWO}.get(bits, activations.IN_ORDER)
 
 
 def codebook(name: str, bits: int) -> Codebook:

@@ -114,6 +114,16 @@ def test_uniform(bits, group, m, n, seed):
     assert_product(found, W, x, 2.0 ** (bits + 2))
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@given(**sizes)
+def test_looked_up(bits, m, n, seed):
+    words, _, x = uniform_case(m, n, bits, 0, seed)
+    table = np.random.default_rng(seed).integers(0, 256, 16, dtype=np.uint8)
+    W = table[REFERENCE.unpack_bits(words, bits, n)] - 128.0
+    found = matvec_i8.matvec_levels(words, bits, table, matvec_i8.quantize(x))
+    assert_product(found, W, x, 256.0)
+
+
 def test_rows_are_multiplied_by_themselves():
     codes, _, x = lattice_case(33, 577, 41)
     whole = matvec_i8.matvec_lattice(codes, matvec_i8.quantize(x))
@@ -195,6 +205,8 @@ def test_wrong_shapes_are_refused():
         matvec_i8.matvec_lattice(np.zeros((2, 8), np.uint16), act, np.zeros((2, 7), np.uint8))
     with pytest.raises(ValueError, match="31 bytes"):
         matvec_i8.matvec_uniform(np.zeros((2, 31), np.uint8), 4, None, 0, act)
+    with pytest.raises(ValueError, match="32 bytes and uint8"):
+        matvec_i8.matvec_levels(np.zeros((2, 31), np.uint8), 4, np.zeros(16, np.uint8), act)
     with pytest.raises(ValueError, match="groups of 32"):
         matvec_i8.matvec_uniform(
             np.zeros((2, 32), np.uint8), 4, np.ones((2, 2), np.float16), 32, act
@@ -221,6 +233,9 @@ def all_products():
                 words, scales, x = uniform_case(m, n, bits, group, m + n)
                 act = matvec_i8.quantize(x)
                 found.append(matvec_i8.matvec_uniform(words, bits, scales, group, act))
+                if bits <= 4:
+                    table = np.arange(1, 250, 16, dtype=np.uint8)
+                    found.append(matvec_i8.matvec_levels(words, bits, table, act))
             dense = empty(m, n)
             decode_rows_scalar(words, bits, np.ones((1, 1), np.float32), 0, dense)
             found.append(dense.reshape(-1))
@@ -290,7 +305,8 @@ def test_every_path_gives_the_same_bits(path, tmp_path):
         if path != "avx512vnni":
             assert not any(name.endswith("512") for name in used)
         by_words = ("avx2", "avxvnni") if kernel == "trellis_rows" else ("avx2",)
-        assert ("llvm.x86.avx2.pmadd.ub.sw" in used) == (path in by_words)
+        name = "pmadd.wd" if kernel == "level_rows" else "pmadd.ub.sw"
+        assert (f"llvm.x86.avx2.{name}" in used) == (path in by_words)
 
 
 def test_the_generic_path_is_always_there():

@@ -7,22 +7,18 @@ table the code is its own entry (uniform levels). Scales belong to rows, or to g
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.codes.expand import expand
-from lrc_kernels.cpu.dot.dot_grouped import grouped_rows
-from lrc_kernels.cpu.transform.activations import LOW, group_scales, plane_of
+from lrc_kernels.cpu.dot.dot_units import rows_of_units
 from lrc_kernels.simd.codes import (
     bytes_to_f32,
     lookup_16,
     unstride_2,
     unstride_4,
 )
-from lrc_kernels.simd.dot import dot_small, dot_u8
-from lrc_kernels.simd.math import sum_f32, to_f32
+from lrc_kernels.simd.math import sum_f32
 from lrc_kernels.simd.values import (
     first_f32x16,
     load_f32,
@@ -30,37 +26,10 @@ from lrc_kernels.simd.values import (
     load_i8x64,
     load_u8,
     splat_f32x16,
-    splat_i32x16,
     store_f32,
     store_f32x16,
     store_i8x64,
 )
-
-# What is multiplied: codes below 128, codes of any byte, what a table says of a code.
-SMALL, ANY_BYTE, LOOKED_UP = 0, 1, 2
-
-
-@njit(inline=True)
-def _dot(codes: Any, entries: Any, kind: Any, x: Any, low: Any) -> Any:
-    """64 codes, or what the table says of them, times a group of pairs: 16 lanes."""
-    values, zero = load_i8x64(codes), splat_i32x16(np.int32(0))
-    if kind == LOOKED_UP:
-        values = lookup_16(entries, values)
-    if kind == SMALL:
-        high = dot_small(zero, values, load_i8x64(x))
-    else:
-        high = dot_u8(zero, values, load_i8x64(x))
-    # The low halves are at most 64.
-    return to_f32(dot_small(high << splat_i32x16(np.int32(7)), values, load_i8x64(low)))
-
-
-@njit(inline=True)
-def _by_row(codes: Any, units: Any, entries: Any, kind: Any, x: Any, low: Any, scales: Any) -> Any:
-    total = splat_f32x16(np.float32(0))
-    for u in range(units):
-        d = _dot(codes + 64 * u, entries, kind, x + 64 * u, low + 64 * u)
-        total = total + d * splat_f32x16(load_f32(scales + 4 * u))
-    return sum_f32(total)
 
 
 @njit()
@@ -75,33 +44,15 @@ def level_rows(
     row has that many float16 scales at ``halves``, each for ``repeat`` 64s; ``scales``: one f32
     a row, ``scale_step`` bytes apart. ``work``: n bytes, rounded up to 64.
     """
-    if groups > 0:
-        grouped_rows(
-            bits, words, m, n, table, centre, act, width, halves, groups, repeat, work, y, start,
-            stop,
-        )  # fmt: skip
-        for i in range(start, stop):
-            gain = unit * load_f32(scales + scale_step * i)
-            store_f32(y + 4 * i, gain * load_f32(y + 4 * i))
-        return
-    size, units = (n * bits + 7) // 8, (n + 63) // 64
-    x, low = act + plane_of(bits) * width, act + (LOW + plane_of(bits)) * width
-    x_scales = group_scales(act, width)
-    entries = load_i8x64(table if table != 0 else act)
-    kind = LOOKED_UP if table != 0 else (SMALL if bits < 8 else ANY_BYTE)
+    rows_of_units(
+        bits, words, m, n, table, centre, act, width, halves, groups, repeat, work, y, start, stop
+    )
     for i in range(start, stop):
-        codes = words + size * i
-        if bits < 8 or codes + 64 * units > words + size * m:
-            expand(bits, codes, size, units, work)
-            codes = work
-        if kind == LOOKED_UP:
-            total = _by_row(codes, units, entries, LOOKED_UP, x, low, x_scales)
-        elif kind == SMALL:
-            total = _by_row(codes, units, entries, SMALL, x, low, x_scales)
+        total, scale = load_f32(y + 4 * i), load_f32(scales + scale_step * i)
+        if groups > 0:
+            store_f32(y + 4 * i, unit * scale * total)
         else:
-            total = _by_row(codes, units, entries, ANY_BYTE, x, low, x_scales)
-        value = unit * (total - centre * x_sum)
-        store_f32(y + 4 * i, value * load_f32(scales + scale_step * i))
+            store_f32(y + 4 * i, unit * (total - centre * x_sum) * scale)
 
 
 @njit(inline=True)

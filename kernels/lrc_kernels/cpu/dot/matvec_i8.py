@@ -55,7 +55,8 @@ def quantize(x: F32, alone: bool = False) -> Activations:
     buffer = np.zeros(activations.size(n), np.uint8)
     padded = np.zeros(width, np.float32)
     padded[:n] = x
-    every = activations.LATTICE | activations.BY_TWO | activations.BY_FOUR | activations.TWICE
+    every = activations.LATTICE | activations.BY_TWO | activations.BY_FOUR | activations.IN_ORDER
+    every |= activations.TWICE
     total = activations.quantize(padded.ctypes.data, n, width, buffer.ctypes.data, every, alone)
     return Activations(n, width, buffer, np.float32(total))
 
@@ -107,6 +108,28 @@ def matvec_uniform(
         bits, words.ctypes.data, m, x.n, 0, np.float32(1), np.float32((2**bits - 1) / 2),
         x.buffer.ctypes.data, x.width, x.total, address, groups, max(1, group_size // 64),
         one.ctypes.data, 0, work.ctypes.data, y.ctypes.data, 0, m,
+    )  # fmt: skip
+    return y
+
+
+def matvec_levels(words: U8, bits: int, table: U8, x: Activations, out: F32 | None = None) -> F32:
+    """Packed codes u8 (m, ceil(n * bits / 8)) of up to 4 bits as ``table[code] - 128``, times x.
+
+    ``table``: u8 (16,). The product is f32 (m,).
+    """
+    words = np.ascontiguousarray(words)
+    m, size = words.shape
+    if size != -(-x.n * bits // 8) or table.shape != (16,) or table.dtype != np.uint8:
+        raise ValueError(
+            f"rows of {size} bytes and a table {table.dtype} {table.shape} do not fit x of {x.n}: "
+            f"{-(-x.n * bits // 8)} bytes and uint8 (16,) do"
+        )
+    y = np.empty(m, np.float32) if out is None else out
+    one, work, entries = np.ones(1, np.float32), np.zeros(x.width, np.uint8), np.tile(table, 4)
+    dot_levels.level_rows(
+        bits, words.ctypes.data, m, x.n, entries.ctypes.data, np.float32(1), np.float32(128),
+        x.buffer.ctypes.data, x.width, x.total, 0, 0, 1, one.ctypes.data, 0, work.ctypes.data,
+        y.ctypes.data, 0, m,
     )  # fmt: skip
     return y
 

@@ -7,6 +7,10 @@ with int8 h and l, 15 bits together; decoding a weight costs far more than the s
 Trellis tiles are the exception: a second product is a third of their work. For them h alone is
 kept, and l is zero, wherever :func:`seven_bits_do` finds that nothing is drowned.
 
+AVX2 multiplies 16-bit words better than bytes. There (`BY_WORDS`) the parts that packed codes are
+multiplied with hold words 128 h + l: numbers 0, 2, 4, ... of each group in the place of h, and
+1, 3, 5, ... in that of l, from the first part as well as from those of 2 N and 3 N.
+
 A buffer of :func:`size` bytes holds, for ``N`` inputs (n rounded up to 256), four parts of h,
 the same four of l, 4 N bytes later, then the scales:
 
@@ -23,11 +27,14 @@ N              i8 (N,)    in blocks of 256, spread for lattice points: `spread_p
 8.3125 N       f32        s times the group's sum of 128 h + l
 9 N            i16 (2 N)  128 h + l, each twice; with h alone i8 (4 N), h four times, where the
                           path has an instruction for it (`bytes_of`), else i16 (2 N), h twice
-13 N           u8         1 with h alone
+13 N           i16 (N)    `BY_WORDS`: the first part's words; otherwise nothing
+15 N           u8         1 with h alone
 =============  =========  =====================================================================
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +56,7 @@ from lrc_kernels.simd.values import (
     store_i8x64,
     store_i32x16,
 )
+from lrc_kernels.simd.word_units import store_words
 
 #: Inputs that share a scale.
 GROUP = 64
@@ -58,6 +66,10 @@ BLOCK = 256
 LATTICE, BY_TWO, BY_FOUR, TWICE = 1, 2, 4, 8
 #: Another one: h alone may do.
 SEVEN = 16
+#: The plain one for packed codes.
+IN_ORDER = 32
+#: Whether packed codes are multiplied with 16-bit words.
+BY_WORDS = path() == "avx2"
 
 #: From h to l, in N.
 LOW = 4
@@ -74,7 +86,7 @@ def padded(n: int) -> int:
 
 def size(n: int) -> int:
     """Bytes of the buffer for ``n`` inputs."""
-    return padded(n) * 13 + 64
+    return padded(n) * 15 + 64
 
 
 @njit(inline=True)
@@ -90,9 +102,18 @@ def group_sums(act: int, width: int) -> int:
 
 
 @njit(inline=True)
-def plane_of(bits: int) -> int:
-    """Which part of h, and of l, has the order of packed codes of so many bits."""
-    return 2 if bits == 4 else (3 if bits == 2 else 0)
+def halves_for(act: int, width: int, bits: int) -> tuple[int, int]:
+    """Addresses of h and l in the order of packed codes of so many bits, or of words even and odd.
+
+    That of l, or of odd words, of group g is as far from that of h as with group 0.
+    """
+    if bits == 4:
+        return act + 2 * width, act + (LOW + 2) * width
+    if bits == 2:
+        return act + 3 * width, act + (LOW + 3) * width
+    if BY_WORDS:
+        return act + 13 * width, act + 14 * width
+    return act, act + LOW * width
 
 
 @njit(inline=True)
@@ -113,7 +134,7 @@ def _top(x: int) -> np.float32:
 @njit(inline=True)
 def seven(act: int, width: int) -> bool:
     """Whether the buffer holds h alone."""
-    return bool(load_u8(act + 13 * width) != 0)
+    return bool(load_u8(act + 15 * width) != 0)
 
 
 @njit()
@@ -161,14 +182,29 @@ def _split(x: int, inverse: np.float32, high: int, low: int, both: int, alone: b
     return whole_sum
 
 
+@njit(inline=True)
+def _store_halves(high: Any, low: Any, first: int, second: int) -> None:
+    if BY_WORDS:
+        store_words(high, low, first, second)
+    else:
+        store_i8x64(first, high)
+        store_i8x64(second, low)
+
+
 @njit()
-def _reorder(plane: int, g: int, width: int, orders: int) -> None:
-    """The other forms of group g of one plane."""
-    values = load_i8x64(plane + 64 * g)
+def _reorder(act: int, g: int, width: int, orders: int) -> None:
+    """The other forms of group g."""
+    at = 64 * g
+    high, low = load_i8x64(act + at), load_i8x64(act + LOW * width + at)
     if orders & BY_TWO:
-        store_i8x64(plane + 2 * width + 64 * g, stride_2(values))
+        first, second = halves_for(act, width, 4)
+        _store_halves(stride_2(high), stride_2(low), first + at, second + at)
     if orders & BY_FOUR:
-        store_i8x64(plane + 3 * width + 64 * g, stride_4(values))
+        first, second = halves_for(act, width, 2)
+        _store_halves(stride_4(high), stride_4(low), first + at, second + at)
+    if BY_WORDS and orders & IN_ORDER:
+        first, second = halves_for(act, width, 8)
+        store_words(high, low, first + at, second + at)
 
 
 @njit()
@@ -177,7 +213,7 @@ def quantize(x: int, n: int, width: int, act: int, orders: int, alone: bool) -> 
 
     Up to the next multiple of 64 ``x`` must be readable and zero. ``alone``: with h alone.
     """
-    store_i8(act + 13 * width, np.int8(1 if alone else 0))
+    store_i8(act + 15 * width, np.int8(1 if alone else 0))
     total = np.float32(0)
     low = act + LOW * width
     scales = group_scales(act, width)
@@ -201,7 +237,6 @@ def quantize(x: int, n: int, width: int, act: int, orders: int, alone: bool) -> 
             for i in range(4):
                 store_f32(scales - width // 4 + 16 * g + 4 * i, scale)
         _reorder(act, g, width, orders)
-        _reorder(low, g, width, orders)
     if orders & LATTICE:
         for b in range((n + 255) // 256):
             _spread(act + 256 * b, act + width + 256 * b)

@@ -1,0 +1,192 @@
+"""Rows of packed scalar codes times integer activations, 64 codes at a time, before row scales.
+
+Codes are unpacked in registers, four rows at once: these share the loads of the activations, and
+no sum waits for the one before. Most of a model's head is such a matrix, and the largest one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lrc_kernels._jit import constant, njit
+from lrc_kernels.cpu.transform.activations import BY_WORDS, group_scales, group_sums, halves_for
+from lrc_kernels.simd.codes import half_to_f32, lookup_16
+from lrc_kernels.simd.dot import dot_small, dot_u8
+from lrc_kernels.simd.math import sum_f32, to_f32
+from lrc_kernels.simd.threads import fetch, scratch_256
+from lrc_kernels.simd.units import WIDE
+from lrc_kernels.simd.values import (
+    first_f32x16,
+    first_i16x16,
+    load_f32,
+    load_i8x64,
+    load_u8,
+    splat_f32x16,
+    splat_i32x16,
+    store_f32,
+    store_f32x16,
+    store_i8,
+)
+from lrc_kernels.simd.word_units import ADD_UNIT
+
+#: Bytes from the codes that are multiplied to those that are asked for.
+AHEAD = 16384
+_ZERO = constant(0)
+
+
+@njit(inline=True)
+def _group_scales(halves: Any, first: Any, count: Any, repeat: Any, scratch: Any) -> Any:
+    """Float16 scales of ``count`` groups of 64 from the one numbered ``first``."""
+    if repeat == 1:
+        return half_to_f32(first_i16x16(halves + 2 * first, count))
+    for j in range(count):
+        one = half_to_f32(first_i16x16(halves + 2 * ((first + j) // repeat), 1))
+        store_f32(scratch + 4 * j, sum_f32(one))
+    return first_f32x16(scratch, count)
+
+
+@njit(inline=True)
+def _weigh(
+    halves: Any, first: Any, count: Any, repeat: Any, x_scales: Any, x_sums: Any, scratch: Any,
+    shift: Any,
+) -> Any:  # fmt: skip
+    """Scales of up to 16 groups times those of x to ``scratch``; add theirs times x's sums."""
+    w = _group_scales(halves, first, count, repeat, scratch)
+    store_f32x16(scratch, w * x_scales)
+    return shift + w * x_sums
+
+
+def _make_add(bits: int, looked_up: bool) -> Any:
+    if BY_WORDS:
+        return ADD_UNIT[bits, looked_up]
+    unit = WIDE[bits]
+
+    @njit(inline=True)
+    def add(total: Any, codes: Any, entries: Any, x: Any, low: Any, scale: Any) -> Any:
+        """Total plus the scale times 64 codes, or entries, times a group of pairs: 16 lanes."""
+        values, zero = unit(codes), splat_i32x16(np.int32(0))
+        if looked_up:
+            values = lookup_16(entries, values)
+        high = load_i8x64(x)
+        if looked_up or bits == 8:
+            product = dot_u8(zero, values, high)
+        else:
+            product = dot_small(zero, values, high)
+        # The low halves are at most 64.
+        product = dot_small(product << splat_i32x16(np.int32(7)), values, load_i8x64(low))
+        return total + to_f32(product) * splat_f32x16(load_f32(scale))
+
+    return add
+
+
+def _make_four(bits: int, looked_up: bool) -> Any:
+    add, step = _make_add(bits, looked_up), 8 * bits
+
+    @njit(inner=True)
+    def four_rows(
+        codes: int, size: int, units: int, table: int, centre: np.float32, x: int, low: int,
+        x_scales: int, x_sums: int, halves: int, groups: int, repeat: int, y: int,
+    ) -> None:  # fmt: skip
+        """Four rows ``size`` bytes apart to y f32 (4,); with scales of groups less ``centre``."""
+        entries, scratch, none = load_i8x64(table), scratch_256(), splat_f32x16(np.float32(0))
+        a, b, c, d, p, q, r, s = none, none, none, none, none, none, none, none
+        for first in range(0, units, 16):
+            count, scale, apart = min(16, units - first), x_scales + 4 * first, 0
+            if halves != 0:
+                v = first_f32x16(scale, count)
+                w = first_f32x16(x_sums + 4 * first, count)
+                p = _weigh(halves, first, count, repeat, v, w, scratch, p)
+                q = _weigh(halves + 2 * groups, first, count, repeat, v, w, scratch + 64, q)
+                r = _weigh(halves + 4 * groups, first, count, repeat, v, w, scratch + 128, r)
+                s = _weigh(halves + 6 * groups, first, count, repeat, v, w, scratch + 192, s)
+                scale, apart = scratch, 64
+            for j in range(first, first + count):
+                at, h, k = codes + step * j, x + 64 * j, low + 64 * j
+                fetch(at + AHEAD)
+                fetch(at + size + AHEAD)
+                fetch(at + 2 * size + AHEAD)
+                fetch(at + 3 * size + AHEAD)
+                a = add(a, at, entries, h, k, scale)
+                b = add(b, at + size, entries, h, k, scale + apart)
+                c = add(c, at + 2 * size, entries, h, k, scale + 2 * apart)
+                d = add(d, at + 3 * size, entries, h, k, scale + 3 * apart)
+                scale += 4
+        middle = splat_f32x16(centre)
+        store_f32(y, sum_f32(a - middle * p))
+        store_f32(y + 4, sum_f32(b - middle * q))
+        store_f32(y + 8, sum_f32(c - middle * r))
+        store_f32(y + 12, sum_f32(d - middle * s))
+
+    return four_rows
+
+
+_four_2, _four_3, _four_4, _four_5 = (_make_four(bits, False) for bits in (2, 3, 4, 5))
+_four_6, _four_7, _four_8 = (_make_four(bits, False) for bits in (6, 7, 8))
+_looked_up_2, _looked_up_3, _looked_up_4 = (_make_four(bits, True) for bits in (2, 3, 4))
+
+
+@njit(inner=True)
+def _four(
+    kind: int, codes: int, size: int, units: int, table: int, centre: np.float32, x: int, low: int,
+    x_scales: int, x_sums: int, halves: int, groups: int, repeat: int, y: int,
+) -> None:  # fmt: skip
+    """``kind``: bits, and 10 more where codes are looked up."""
+    rest = codes, size, units, table, centre, x, low, x_scales, x_sums, halves, groups, repeat, y
+    if kind == 8:
+        _four_8(*rest)
+    elif kind == 14:
+        _looked_up_4(*rest)
+    elif kind == 4:
+        _four_4(*rest)
+    elif kind == 2:
+        _four_2(*rest)
+    elif kind == 3:
+        _four_3(*rest)
+    elif kind == 12:
+        _looked_up_2(*rest)
+    elif kind == 13:
+        _looked_up_3(*rest)
+    elif kind == 5:
+        _four_5(*rest)
+    elif kind == 6:
+        _four_6(*rest)
+    else:
+        _four_7(*rest)
+
+
+@njit(inner=True)
+def rows_of_units(
+    bits: int, words: int, m: int, n: int, table: int, centre: np.float32, act: int, width: int,
+    halves: int, groups: int, repeat: int, work: int, y: int, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows ``start`` to ``stop`` of an (m, n) matrix times the activations ``act``, to y.
+
+    ``table``: 16 bytes, stored four times over, for up to 4 bits, or 0. With ``groups`` > 0 a row
+    has that many float16 scales at ``halves``, each for ``repeat`` 64s, and ``centre`` is taken
+    off every code; otherwise neither. ``work``: n bytes, rounded up to 64.
+    """
+    size, units = (n * bits + 7) // 8, (n + 63) // 64
+    x, low = halves_for(act, width, bits)
+    x_scales, x_sums = group_scales(act, width), group_sums(act, width)
+    kind, entries = (bits + 10, table) if table != 0 else (bits, act)
+    # Units are read whole and more: the last ones reach past their row, where x is zero.
+    read = 16 if bits == 2 else (32 if bits == 4 else 64)
+    end, reach = words + size * m, 8 * bits * (units - 1) + read
+    scratch, i = scratch_256(), start
+    while i < stop:
+        codes, scales = words + size * i, halves + 2 * groups * i
+        if i + 4 <= stop and codes + 3 * size + reach <= end:
+            _four(kind, codes, size, units, entries, centre, x, low, x_scales, x_sums, scales,
+                  groups, repeat, y + 4 * i)  # fmt: skip
+            i += 4
+            continue
+        if codes + reach > end:
+            for b in range(size):
+                store_i8(work + b, np.int8(load_u8(codes + b)))
+            codes = work
+        _four(kind, codes, _ZERO, units, entries, centre, x, low, x_scales, x_sums, scales,
+              _ZERO, repeat, scratch)  # fmt: skip
+        store_f32(y + 4 * i, load_f32(scratch))
+        i += 1
