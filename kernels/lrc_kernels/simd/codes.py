@@ -10,6 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.values import (
     F32X16,
@@ -73,6 +74,8 @@ def lookup_16(builder: Any, table: Any, index: Any) -> Any:
             for e in ends
         )
         return shuffle(builder, low, high, list(range(64)))
+    if path() == "neon":
+        return neon.look_up_16(builder, table, index)
     total = ir.Constant(I8X64.ir, None)
     for value in range(16):
         entry = splat(builder, I8X64, builder.extract_element(table, ir.Constant(_I32, value)))

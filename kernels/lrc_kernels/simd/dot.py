@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.values import (
     I8X64,
@@ -76,19 +77,23 @@ def _lanes(builder: Any, words: Any) -> Any:
     return builder.add(builder.sext(even, I32X16.ir), builder.sext(odd, I32X16.ir))
 
 
-def _with_vnni(builder: Any, total: Any, u: Any, x: Any) -> Any:
-    """``total`` + sums of four adjacent products in one instruction; None without it."""
+def _in_fours(builder: Any, total: Any, u: Any, x: Any) -> Any:
+    """``total`` + sums of four adjacent products by one instruction; None without it."""
     if path() == "avx512vnni":
         return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16.ir, [total, u, x])
     if path() == "avxvnni":
         return halves(builder, "llvm.x86.avx512.vpdpbusd.256", _I32X8, [total, u, x])
+    if path() == "neon":
+        return neon.dot_mixed(builder, total, u, x)
     return None
 
 
 def sum_bytes(builder: Any, total: Any, value: Any) -> Any:
     """IR of ``total`` plus the sum of the four unsigned bytes of each 32-bit lane."""
     u, ones = builder.bitcast(value, I8X64.ir), constant(I8X64, [1] * 64)
-    fast = _with_vnni(builder, total, u, ones)
+    if path() == "neon":
+        return neon.dot_unsigned(builder, total, u, ones)
+    fast = _in_fours(builder, total, u, ones)
     return builder.add(total, _lanes(builder, _words(builder, u, ones))) if fast is None else fast
 
 
@@ -98,7 +103,7 @@ def dot_small(builder: Any, total: Any, u: Any, x: Any) -> Any:
 
     Either ``u`` is below 128 and ``|x|`` too, or ``|x|`` is at most 64.
     """
-    fast = _with_vnni(builder, total, u, x)
+    fast = _in_fours(builder, total, u, x)
     if fast is not None:
         return fast
     return builder.add(total, _lanes(builder, _words(builder, u, x)))
@@ -107,7 +112,7 @@ def dot_small(builder: Any, total: Any, u: Any, x: Any) -> Any:
 @operation(I32X16, I32X16, I8X64, I8X64)
 def dot_u8(builder: Any, total: Any, u: Any, x: Any) -> Any:
     """``total`` + sums of four adjacent products, unsigned ``u`` times ``x`` in -127..127."""
-    fast = _with_vnni(builder, total, u, x)
+    fast = _in_fours(builder, total, u, x)
     if fast is not None:
         return fast
     for bits in (127, 128):
@@ -154,9 +159,10 @@ def _two_points(builder: Any, planes: list[Any], x: Any) -> Any:
         at = [builder.add(x, ir.Constant(_I64, 64 * i)) for i in (j, j + 1)]
         v = [builder.load(pointer(builder, a, I8X64.ir), align=1) for a in at]
         total = ir.Constant(I32X16.ir, None)
-        if path() in ("avx512vnni", "avxvnni"):
+        if path() in ("avx512vnni", "avxvnni", "neon"):
+            add = neon.dot_signed if path() == "neon" else _in_fours
             for a, b in zip(u, v, strict=True):
-                total = _with_vnni(builder, total, a, b)
+                total = add(builder, total, a, b)
         else:
             words = (_words(builder, a, b) for a, b in zip(u, v, strict=True))
             total = _lanes(builder, builder.add(*words))

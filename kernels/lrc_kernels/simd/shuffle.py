@@ -4,7 +4,8 @@ A vector holds byte q of all segments of eight rings, as in :mod:`lrc_kernels.sh
 256 bits a half of them, four rings. The index of a weight is looked up nibble by nibble (AVX2,
 ``vpshufb``), or made from whole bytes by products over GF(2) (``gf2p8affineqb``). Then AVX2 finds a
 magnitude in one to four tables of 16 and gives its sign to the activation; ``vpermb`` finds the
-value plus 64, and what that adds is a sum of its own. Every path gives the same integers.
+value plus 64, and what that adds is a sum of its own; ARM's ``tbl`` finds the value itself. Every
+path gives the same integers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import types
 
 from lrc_kernels.shuffle_code import CODES, LANES, PASS, RINGS, SEGMENT, SEGMENTS, ShuffleCode
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.paths import path, picks_bits
 from lrc_kernels.simd.values import (
     I8X32,
@@ -34,6 +36,8 @@ from lrc_kernels.simd.values import (
 
 _I64 = ir.IntType(64)
 I32X8, F32X8, _I16X16 = Vector("i32", 8), Vector("f32", 8), Vector("i16", 16)
+#: Whether ARM's lookups are used.
+NEON = path() == "neon"
 #: Whether 512-bit vectors are used, which needs ``vpermb`` and ``gf2p8affineqb``.
 WIDE = picks_bits() and bool(get_host_cpu_features().get("gfni", False))
 #: Bytes of a vector of codes, vectors of eight rings side by side, and what a sum is.
@@ -56,6 +60,8 @@ def _load(builder: Any, address: Any, skip: int) -> Any:
 
 def _shuffle_bytes(builder: Any, table: Sequence[int], index: Any) -> Any:
     """``table[index]`` a byte, by its lowest four bits where the highest is not set."""
+    if NEON:
+        return neon.look_up(builder, table, index)
     entries = constant(BYTES, [int(v) for v in table] * (BYTES.lanes // 16))
     return call(builder, "llvm.x86.avx2.pshuf.b", BYTES.ir, [entries, index])
 
@@ -104,9 +110,12 @@ def _placed(code: ShuffleCode, index: int) -> int:
     """Where AVX2 wants the bits of an index: in a byte whose sign and comparisons are shifts.
 
     With 16 magnitudes the sign is bit 7; with 32 the fifth bit is, and the sign bit 6; with 64 the
-    sixth and the fifth bit are bits 7 and 6, and the sign bit 5.
+    sixth and the fifth bit are bits 7 and 6, and the sign bit 5. ARM looks up to 64 values up as
+    they are; of more the sign is bit 7.
     """
     sign = 1 if index & code.sign else 0
+    if NEON:
+        return index if code.sign < 64 else (index & (code.sign - 1)) | sign << 7
     extra = len(code.magnitudes).bit_length() - 5
     high = (index & (code.sign - 1)) >> 4
     return (index & 15) | high << (8 - extra) | sign << (7 - extra)
@@ -118,7 +127,7 @@ def _nibble_indices(builder: Any, code: ShuffleCode, data: list[Any]) -> list[An
     nibbles = []
     for value in data:
         nibbles += [builder.and_(value, low), builder.and_(builder.lshr(value, four), low)]
-    always = 1 << (len(str(bin(_placed(code, code.sign)))) - 4)
+    always = 0 if NEON else 1 << (len(str(bin(_placed(code, code.sign)))) - 4)
     tables, found = code.nibble_tables(), []
     for t in range(PASS):
         total, first = None, code.bits * t // 4
@@ -151,6 +160,24 @@ def _magnitude_and_sign(builder: Any, code: ShuffleCode, index: Any) -> tuple[An
         pairs = zip(found[::2], found[1::2], strict=True)
         found = [_blend(builder, by, low, high) for low, high in pairs]
     return found[0], shifted[-1]
+
+
+def _value(builder: Any, code: ShuffleCode, index: Any) -> Any:
+    """Values i8, by ARM's lookups."""
+    if code.sign < 64:
+        return neon.look_up(builder, code.levels().tolist(), index)
+    size = neon.look_up(builder, code.magnitudes, builder.and_(index, _all(127)))
+    negative = builder.ashr(index, _all(7))
+    return builder.sub(builder.xor(size, negative), negative)
+
+
+def _dot_value(builder: Any, total: Any, value: Any, x: Any, weight: int) -> Any:
+    """``total`` plus ``weight`` times the sums over four bytes of values times x."""
+    if weight == 1:
+        return neon.dot_signed(builder, total, value, x)
+    apart = neon.dot_signed(builder, ir.Constant(total.type, None), value, x)
+    shift = constant(_SUM, [weight.bit_length() - 1] * _SUM.lanes)
+    return builder.add(total, builder.shl(apart, shift))
 
 
 def _dot_signed(builder: Any, total: Any, size: Any, sign: Any, x: Any, weight: int) -> Any:
@@ -196,6 +223,11 @@ def _step(builder: Any, code: ShuffleCode, sums: Any, data: list[Any], planes: A
                 found[t] = _dot(builder, found[t], value, x, weight)
         for x, weight in planes:
             found[PASS] = _dot(builder, found[PASS], _all(_BIAS), x, weight)
+    elif NEON:
+        for t, index in enumerate(_nibble_indices(builder, code, data)):
+            value = _value(builder, code, index)
+            for x, weight in planes:
+                found[t] = _dot_value(builder, found[t], value, x, weight)
     else:
         for t, index in enumerate(_nibble_indices(builder, code, data)):
             size, sign = _magnitude_and_sign(builder, code, index)
@@ -240,6 +272,8 @@ def _make_levels(code: ShuffleCode) -> Any:
         for t, index in enumerate(find(builder, code, data)):
             if WIDE:
                 value = builder.sub(_look_up(builder, code, index), _all(_BIAS))
+            elif NEON:
+                value = _value(builder, code, index)
             else:
                 size, sign = _magnitude_and_sign(builder, code, index)
                 value = call(builder, "llvm.x86.avx2.psign.b", BYTES.ir, [size, sign])

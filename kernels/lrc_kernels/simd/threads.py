@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.values import (
     call,
@@ -68,7 +69,9 @@ def settle(builder: Any, address: Any, value: Any) -> Any:
 @operation(types.void)
 def relax(builder: Any) -> None:
     """Tell the core that this is a waiting loop."""
-    if path() != "generic":
+    if path() == "neon":
+        neon.pause(builder)
+    elif path() != "generic":
         call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
 
 

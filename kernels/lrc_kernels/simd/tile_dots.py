@@ -14,6 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.dot import halves
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.tiles import add_products, byte_pairs, tile_hashes
@@ -51,12 +52,17 @@ def _store(builder: Any, value: Any, address: Any, skip: int) -> None:
 
 
 def _bytes(builder: Any, total: Any, value: Any, x: Any) -> Any:
-    """``total`` plus the sum of a lane's bytes times x; None without the instruction."""
+    """``total`` plus the sum of a lane's bytes times x; None without the instruction.
+
+    On ARM the bytes are less 128: `subtract_means` takes as much less.
+    """
     parts = [total, *(builder.bitcast(v, I8X64.ir) for v in (value, x))]
     if path() == "avx512vnni":
         return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16.ir, parts)
     if path() == "avxvnni":
         return halves(builder, "llvm.x86.avx512.vpdpbusd.256", _I32X8, parts)
+    if path() == "neon":
+        return neon.dot_less_128(builder, *parts)
     return None
 
 
@@ -75,7 +81,7 @@ def words_of(builder: Any, value: Any) -> Any:
 @operation(I32X16, I32X16)
 def bytes_of(builder: Any, value: Any) -> Any:
     """The form of integers of 7 bits and a sign that this path multiplies with."""
-    if path() in ("avx512vnni", "avxvnni"):
+    if path() in ("avx512vnni", "avxvnni", "neon"):
         return builder.mul(builder.and_(value, _all(0xFF)), _all(0x01010101))
     low = builder.and_(value, _all(0xFFFF))
     return builder.or_(low, builder.shl(value, _all(16)))
@@ -86,7 +92,7 @@ def _make_means(seven: bool) -> Any:
 
     @operation(I32X16, I32X16, I32X16)
     def subtract_means(builder: Any, total: Any, x: Any) -> Any:
-        if path() == "generic":
+        if path() == "generic" or (path() == "neon" and not seven):
             return builder.sub(total, builder.mul(builder.ashr(x, _all(16)), _all(BYTES_MEAN)))
         if seven:
             low, high = BYTES_MEAN // 4, BYTES_MEAN - 3 * (BYTES_MEAN // 4)

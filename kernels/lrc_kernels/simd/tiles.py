@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.dot import halves
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.values import (
@@ -92,6 +93,9 @@ def byte_pairs(builder: Any, value: Any) -> Any:
         low = builder.and_(value, _all(0x00FF00FF))
         high = builder.and_(builder.lshr(value, _all(8)), _all(0x00FF00FF))
         return builder.add(low, high)
+    if path() == "neon":
+        # All four bytes at once: the upper sum is zero.
+        return neon.dot_unsigned(builder, _all(0), value, _all(0x01010101))
     parts = [builder.bitcast(value, I8X64.ir), constant(I8X64, [1] * 64)]
     if path() == "avx512vnni":
         sums = call(builder, "llvm.x86.avx512.pmaddubs.w.512", I16X32.ir, parts)
@@ -102,8 +106,10 @@ def byte_pairs(builder: Any, value: Any) -> Any:
 
 def add_products(builder: Any, total: Any, pairs: Any, x: Any) -> Any:
     """``total`` plus the sum of the two 16-bit numbers in a lane times the number twice in x's."""
-    if path() == "generic":
-        both = builder.add(builder.and_(pairs, _all(0xFFFF)), builder.lshr(pairs, _all(16)))
+    if path() in ("neon", "generic"):
+        both = pairs
+        if path() == "generic":
+            both = builder.add(builder.and_(pairs, _all(0xFFFF)), builder.lshr(pairs, _all(16)))
         return builder.add(total, builder.mul(both, builder.ashr(x, _all(16))))
     parts = [builder.bitcast(value, I16X32.ir) for value in (pairs, x)]
     if path() == "avx512vnni":

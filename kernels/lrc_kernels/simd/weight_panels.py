@@ -13,6 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.dot import halves, sum_bytes
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.tiles import tile_hashes
@@ -120,6 +121,8 @@ def _add_pairs(builder: Any, total: Any, u: Any, x: Any) -> Any:
         words = [builder.bitcast(v, I16X32.ir) for v in (u, x)]
         products = halves(builder, "llvm.x86.avx2.pmadd.wd", Vector("i32", 8), words)
         return builder.add(total, products)
+    if path() == "neon":
+        return neon.add_pairs(builder, total, u, x)
     half = _all(16)
     low = builder.mul(*(builder.ashr(builder.shl(v, half), half) for v in (u, x)))
     high = builder.mul(*(builder.ashr(v, half) for v in (u, x)))
