@@ -161,10 +161,11 @@ def chunks(length: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, length)) for i in range(0, length, size)]
 
 
-def row_tiles(m: int, unit: int = 16) -> list[slice]:
-    """Tiles of about equal height that cover ``m`` rows: multiples of ``unit``, 512 at most.
+def row_tiles(m: int, unit: int = 16, most: int = 512) -> list[slice]:
+    """Tiles of about equal height that cover ``m`` rows: multiples of ``unit``, ``most`` at most.
 
     Four or a multiple of it where there are enough rows, so that few threads share them evenly.
     """
-    count = 4 * -(-m // 2048) if m >= 256 else 2
+    together = 4 if m >= 256 else 2
+    count = together * -(-m // (together * most))
     return chunks(m, -(-m // (count * unit)) * unit)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import methodcaller
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.progress import SILENT, Progress
-from lrc.base.threads import chunks, ordered_map, resolve_threads
+from lrc.base.threads import chunks, resolve_threads, single_threaded_blas
 from lrc.errors import SpecError
 from lrc.models.base import Model
-from lrc.nn.cache import KVCache
+from lrc.nn.engine.team import Team
+from lrc.nn.execution import Execution
 from lrc.run.sampler import Logits, check_logits, invert
 from lrc.run.text import TokenIds, Tokenizer
 
-#: Sequences that `sample_batch` advances together; part of what decides its output.
-BATCH = 16
-#: Tokens that every batch advances between two reports of progress.
-ROUND = 16
+#: Bytes of what sequences that advance together leave to their later tokens: keys, values, states.
+#: It decides how many they are, and is part of what decides the text.
+CACHE_BYTES = 4 << 30
+#: Sequences whose next tokens are drawn together.
+ROWS = 16
 #: Summands of the first level of the inverse cumulative distribution.
 _BLOCK = 256
 
@@ -65,8 +67,14 @@ def sample_batch(
     """Text that the model writes itself, from one token on at temperature 1.
 
     An end-of-text token is a token like any other: the sequence goes on. The result depends on
-    ``nsamples``, ``seqlen`` and ``seed``, never on ``threads``. Memory: the model in the type it
-    is stored in, and the keys and values of all sequences.
+    ``nsamples``, ``seqlen`` and ``seed``, never on ``threads``: these share tiles of a fixed size,
+    each the work of one thread and one product of single-threaded BLAS.
+
+    All sequences advance together, so that weights are read once a token of all of them: the time
+    is that of products with ``nsamples`` columns. The price is memory: the model in the type it is
+    stored in, and the keys, values and states of all sequences, 4 bytes each. Where those take
+    more than `CACHE_BYTES`, as many sequences as that holds are written, then the next; the
+    weights are then read as many times as often.
 
     Parameters
     ----------
@@ -79,7 +87,7 @@ def sample_batch(
         First token; None takes the configuration's, or a random one for each sequence where it
         names none.
     threads : int or None
-        Batches of `BATCH` sequences that run at the same time.
+        Threads that share the work; None is every processor.
     progress : Progress
 
     Returns
@@ -106,32 +114,51 @@ def sample_batch(
     last = model.vocab_size - 1
     ids = np.empty((nsamples, seqlen), np.int32)
     ids[:, 0] = np.minimum(draws[:, -1] * (last + 1), last) if bos is None else bos
-    batches = [_Batch(model, ids[part], draws[part]) for part in chunks(nsamples, BATCH)]
-    workers = resolve_threads(threads)
+    execution = Execution(Team(resolve_threads(threads)))
     with progress.bar("sampling", nsamples * (seqlen - 1), "token") as advance:
-        for part in chunks(seqlen - 1, ROUND):
-            for tokens in ordered_map(methodcaller("run", part), batches, workers):
-                advance(tokens)
+        for part in _together(model, nsamples, seqlen - 1):
+            for chosen in _continued(model, ids[part], draws[part], execution):
+                advance(chosen)
     return ids
 
 
-class _Batch:
-    """Sequences that advance together; ``ids`` (B, seqlen) is filled in place (work)."""
+def _together(model: Model, nsamples: int, tokens: int) -> list[slice]:
+    """Sequences that advance together, in parts of about the same size; see `CACHE_BYTES`."""
+    each = model.new_cache(1, tokens).nbytes if tokens else 0
+    count = -(-nsamples * each // CACHE_BYTES) or 1
+    return chunks(nsamples, -(-nsamples // min(count, nsamples)))
 
-    def __init__(self, model: Model, ids: TokenIds, draws: NDArray[np.float64]) -> None:
-        self.model, self.ids, self.draws = model, ids, draws
-        self.cache: KVCache | None = None
 
-    def run(self, steps: slice) -> int:
-        """Choose tokens ``steps.start + 1 .. steps.stop``; return how many in all sequences."""
-        batch, seqlen = self.ids.shape
-        if self.cache is None:
-            self.cache = self.model.new_cache(batch, seqlen - 1)
-        for i in range(steps.start, steps.stop):
-            logits = self.model.logits(self.ids[:, i : i + 1], self.cache)[:, 0]
-            self.ids[:, i + 1] = _sample_rows(logits, self.draws[:, i])
-        chosen: int = batch * (steps.stop - steps.start)
-        return chosen
+def _continued(
+    model: Model, ids: TokenIds, draws: NDArray[np.float64], execution: Execution
+) -> Iterator[int]:
+    """Fill ``ids`` (B, seqlen) (work) from the first column on; tell after each how many they are.
+
+    Parameters
+    ----------
+    draws : (B, seqlen) float64 in [0, 1)
+    """
+    batch, seqlen = ids.shape
+    if seqlen == 1:
+        return
+    cache = model.new_cache(batch, seqlen - 1)
+    for i in range(seqlen - 1):
+        with single_threaded_blas():
+            hidden = model.hidden(ids[:, i : i + 1], cache, execution)
+            logits = model.head(hidden, execution)[:, 0]
+            ids[:, i + 1] = _sampled(logits, draws[:, i], execution)
+        yield batch
+
+
+def _sampled(logits: Logits, draws: NDArray[np.float64], execution: Execution) -> NDArray[np.intp]:
+    """`_sample_rows`, a few rows at a time."""
+    chosen = np.empty(len(draws), np.intp)
+
+    def tile(rows: slice) -> None:
+        chosen[rows] = _sample_rows(logits[rows], draws[rows])
+
+    execution.each(tile, chunks(len(draws), ROWS))
+    return chosen
 
 
 def _sample_rows(logits: Logits, draws: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -147,7 +174,7 @@ def _sample_rows(logits: Logits, draws: NDArray[np.float64]) -> NDArray[np.intp]
     logits -= largest
     weights = np.exp(logits, out=logits)
     starts = np.arange(0, weights.shape[1], _BLOCK)
-    blocks = np.add.reduceat(weights, starts, axis=1, dtype=np.float64)
+    blocks = _block_sums(weights)
     chosen = np.empty(len(draws), np.intp)
     for row, u in enumerate(draws):
         mass = np.cumsum(blocks[row])
@@ -157,3 +184,17 @@ def _sample_rows(logits: Logits, draws: NDArray[np.float64]) -> NDArray[np.intp]
         left = target - (mass[block] - blocks[row, block])
         chosen[row] = starts[block] + invert(inside, left)
     return chosen
+
+
+def _block_sums(weights: Logits) -> NDArray[np.float64]:
+    """Sums of `_BLOCK` neighbours in each row, the last ones may be fewer: (B, blocks).
+
+    A reduction of all of them at once would first make a float64 copy of the whole.
+    """
+    whole = weights.shape[1] // _BLOCK * _BLOCK
+    blocks = weights[:, :whole].reshape(len(weights), -1, _BLOCK)
+    sums: NDArray[np.float64] = blocks.sum(axis=2, dtype=np.float64)
+    if whole == weights.shape[1]:
+        return sums
+    rest = weights[:, whole:].sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.concatenate([sums, rest], axis=1)

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
 from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.layers import soft_cap
 
@@ -14,6 +15,8 @@ Array = NDArray[np.float32]
 
 #: Queries worked on together: keys after the block are never touched, scores stay in cache.
 QUERY_BLOCK = 128
+#: Sequences whose last tokens are worked on together.
+SEQUENCES = 8
 #: Scores that exist at the same time: with very many keys, blocks of queries get smaller.
 MAX_SCORES = 1 << 24
 
@@ -58,7 +61,7 @@ def attention(
     if tokens == 1:
         k, v = k[:, :, -window:], v[:, :, -window:]
         bias = None if lean is None else leaning(lean, k.shape[2])
-        return _attend_last(q, k, v, cap, bias).reshape(batch, 1, heads * dim)
+        return _attend_each(q, k, v, cap, execution, bias).reshape(batch, 1, heads * dim)
     out = np.empty(grouped, q.dtype)
     before = k.shape[2] - tokens
     size = query_block(heads, k.shape[2], window)
@@ -97,7 +100,7 @@ def full_attention(q: Array, k: Array, v: Array, execution: Execution = PLAIN) -
     batch, tokens, heads, dim = q.shape
     q = (q * np.float32(dim**-0.5)).reshape(batch, tokens, heads, 1, dim)
     if tokens == 1:
-        return _attend_last(q, k, v, 0.0).reshape(batch, 1, heads * dim)
+        return _attend_each(q, k, v, 0.0, execution).reshape(batch, 1, heads * dim)
     out = np.empty(q.shape, q.dtype)
     size = max(1, min(QUERY_BLOCK, MAX_SCORES // k.shape[2]))
 
@@ -145,6 +148,19 @@ def leaning(slopes: Array, keys: int) -> Array:
     """
     biases: Array = slopes * np.arange(1 - keys, 1).astype(np.float32)
     return biases
+
+
+def _attend_each(
+    q: Array, k: Array, v: Array, cap: float, execution: Execution, bias: Array | None = None
+) -> Array:
+    """The same as `_attend_last`, a few sequences at a time."""
+    out = np.empty(q[:, 0].shape, q.dtype)
+
+    def tile(part: slice) -> None:
+        out[part] = _attend_last(q[part], k[part], v[part], cap, bias)
+
+    execution.each(tile, chunks(len(q), SEQUENCES))
+    return out
 
 
 def _attend_last(q: Array, k: Array, v: Array, cap: float, bias: Array | None = None) -> Array:

@@ -14,7 +14,7 @@ from lrc.nn.execution import PLAIN, Execution
 Array = NDArray[np.float32]
 
 #: Tokens whose activations are gated at a time.
-GATED_ROWS = 64
+GATED_ROWS = 16
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.threads import chunks, row_tiles
+from lrc.base.threads import row_tiles
 from lrc.formats.stored import StoredMatrix
 from lrc.nn.execution import PLAIN, Execution
 
@@ -62,7 +62,7 @@ class StoredLinear:
             np.matmul(flat, weight.T, out=y[:, rows])
 
         few = len(flat) <= FEW_TOKENS
-        execution.each(tile, chunks(m, max(SCRATCH // n, 16)) if few else row_tiles(m))
+        execution.each(tile, row_tiles(m, most=max(SCRATCH // n // 16, 1) * 16 if few else 512))
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], m)

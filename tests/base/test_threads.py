@@ -192,12 +192,15 @@ def test_thread_counts():
             resolve_threads(bad)
 
 
-@given(m=st.integers(1, 9000), unit=st.sampled_from([16, 64, 256]))
-def test_row_tiles_cover_all_rows_once(m, unit):
-    tiles = row_tiles(m, unit)
+@given(
+    m=st.integers(1, 9000), unit=st.sampled_from([16, 64, 256]), most=st.sampled_from([1, 2, 3, 32])
+)
+def test_row_tiles_cover_all_rows_once(m, unit, most):
+    tiles = row_tiles(m, unit, most * unit)
     assert [i for t in tiles for i in range(t.start, t.stop)] == list(range(m))
     assert all(t.start % unit == 0 for t in tiles)
-    assert max(t.stop - t.start for t in tiles) <= 512
+    assert max(t.stop - t.start for t in tiles) <= most * unit
+    assert all(t.stop - t.start <= 512 for t in row_tiles(m, unit))
 
 
 @pytest.mark.parametrize("m", [192, 576, 1536, 4096, 11008])

@@ -1,4 +1,4 @@
-"""Generation: greedy, nucleus and batched sampling, limits, reproducibility."""
+"""Generation: greedy and nucleus sampling, limits, reproducibility."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from tiny_llama import tiny_model
 
-from lrc.calibrate.self_text import BATCH, _sample_rows, sample_batch
+from lrc.calibrate.self_text import _sample_rows
 from lrc.errors import SpecError
 from lrc.run.generate import generate
 from lrc.run.sampler import Sampler
@@ -130,74 +130,3 @@ def test_two_level_sampling_equals_one_level(seed, vocab):
     low = np.where(got > 0, edges[np.arange(6), got - 1], 0)
     assert (low - 1e-6 <= draws).all()
     assert (draws <= edges[np.arange(6), got] + 1e-6).all()
-
-
-class Bars:
-    """Progress that counts."""
-
-    def __init__(self):
-        self.total, self.done = 0, 0
-
-    def bar(self, description, total, unit):
-        self.total = total
-        return self
-
-    def __enter__(self):
-        return self.advance
-
-    def __exit__(self, *error):
-        return None
-
-    def advance(self, n=1):
-        self.done += n
-
-    def note(self, text):
-        raise AssertionError(text)
-
-
-def test_batches_do_not_depend_on_threads():
-    bars = Bars()
-    one = sample_batch(MODEL, BATCH + 3, 24, 77, threads=1, progress=bars)
-    two = sample_batch(MODEL, BATCH + 3, 24, 77, threads=2)
-    np.testing.assert_array_equal(one, two)
-    assert one.shape == (BATCH + 3, 24)
-    assert one.dtype == np.int32
-    assert (one[:, 0] == 1).all()
-    assert bars.done == bars.total == (BATCH + 3) * 23
-    other = sample_batch(MODEL, BATCH + 3, 24, 78, threads=1, bos_id=9)
-    assert (other[:, 0] == 9).all()
-    assert (other[:, 1:] != one[:, 1:]).mean() > 0.5
-
-
-def test_batched_text_follows_the_model():
-    """Every token is the one that inverting the full forward's distribution gives."""
-    ids = sample_batch(MODEL, 3, 12, 5)
-    draws = [np.random.default_rng(s).random(12) for s in np.random.SeedSequence(5).spawn(3)]
-    logits = MODEL.logits(ids)
-    for row, t in np.ndindex(3, 11):
-        edges = np.cumsum(probabilities(logits[row, t], 1.0))
-        token, u = ids[row, t + 1], draws[row][t]
-        assert edges[token] - probabilities(logits[row, t], 1.0)[token] - 1e-4 <= u
-        assert u <= edges[token] + 1e-4
-
-
-def test_a_single_token_is_bos():
-    np.testing.assert_array_equal(sample_batch(MODEL, 2, 1, 5), [[1], [1]])
-
-
-def test_senseless_batches_are_refused():
-    with pytest.raises(SpecError, match="context of 256"):
-        sample_batch(MODEL, 2, 257, 5)
-    with pytest.raises(SpecError, match="0 sequences"):
-        sample_batch(MODEL, 0, 8, 5)
-
-
-def test_without_a_bos_every_sequence_begins_at_random():
-    model = tiny_model(bos_token_id=None)
-    found = sample_batch(model, 64, 3, 5)
-    assert len(set(found[:, 0])) > 24  # of 48 tokens, 64 draws reach 35 on average
-    assert found[:, 0].min() >= 0
-    assert found[:, 0].max() < 48
-    np.testing.assert_array_equal(found, sample_batch(model, 64, 3, 5, threads=2))
-    assert (found[:, 0] != sample_batch(model, 64, 3, 6)[:, 0]).any()
-    assert (sample_batch(model, 4, 3, 5, bos_id=9)[:, 0] == 9).all()
