@@ -16,12 +16,12 @@ def get_kernels(name: str = "cpu") -> KernelSet:
     Parameters
     ----------
     name
-        ``"cpu"`` (Numba) or ``"reference"`` (plain NumPy, for tests).
+        ``"cpu"`` (Numba), ``"gpu"`` (CuPy) or ``"reference"`` (plain NumPy, for tests).
 
     Raises
     ------
     RuntimeError
-        For ``"gpu"``: no such kernels are part of this version.
+        For ``"gpu"``: CuPy is not installed, or finds no device.
     ValueError
         For a name that is not in :data:`BACKENDS`.
     """
@@ -34,7 +34,9 @@ def get_kernels(name: str = "cpu") -> KernelSet:
 
         return REFERENCE_KERNELS
     if name == "gpu":
-        raise RuntimeError(
-            "backend 'gpu' is missing: this version has no GPU kernels; use backend 'cpu'"
-        )
+        from lrc_kernels.gpu.device import cupy
+        from lrc_kernels.gpu.kernels import KERNELS as GPU_KERNELS
+
+        cupy()
+        return GPU_KERNELS
     raise ValueError(f"backend {name!r} is unknown; use one of {', '.join(BACKENDS)}")

@@ -10,6 +10,7 @@ seam fixes the bits that the last and the first weight have in common, the secon
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from lrc_kernels import shuffle_code
 from lrc_kernels.shuffle_code import state_levels
-from lrc_kernels.trellis_code import TILE, UNIT, byte_sums
+from lrc_kernels.trellis_code import TILE, UNIT, byte_sums, state_values
 
+F32 = NDArray[np.float32]
 I16 = NDArray[np.int16]
 U16 = NDArray[np.uint16]
 
@@ -48,6 +50,39 @@ def fixed_levels(bits: int, state_bits: int) -> I16:
     values: I16 = np.rint(state_levels(bits, state_bits) * step).astype(np.int16)
     values.setflags(write=False)
     return values
+
+
+@dataclass(frozen=True, eq=False)
+class RingCode:
+    """What a search needs to know of a code.
+
+    Attributes
+    ----------
+    bits, state_bits : int
+        k, and L.
+    values : int16 array, shape (period, 2**L)
+        In fixed point, for the search.
+    levels : float32 array, of the same shape
+        What they decode to.
+    """
+
+    bits: int
+    state_bits: int
+    values: I16
+    levels: F32
+
+
+@cache
+def hashed_code(bits: int, state_bits: int) -> RingCode:
+    """That of :mod:`lrc_kernels.trellis_code`."""
+    return RingCode(bits, state_bits, fixed_sums(bits, state_bits), state_values(state_bits)[None])
+
+
+@cache
+def shuffled_code(bits: int, state_bits: int) -> RingCode:
+    """One of :mod:`lrc_kernels.shuffle_code`."""
+    levels = state_levels(bits, state_bits).astype(np.float32) / np.float32(shuffle_code.UNIT)
+    return RingCode(bits, state_bits, fixed_levels(bits, state_bits), levels)
 
 
 def to_fixed(Z: NDArray[np.float32], bits: int) -> I16:

@@ -28,6 +28,6 @@ def code_digest() -> str:
     for package in _SOURCES:
         found = importlib.util.find_spec(package)
         for root in map(Path, (found.submodule_search_locations or ()) if found else ()):
-            for path in sorted(root.rglob("*.py")):
+            for path in sorted((*root.rglob("*.py"), *root.rglob("*.cu"))):
                 parts += [path.relative_to(root).as_posix(), path.read_bytes()]
     return fingerprint(*parts, *(importlib.import_module(name).__version__ for name in _LIBRARIES))

@@ -28,6 +28,7 @@ from lrc.pipeline.blocks import Job, run_blocks
 from lrc.pipeline.journal import Journal, finished_files, is_complete
 from lrc.pipeline.material import material_of
 from lrc.pipeline.report import CompressReport
+from lrc.quant.cuda import device_note, require_device
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
 from lrc.spec import AllocationSpec, CompressSpec
@@ -88,6 +89,7 @@ def compress(
     began = time.perf_counter()
     out = Path(out)
     spec = spec or CompressSpec()
+    require_device(spec.decompose.device)
     model, checkpoint = open_original(source)
     _check_matrices(model, spec)
     if allocation is not None:
@@ -171,6 +173,8 @@ def _note_conditions(job: Job) -> None:
     if job.journal.files:
         return
     job.journal.warn(*job.model.notes)
+    if note := device_note(job.spec.decompose.device):
+        job.journal.warn(note)
     if unused := job.spec.calibration.unused():
         job.journal.warn(f"streams original alone: {', '.join(unused)} not used")
     if not blas_is_controlled():

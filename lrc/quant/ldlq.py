@@ -65,7 +65,14 @@ def round_to_nearest(W: NDArray[np.float32], grid: Grid) -> Rounded:
     return Rounded(codes, values.astype(np.float32, copy=False))
 
 
-def ldlq(W: NDArray[np.float32], feedback: Feedback, grid: Grid, *, threads: int = 1) -> Rounded:
+def ldlq(
+    W: NDArray[np.float32],
+    feedback: Feedback,
+    grid: Grid,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Rounded:
     """Round columns from the last block to the first, each corrected by the errors so far.
 
     Block k is rounded at ``W_k + sum_{j>k} (W_j - Q_j) U[j, k]`` with U = ``feedback``, the
@@ -80,12 +87,19 @@ def ldlq(W: NDArray[np.float32], feedback: Feedback, grid: Grid, *, threads: int
     grid : Grid
     threads : int
         Rows are cut into chunks of 256 whatever the count, so it never changes the codes.
+    device : str
+        ``"cuda"`` for what :mod:`lrc.quant.cuda` knows; the CPU does the rest.
 
     Notes
     -----
     Law: with eta = (W - Q) U (unit diagonal included), tr((W-Q) H (W-Q)^T) = tr(eta D eta^T)
     for any rounding. Cost m n^2 plus the rounding.
     """
+    if device != "cpu":
+        from lrc.quant import cuda
+
+        if (there := cuda.ldlq(W, feedback, grid)) is not None:
+            return there
     return _over_rows(lambda rows: _ldlq_rows(W[rows], feedback, grid.rows(rows)), W, grid, threads)
 
 
@@ -123,6 +137,7 @@ def polish(
     dither: float = 0.0,
     seed: int = 0,
     threads: int = 1,
+    device: str = "cpu",
 ) -> Rounded:
     """Block coordinate descent on the codes: a move is taken only if it lowers the loss.
 
@@ -141,6 +156,8 @@ def polish(
         Where to start; not modified.
     sweeps : int
         Passes over all blocks, last block first.
+    device : str
+        As in :func:`ldlq`.
 
     Notes
     -----
@@ -148,6 +165,11 @@ def polish(
     """
     if sweeps == 0:
         return rounded
+    if device != "cpu" and dither == 0.0:
+        from lrc.quant import cuda
+
+        if (there := cuda.polish(W, rounded, H, grid, sweeps)) is not None:
+            return there
     inverses = block_inverses(H, grid.quantizer.block_size)
 
     def work(rows: slice) -> Rounded:

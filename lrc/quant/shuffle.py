@@ -25,6 +25,7 @@ from lrc_kernels.shuffle_code import (
     unpack_states,
 )
 from lrc_kernels.trellis_code import TILE, rows_to_tiles, tiles_to_rows
+from lrc_kernels.trellis_fixed import RingCode, shuffled_code
 
 #: What brings unit-RMS input to the best range of the code under feedback, over the scale that is
 #: best for a Gaussian, by bits.
@@ -53,6 +54,11 @@ class Shuffle:
     def input_scale(self) -> float:
         """Factor applied to unit-RMS input."""
         return CODES[self.bits, self.state_bits].scale / UNIT * _UNDER_FEEDBACK[self.bits]
+
+    @property
+    def ring_code(self) -> RingCode:
+        """What a search on another device needs to know."""
+        return shuffled_code(self.bits, self.state_bits)
 
     def encode(self, Z: F32) -> Codes:
         """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""

@@ -23,6 +23,7 @@ from lrc_kernels.trellis_code import (
     tiles_to_rows,
     unpack_states,
 )
+from lrc_kernels.trellis_fixed import RingCode, hashed_code
 
 #: What brings unit-RMS input to the best range of the code under feedback, by bits.
 _INPUT_SCALE = {2: 1.107, 3: 1.04, 4: 1.03}
@@ -53,6 +54,11 @@ class Trellis:
     def input_scale(self) -> float:
         """Factor applied to unit-RMS input."""
         return _INPUT_SCALE[self.bits]
+
+    @property
+    def ring_code(self) -> RingCode:
+        """What a search on another device needs to know."""
+        return hashed_code(self.bits, self.state_bits)
 
     def encode(self, Z: F32) -> Codes:
         """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""

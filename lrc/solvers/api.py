@@ -17,11 +17,13 @@ from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import rms
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
+from lrc.quant.cuda import require_device
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
 from lrc.solvers.corrected import corrected
 from lrc.solvers.few_tokens import FewTokensMetric, Metric, few_tokens_metric
 from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
+from lrc.solvers.qstep import left_to_the_cpu
 from lrc.solvers.site import site_metric
 from lrc.solvers.statistic import weighting_diagonal
 from lrc.spec import DecomposeSpec, QuantSpec
@@ -80,6 +82,7 @@ def decompose(
     True
     """
     spec = spec or DecomposeSpec()
+    require_device(spec.device)
     weight = real_matrix(W, "W", np.float32)
     m, n = weight.shape
     with single_threaded_blas():
@@ -161,6 +164,7 @@ def decompose_at_site(
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
     solution = DECOMPOSERS[spec.recipe](problem)
+    notes = (*notes, *left_to_the_cpu(problem))
     solution = dataclasses.replace(solution, notes=(*notes, *solution.notes))
     packed = PackedMatrix(
         shape=(W.shape[0], W.shape[1]),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.norms import proxy_loss, times_metric
 from lrc.linalg.running_product import Feedback
+from lrc.quant.cuda import ring_code
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
 from lrc.solvers.base import Problem
@@ -43,6 +44,22 @@ def grid(problem: Problem, scale: NDArray[np.float32]) -> Grid:
     return Grid(problem.quantizer, wide)
 
 
+def left_to_the_cpu(problem: Problem) -> tuple[str, ...]:
+    """The note of a matrix whose codes are not found on the device that was asked for."""
+    spec, quantizer = problem.spec, problem.quantizer
+    if spec.device == "cpu" or spec.recipe == "low-rank":
+        return ()
+    where = f"codes found on the CPU: device {spec.device} knows"
+    if spec.recipe == "round-to-nearest" or spec.rounding == "nearest":
+        return (f"{where} rounding with feedback alone",)
+    if not isinstance(problem.metric.H, np.ndarray):
+        return (f"{where} second moments of more tokens than these few alone",)
+    if ring_code(quantizer, problem.metric.H) is None:
+        block = f"{quantizer.block_rows} x {quantizer.block_size}"
+        return (f"{where} trellises in blocks of 256 x 1, not {quantizer.id} in {block}",)
+    return ()
+
+
 def nearest(problem: Problem) -> tuple[Rounded, NDArray[np.float32]]:
     """Round each weight on its own: no feedback, no gain."""
     scale = stored_scale(problem, problem.target)
@@ -63,7 +80,13 @@ def feedback_rounding(
     Larger and smaller scales were tried on samples of rows: they gained nothing over the rule.
     """
     scale = stored_scale(problem, A)
-    rounded = ldlq(A, feedback, grid(problem, scale), threads=problem.threads)
+    rounded = ldlq(
+        A,
+        feedback,
+        grid(problem, scale),
+        threads=problem.threads,
+        device=problem.spec.device,
+    )
     return polished(problem, A, H, rounded, scale, rounds=rounds)
 
 
@@ -92,6 +115,7 @@ def polished(
             dither=dither,
             seed=problem.spec.seed + index,
             threads=problem.threads,
+            device=problem.spec.device,
         )
         if problem.spec.refit_scales and index < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)

@@ -25,6 +25,7 @@ __all__ = [
 ROTATIONS = ("none", "hadamard")
 STARTS = ("auto", "error", "weights", "inputs")
 STREAMS = ("mixed", "original")
+DEVICES = ("cpu", "cuda")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank", "corrected")
 STATISTICS = ("moment", "rms", "magnitude", "magnitude-squared", "identity")
 ROUNDINGS = ("feedback", "nearest")
@@ -122,6 +123,7 @@ class DecomposeSpec(Record):
     ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
     falls by less than ``tolerance`` (relative). Scales start at the RMS rule, or at the least
     rounding error of their group; with ``refit_scales`` polish fits them again in closed form.
+    ``device`` is where codes are found: another one rounds sums in another order.
 
     ``statistic`` is what recipes "low-rank" and "corrected" weigh errors of L R by: the second
     ``"moment"`` H, its diagonal (``"rms"``), the mean ``"magnitude"`` of each input or its square
@@ -143,12 +145,13 @@ class DecomposeSpec(Record):
     statistic: str = "moment"
     rounding: str = "feedback"
     first: str = "codes"
+    device: str = "cpu"
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
         for name, known in (
             *(("recipe", RECIPES), ("statistic", STATISTICS)),
-            *(("rounding", ROUNDINGS), ("first", FIRSTS)),
+            *(("rounding", ROUNDINGS), ("first", FIRSTS), ("device", DEVICES)),
         ):
             value = getattr(self, name)
             require(value in known, f"{name} {value!r} is unknown; use one of {', '.join(known)}")

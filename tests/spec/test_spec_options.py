@@ -40,13 +40,14 @@ def test_every_option_reaches_its_field() -> None:
         *("--rotation", "none", "--damping", "0.02", "--iterations", "9", "--seed", "77"),
         *("--calib", "a", "b", "--nsamples", "5", "--seqlen", "33", "--streams", "original"),
         *("--mix", "0.25", "--repair", "0.75", "--shrinkage", "0.2"),
-        *("--embed-bits", "6", "--head-bits", "16"),
+        *("--embed-bits", "6", "--head-bits", "16", "--device", "cuda"),
     )
     solve, calibration = spec.decompose, spec.calibration
     assert solve.quant == QuantSpec("trellis12", 3)
     assert (solve.low_rank.rank, solve.low_rank.factor_bits) == (7, 6)
     assert (solve.recipe, solve.rotation) == ("ldlq", "none")
     assert (solve.damping, solve.iterations, solve.seed) == (0.02, 9, 77)
+    assert solve.device == "cuda"
     assert calibration.files == ("a", "b")
     assert (calibration.nsamples, calibration.seqlen) == (5, 33)
     assert (calibration.streams, calibration.mix) == ("original", 0.25)

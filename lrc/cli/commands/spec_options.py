@@ -13,6 +13,7 @@ from lrc.cli.commands.values import byte_count, fraction_or_auto, number_or_auto
 from lrc.errors import SpecError
 from lrc.recipes import ALONE, OVER_CODES, RECIPES, with_recipe
 from lrc.spec import (
+    DEVICES,
     ROTATIONS,
     STREAMS,
     AllocationSpec,
@@ -137,6 +138,8 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         "--head-bits", type=number_or_auto, help="bits of an untied head (default: as many)"
     )
     rest.add_argument("--seed", type=int, help=f"seed of everything drawn (default: {solve.seed})")
+    place = f"where codes are found; cuda gives bytes of its own (default: {solve.device})"
+    rest.add_argument("--device", choices=DEVICES, help=place)
     rest.add_argument(
         "--config", type=Path, metavar="FILE", help="JSON of these values; options override it"
     )
@@ -243,6 +246,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
             damping=args.damping,
             iterations=args.iterations,
             seed=args.seed,
+            device=args.device,
         ),
         calibration=_replace(
             base.calibration,
