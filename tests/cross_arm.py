@@ -19,7 +19,7 @@ KERNELS = {
     "shuffle": ("dot.dot_shuffle", "_seven_2_10", "iibiiiiifi"),
     "shuffle_levels": ("codes.shuffle", "_levels_4_12", "iibii"),
     "lattice": ("dot.dot_e8p", "e8p_rows", "iiifiiifiiiiii"),
-    "peak": ("dot.dot_peak", "_loop", "ii"),
+    "peak": ("dot.dot_peak", "_dots", "ii"),
 }
 
 

@@ -88,6 +88,11 @@ def _in_fours(builder: Any, total: Any, u: Any, x: Any) -> Any:
     return None
 
 
+def _add_small(builder: Any, total: Any, u: Any, x: Any) -> Any:
+    fast = _in_fours(builder, total, u, x)
+    return builder.add(total, _lanes(builder, _words(builder, u, x))) if fast is None else fast
+
+
 def sum_bytes(builder: Any, total: Any, value: Any) -> Any:
     """IR of ``total`` plus the sum of the four unsigned bytes of each 32-bit lane."""
     u, ones = builder.bitcast(value, I8X64.ir), constant(I8X64, [1] * 64)
@@ -103,10 +108,15 @@ def dot_small(builder: Any, total: Any, u: Any, x: Any) -> Any:
 
     Either ``u`` is below 128 and ``|x|`` too, or ``|x|`` is at most 64.
     """
-    fast = _in_fours(builder, total, u, x)
-    if fast is not None:
-        return fast
-    return builder.add(total, _lanes(builder, _words(builder, u, x)))
+    return _add_small(builder, total, u, x)
+
+
+@operation(I32X16, I32X16, I8X64, I8X64)
+def dot_seven(builder: Any, total: Any, u: Any, x: Any) -> Any:
+    """The same where both ``u`` and ``|x|`` are below 128."""
+    if path() == "neon":
+        return neon.dot_signed(builder, total, u, x)
+    return _add_small(builder, total, u, x)
 
 
 @operation(I32X16, I32X16, I8X64, I8X64)

@@ -27,7 +27,8 @@ def _registers(builder: Any, value: Any) -> list[Any]:
     ]
 
 
-def _joined(builder: Any, parts: list[Any]) -> Any:
+def joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors one behind the other, a power of two of them."""
     while len(parts) > 1:
         lanes = list(range(2 * parts[0].type.count))
         parts = [
@@ -40,7 +41,7 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
 def _each(builder: Any, name: str, result: Vector, *values: Any) -> Any:
     """Call an intrinsic on each register of the values."""
     parts = zip(*(_registers(builder, value) for value in values), strict=True)
-    return _joined(builder, [call(builder, name, result.ir, list(part)) for part in parts])
+    return joined(builder, [call(builder, name, result.ir, list(part)) for part in parts])
 
 
 def _bytes(builder: Any, value: Any) -> Any:
@@ -96,7 +97,7 @@ def add_pairs(builder: Any, total: Any, a: Any, b: Any) -> Any:
             wide = (builder.sext(shuffle(builder, v, v, half), _I32X4.ir) for v in pair)
             products.append(builder.mul(*wide))
         parts.append(call(builder, "llvm.aarch64.neon.addp.v4i32", _I32X4.ir, products))
-    return builder.add(total, _joined(builder, parts))
+    return builder.add(total, joined(builder, parts))
 
 
 def look_up(builder: Any, table: Sequence[int], index: Any) -> Any:
@@ -109,7 +110,7 @@ def look_up(builder: Any, table: Sequence[int], index: Any) -> Any:
     found = [
         call(builder, name, _I8X16.ir, [*entries, part]) for part in _registers(builder, index)
     ]
-    return _joined(builder, found)
+    return joined(builder, found)
 
 
 def look_up_16(builder: Any, table: Any, index: Any) -> Any:
@@ -119,7 +120,7 @@ def look_up_16(builder: Any, table: Any, index: Any) -> Any:
         call(builder, "llvm.aarch64.neon.tbl1.v16i8", _I8X16.ir, [entries, part])
         for part in _registers(builder, index)
     ]
-    return _joined(builder, found)
+    return joined(builder, found)
 
 
 def pause(builder: Any) -> None:

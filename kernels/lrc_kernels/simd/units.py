@@ -11,6 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from lrc_kernels.simd import neon
 from lrc_kernels.simd.paths import path, picks_bits
 from lrc_kernels.simd.values import (
     I8X64,
@@ -67,6 +68,8 @@ def _in_order(builder: Any, value: Any, bits: int) -> Any:
         name = "llvm.x86.avx512.pmultishift.qb.512"
         found = call(builder, name, I8X64.ir, [starts, eights])
         return builder.and_(found, constant(I8X64, [mask] * 64))
+    if path() == "neon":
+        return _by_bytes(builder, value, bits)
     wide, size = Vector("i16", 64), 8 * bits
     starts = [i * bits for i in range(64)]
     low = shuffle(builder, value, value, [s // 8 for s in starts])
@@ -77,6 +80,26 @@ def _in_order(builder: Any, value: Any, bits: int) -> Any:
     )
     moved = builder.lshr(pair, constant(wide, [s % 8 for s in starts]))
     return builder.trunc(builder.and_(moved, constant(wide, [mask] * 64)), I8X64.ir)
+
+
+def _by_bytes(builder: Any, value: Any, bits: int) -> Any:
+    """Fields by shifts of bytes, each by its own number of bits, which other paths lack."""
+    size, part = value.type.count, Vector("i8", 16)
+    starts = [bits * i for i in range(16)]
+    found = []
+    for first in range(0, 8 * bits, 2 * bits):
+        # 16 fields begin as the first ones do, and lie in 16 bytes: constants are the same.
+        own = shuffle(builder, value, value, [min(first + i, size - 1) for i in range(16)])
+        low, high = (
+            neon.look_up_16(builder, own, constant(part, [s // 8 + k for s in starts]))
+            for k in (0, 1)
+        )
+        low = builder.lshr(low, constant(part, [s % 8 for s in starts]))
+        # Where a field ends in its first byte, what this adds is masked.
+        high = builder.shl(high, constant(part, [min(8 - s % 8, 7) for s in starts]))
+        both = builder.or_(low, high)
+        found.append(builder.and_(both, constant(part, [(1 << bits) - 1] * 16)))
+    return neon.joined(builder, found)
 
 
 def _fields(builder: Any, value: Any, bits: int) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
-from lrc_kernels.simd.dot import dot_small
+from lrc_kernels.simd.dot import dot_seven
 from lrc_kernels.simd.math import sum_i32
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.values import load_i8x64, load_i32x16, splat_i32x16
@@ -28,15 +28,15 @@ def _dots(repeats: int, data: int) -> int:
     for i in range(repeats):
         at = data + 64 * (i & 15)
         u, v, x = load_i8x64(at), load_i8x64(at + 1024), at + 2048
-        a, b = dot_small(a, u, load_i8x64(x)), dot_small(b, u, load_i8x64(x + 64))
-        c, d = dot_small(c, u, load_i8x64(x + 128)), dot_small(d, u, load_i8x64(x + 192))
+        a, b = dot_seven(a, u, load_i8x64(x)), dot_seven(b, u, load_i8x64(x + 64))
+        c, d = dot_seven(c, u, load_i8x64(x + 128)), dot_seven(d, u, load_i8x64(x + 192))
         x += 256
         if _WIDE:
-            e, f = dot_small(e, v, load_i8x64(x)), dot_small(f, v, load_i8x64(x + 64))
-            g, h = dot_small(g, v, load_i8x64(x + 128)), dot_small(h, v, load_i8x64(x + 192))
+            e, f = dot_seven(e, v, load_i8x64(x)), dot_seven(f, v, load_i8x64(x + 64))
+            g, h = dot_seven(g, v, load_i8x64(x + 128)), dot_seven(h, v, load_i8x64(x + 192))
         else:
-            a, b = dot_small(a, v, load_i8x64(x)), dot_small(b, v, load_i8x64(x + 64))
-            c, d = dot_small(c, v, load_i8x64(x + 128)), dot_small(d, v, load_i8x64(x + 192))
+            a, b = dot_seven(a, v, load_i8x64(x)), dot_seven(b, v, load_i8x64(x + 64))
+            c, d = dot_seven(c, v, load_i8x64(x + 128)), dot_seven(d, v, load_i8x64(x + 192))
     total: int = sum_i32((a + b) + (c + d)) + sum_i32((e + f) + (g + h))
     return total
 

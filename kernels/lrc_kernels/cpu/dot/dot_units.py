@@ -13,7 +13,7 @@ import numpy as np
 from lrc_kernels._jit import constant, njit
 from lrc_kernels.cpu.transform.activations import BY_WORDS, group_scales, group_sums, halves_for
 from lrc_kernels.simd.codes import half_to_f32, lookup_16
-from lrc_kernels.simd.dot import dot_small, dot_u8
+from lrc_kernels.simd.dot import dot_seven, dot_small, dot_u8
 from lrc_kernels.simd.math import sum_f32, to_f32
 from lrc_kernels.simd.threads import fetch, scratch_256
 from lrc_kernels.simd.units import WIDE
@@ -62,6 +62,8 @@ def _make_add(bits: int, looked_up: bool) -> Any:
     if BY_WORDS:
         return ADD_UNIT[bits, looked_up]
     unit = WIDE[bits]
+    # The low halves are at most 64.
+    dot, dot_low = (dot_u8, dot_small) if looked_up or bits == 8 else (dot_seven, dot_seven)
 
     @njit(inline=True)
     def add(total: Any, codes: Any, entries: Any, x: Any, low: Any, scale: Any) -> Any:
@@ -69,13 +71,8 @@ def _make_add(bits: int, looked_up: bool) -> Any:
         values, zero = unit(codes), splat_i32x16(np.int32(0))
         if looked_up:
             values = lookup_16(entries, values)
-        high = load_i8x64(x)
-        if looked_up or bits == 8:
-            product = dot_u8(zero, values, high)
-        else:
-            product = dot_small(zero, values, high)
-        # The low halves are at most 64.
-        product = dot_small(product << splat_i32x16(np.int32(7)), values, load_i8x64(low))
+        product = dot(zero, values, load_i8x64(x)) << splat_i32x16(np.int32(7))
+        product = dot_low(product, values, load_i8x64(low))
         return total + to_f32(product) * splat_f32x16(load_f32(scale))
 
     return add
