@@ -18,7 +18,7 @@ FEATURES = {"neon": True, "fp-armv8": True, "crc": True, "lse": True, "sve": Fal
 KERNELS = {
     "shuffle": ("dot.dot_shuffle", "_seven_2_10", "iibiiiiifi"),
     "shuffle_levels": ("codes.shuffle", "_levels_4_12", "iibii"),
-    "lattice": ("dot.dot_e8p", "e8p_rows", "iiifiiifiiiiii"),
+    "bytes": ("dot.dot_units", "_four_8", "iiiifiiiiiiii"),
     "peak": ("dot.dot_peak", "_dots", "ii"),
 }
 
@@ -36,10 +36,12 @@ def pretend(cpu: str) -> None:
 def assembly(name: str) -> str:
     """Assembly of one of `KERNELS`, compiled for the processor pretended."""
     from numba import types
+    from numba.core.caching import NullCache
 
     module, function, letters = KERNELS[name]
     kinds = {"i": types.int64, "f": types.float32, "b": types.boolean}
     kernel = getattr(importlib.import_module(f"lrc_kernels.cpu.{module}"), function)
+    kernel._cache = NullCache()  # What comes from a cache has no assembly.
     kernel.compile(tuple(kinds[letter] for letter in letters))
     return "\n".join(kernel.inspect_asm().values())
 
