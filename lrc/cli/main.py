@@ -15,7 +15,17 @@ from typing import Any
 
 from lrc import __version__
 from lrc.base.progress import Advance, NotesOnly, Progress
-from lrc.cli.commands import bench, compress, convert, demo, evaluate, generate, inspect, transcribe
+from lrc.cli.commands import (
+    bench,
+    compress,
+    convert,
+    demo,
+    evaluate,
+    generate,
+    inspect,
+    transcribe,
+    tune,
+)
 from lrc.cli.tables import json_ready
 from lrc.errors import LrcError
 
@@ -92,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (demo, compress, evaluate, generate, transcribe, bench, inspect, convert):
+    for verb in (demo, compress, tune, evaluate, generate, transcribe, bench, inspect, convert):
         verb.add(subparsers)
     return parser
 

@@ -7,11 +7,13 @@ and
     ``format`` "lrc"; ``version`` 2; ``library``; ``spec`` (every parameter); ``source``
     (``digest`` sha256 of config and weights, ``parameters``); ``files`` (names of the safetensors
     files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``;
-    where bits were chosen for a budget, ``allocation`` (the budget, what came of it).
+    where bits were chosen for a budget, ``allocation`` (the budget, what came of it);
+    where it was tuned, ``tuned`` (a list: options, tokens, divergences of held-out text before and
+    after; errors in records are those from before).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...
-    one decoder block each.
+    one decoder block each. Tuned files have other names: ``block-00000.tuned-1.safetensors``.
 
 A record names the matrix's ``file``, its ``role`` (matrix, of a linear layer in a block; embedding;
 head; older files lack it), ``shape`` [m, n], ``rotation`` and ``parts`` and the measured

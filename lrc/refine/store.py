@@ -1,0 +1,154 @@
+"""Tuned numbers into a compressed model's directory: all of them at once, or none.
+
+Files with something new are written beside those that they follow, under names of their own. Then
+`lrc.json`, which names the files, is replaced in one step, and what it no longer names is removed.
+Codes are copied as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.atomic import atomic_write_json
+from lrc.base.partial import sync_directory
+from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
+from lrc.parts.codes import Codes
+from lrc.parts.manifest import read_manifest
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.packed import (
+    FORMAT_VERSION,
+    MANIFEST,
+    PackedCheckpoint,
+    matrix_record,
+    matrix_tensors,
+)
+from lrc.refine.vjp import Array
+
+_TUNED = re.compile(r"(.+?)(?:\.tuned-(\d+))?\.safetensors")
+Values = Mapping[tuple[str, str], Array]
+
+
+def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], Array]:
+    """The values that a reader finds where these are stored: scales have 16 bits."""
+    found: dict[tuple[str, str], Array] = {}
+    for (name, what), value in values.items():
+        if what != "rows":
+            found[name, what] = value.astype(np.float32)
+            continue
+        matrix = source.linear(name)
+        assert isinstance(matrix, PackedMatrix)
+        scales = _codes(matrix).scales.astype(np.float32)[:, 0]
+        found[name, what] = (value * scales).astype(np.float16).astype(np.float32) / scales
+    return found
+
+
+def changed_matrix(matrix: PackedMatrix, gain: Array | None, rows: Array | None) -> PackedMatrix:
+    """The same codes under another gain, and under scales of rows times ``rows`` (m,)."""
+    parts = matrix.parts
+    if rows is not None:
+        codes = _codes(matrix)
+        scales = codes.scales.astype(np.float32) * rows[:, None]
+        new = dataclasses.replace(codes, scales=scales.astype(np.float16))
+        parts = tuple(new if part is codes else part for part in parts)
+    return dataclasses.replace(
+        matrix, gain=matrix.gain if gain is None else float(gain[0]), parts=parts
+    )
+
+
+def save(
+    folder: Path, source: PackedCheckpoint, values: Values, summary: Mapping[str, Any]
+) -> None:
+    """Store tuned values, and say so under ``tuned`` in the manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        Directory of the compressed model.
+    source : PackedCheckpoint
+        The same, as it was when tuning began: scales of rows are multiples of those there.
+    values : mapping
+        By name of tensor or matrix, and what of it: see `lrc.refine.tunables`. What an earlier
+        call has stored since tuning began is stored again.
+    summary : mapping
+        What is said of them.
+
+    Raises
+    ------
+    OutputError
+        Something cannot be written; then the directory is what it was.
+    FormatError
+        What was written does not read back.
+    """
+    new, records = _tensors(source, values)
+    names: list[str] = []
+    for name in read_manifest(folder)["files"]:
+        file = SafetensorsFile(folder / name)
+        mine = {tensor: new[tensor] for tensor in file.names if tensor in new}
+        if mine:
+            tensors = {tensor: mine.get(tensor, file.read(tensor)) for tensor in file.names}
+            name = _next_name(folder, name)
+            write_safetensors(folder / name, tensors, file.metadata)
+            check_written(folder / name, tensors)
+        names.append(name)
+    matrices = {
+        name: old | records.get(name, {}) for name, old in source.report["matrices"].items()
+    }
+    tuned = [*source.report.get("tuned", []), dict(summary)]
+    changes = {"version": FORMAT_VERSION, "files": names, "matrices": matrices, "tuned": tuned}
+    sync_directory(folder)  # the manifest says that all else is there
+    atomic_write_json(folder / MANIFEST, source.report | changes)
+    remove_superseded(folder, names)
+
+
+def remove_superseded(folder: Path, names: list[str]) -> None:
+    """Remove what tuning has left of files that the manifest, which has ``names``, does not name.
+
+    Where a file cannot be removed it stays: nothing reads it.
+    """
+    stems = {match[1] for name in names if (match := _TUNED.fullmatch(name)) and match[2]}
+    for path in sorted(folder.glob("*.safetensors")):
+        match = _TUNED.fullmatch(path.name)
+        if path.name not in names and match and (match[2] or match[1] in stems):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _next_name(folder: Path, name: str) -> str:
+    match = _TUNED.fullmatch(name)
+    assert match is not None
+    number = 1 + int(match[2] or 0)
+    while (folder / f"{match[1]}.tuned-{number}.safetensors").exists():
+        number += 1
+    return f"{match[1]}.tuned-{number}.safetensors"
+
+
+def _tensors(
+    source: PackedCheckpoint, values: Values
+) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, Any]]]:
+    """Tensors with new values by the names under which they are stored, and records of matrices."""
+    tensors: dict[str, NDArray[Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    matrices = {name for name, what in values if what in ("gains", "rows")}
+    for name in sorted(matrices):
+        matrix = source.linear(name)
+        assert isinstance(matrix, PackedMatrix)
+        made = changed_matrix(matrix, values.get((name, "gains")), values.get((name, "rows")))
+        tensors |= matrix_tensors(name, made)
+        records[name] = matrix_record(made)
+    for (name, what), value in values.items():
+        if what not in ("gains", "rows"):
+            tensors[name] = value.astype(np.float32)
+    return tensors, records
+
+
+def _codes(matrix: PackedMatrix) -> Codes:
+    (codes,) = (part for part in matrix.parts if isinstance(part, Codes))
+    return codes
