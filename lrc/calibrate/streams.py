@@ -101,6 +101,18 @@ class Stream:
         site = None if last else block.layers_of(site_index + 1)
         return self._move(partial(block.step, site_index), site, threads, like)
 
+    def again(self, block: Block, hidden: Sequence[Array], threads: int) -> Stream:
+        """Behind a block that is run whole from ``hidden``, before it; returns itself."""
+
+        def work(chunk: int) -> dict[str, Array]:
+            given = self.given[chunk] if self.given else {}
+            positions = np.arange(hidden[chunk].shape[1])
+            return {STREAM: block(hidden[chunk], positions, given=given)}
+
+        for chunk, fresh in enumerate(ordered_map(work, range(len(hidden)), threads)):
+            self.values[chunk] = _housed(fresh, self._found(chunk), self._buffers[chunk])
+        return self
+
     def _move(
         self,
         through: Callable[[Values, Pass], dict[str, Array]],

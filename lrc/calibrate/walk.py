@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import ordered_map
 from lrc.calibrate.site_moment import Routed, Shared, routed_to, site_moment
 from lrc.calibrate.streams import Inputs, Stream
+from lrc.calibrate.taught import Learner, Taught
 from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.base import Block, Site, Stack
@@ -60,6 +61,18 @@ class Streams:
         if self.original is not None:
             self.original.step(original, site_index, threads)
         self.student.step(student, site_index, threads, like=self.original)
+
+    def hidden(self) -> tuple[list[F32], list[F32]]:
+        """Copies of both residual streams; the student's twice where there is no other."""
+        student = [h.copy() for h in self.student.hidden]
+        original = self.original
+        return student, student if original is None else [h.copy() for h in original.hidden]
+
+    def taught(self, before: tuple[Sequence[F32], Sequence[F32]]) -> Taught:
+        """What the block between `hidden` and here may learn from."""
+        original = self.original or self.student
+        given = (self.student.given, original.given)
+        return Taught(tuple(zip(before, given, strict=True)), original.hidden)
 
     def finish(self, stack: Stack, threads: int) -> Given:
         """What the next stack is given, behind the last block of this one."""
@@ -156,10 +169,17 @@ class Visitor(Protocol):
         ...
 
 
-def walk(stack: Stack, streams: Streams, visitor: Visitor, threads: int) -> None:
+def walk(
+    stack: Stack,
+    streams: Streams,
+    visitor: Visitor,
+    threads: int,
+    learner: Learner | None = None,
+) -> None:
     """Take streams through a stack, bottom first, past a visitor.
 
-    Visitors know a block by its place among those of all stacks.
+    Visitors know a block by its place among those of all stacks. With a ``learner`` every block
+    that was visited is adapted before the student runs it.
 
     Memory: one block as float32, which is let go site by site, what the visitor puts in the place
     of a site, and the streams.
@@ -167,7 +187,7 @@ def walk(stack: Stack, streams: Streams, visitor: Visitor, threads: int) -> None
     for index in range(len(stack)):
         place = stack.first + index
         fresh = visitor.begin(place)
-        _through(stack, index, streams, visitor, threads, fresh=fresh)
+        _through(stack, index, streams, visitor, threads, learner if fresh else None, fresh=fresh)
         if fresh:
             visitor.end(place)
 
@@ -178,6 +198,7 @@ def walk_stacks(
     start: Callable[[Stack, Sequence[NDArray[Any]], Given], Streams],
     visitor: Visitor,
     threads: int,
+    learner: Learner | None = None,
 ) -> None:
     """Take streams through the stacks of a model; one behind another is given its memory.
 
@@ -186,17 +207,25 @@ def walk_stacks(
     given = Given()
     for stack, chunks in zip(stacks, inputs, strict=True):
         streams = start(stack, chunks, given)
-        walk(stack, streams, visitor, threads)
+        walk(stack, streams, visitor, threads, learner)
         if stack is not stacks[-1]:
             given = streams.finish(stack, threads)
 
 
 def _through(
-    stack: Stack, index: int, streams: Streams, visitor: Visitor, threads: int, *, fresh: bool
+    stack: Stack,
+    index: int,
+    streams: Streams,
+    visitor: Visitor,
+    threads: int,
+    learner: Learner | None,
+    *,
+    fresh: bool,
 ) -> None:
     """Through one block, of which nothing is left in memory."""
     dense = stack.load_block(index)
     student = dense if fresh else dense.with_linears(visitor.replay(stack.first + index, dense))
+    before = None if learner is None else streams.hidden()
     streams.enter(dense, threads)
     shared: Shared = {}
     for site_index, site in enumerate(dense.sites):
@@ -206,6 +235,9 @@ def _through(
         streams.step(student, dense, site_index, threads)
         passed = {key: _Passed(dense.linears[key].shape) for key in site.linears}
         dense, student = dense.with_linears(passed), student.with_linears(passed)
+    if learner is not None and before is not None:
+        learned = learner(stack.first + index, dense, streams.taught(before))
+        streams.student.again(dense.with_linears(learned), before[0], threads)
 
 
 class _Passed:

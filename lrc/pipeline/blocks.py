@@ -16,18 +16,29 @@ from lrc.base.own_files import reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import Inputs
-from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk_stacks
+from lrc.calibrate.taught import Taught
+from lrc.calibrate.walk import (
+    Given,
+    SiteAtWork,
+    Streams,
+    replaced,
+    start_stream,
+    walk_stacks,
+)
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.models.base import Block, Model, Stack
 from lrc.models.tensors import EMBEDDING, HEAD, linear_of
 from lrc.nn.linear import Linear
+from lrc.nn.packed import PackedLinear
 from lrc.parts.fields import MATRIX
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
 from lrc.pipeline.journal import Journal
+from lrc.pipeline.learning import learn
 from lrc.pipeline.site import site_problem
 from lrc.quant.tables import TABLES_FILE, Tensors, read_table, store_table
+from lrc.solvers.api import derive_seed
 from lrc.solvers.base import Decomposition
 from lrc.spec import CompressSpec
 
@@ -54,7 +65,8 @@ class Job:
     def two_streams(self) -> bool:
         """Whether the original's inputs enter the target beside the compressed prefix's."""
         calibration = self.spec.calibration
-        return not self.original_only and (calibration.mix > 0.0 or calibration.repair > 0.0)
+        wanted = calibration.mix > 0.0 or calibration.repair > 0.0 or self.spec.distil.epochs > 0
+        return wanted and not self.original_only
 
 
 def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
@@ -64,7 +76,9 @@ def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
         embedding = _tables(job)
         advance()
         start = partial(_start, job, embedding)
-        walk_stacks(job.model.stacks, inputs, start, _Compressor(job, advance), job.threads)
+        visitor = _Compressor(job, advance)
+        learner = visitor.learn if visitor.teaches else None
+        walk_stacks(job.model.stacks, inputs, start, visitor, job.threads, learner)
 
 
 def _start(
@@ -115,17 +129,19 @@ def _tables(job: Job) -> Table:
 
 @dataclass
 class _Compressor:
-    """The visitor that decomposes; ``tensors`` and ``dropped`` are of the block at work."""
+    """The visitor that decomposes; other fields are of the block at work."""
 
     job: Job
     advance: Callable[..., object]
+    linears: dict[str, PackedLinear] = field(default_factory=dict)
     tensors: Tensors = field(default_factory=dict)
     dropped: int = 0
     started: float = 0.0
 
     def begin(self, block: int) -> bool:
         """Whether the journal lacks the block."""
-        self.started, self.tensors, self.dropped = time.perf_counter(), {}, 0
+        self.started, self.dropped = time.perf_counter(), 0
+        self.linears, self.tensors = {}, {}
         return _file(block) not in self.job.journal.files
 
     def replay(self, block: int, dense: Block) -> dict[str, Linear]:
@@ -151,11 +167,33 @@ class _Compressor:
         for key, found in zip(at.site.linears, solved, strict=True):
             name = at.tensors[key]
             self.tensors |= matrix_tensors(name, found.matrix)
+            if self.teaches:
+                bias = getattr(at.dense.linears[key], "bias", None)
+                self.linears[key] = PackedLinear(found.matrix, bias)
             journal.records[name] = self._record(at.block, name, found, problem.statistics)
             if not self.job.original_only:
                 student[key] = replaced(at.dense, key, found.matrix.to_dense())
             self.advance()
         return student
+
+    @property
+    def teaches(self) -> bool:
+        """Whether factors are distilled."""
+        return self.job.spec.distil.epochs > 0
+
+    def learn(self, block: int, dense: Block, taught: Taught) -> dict[str, Linear]:
+        """Distil the factors of the block; put them in the place of those that were solved for."""
+        spec, names = self.job.spec, self.job.model.tensors.linears(block)
+        lessons = learn(
+            dense, self.linears, taught, spec.distil,
+            seed=derive_seed(spec.decompose.seed, _file(block), "distil"),
+            threads=self.job.threads,
+        )  # fmt: skip
+        for key, linear in lessons.linears.items():
+            self.tensors |= matrix_tensors(names[key], linear.matrix)
+            record = self.job.journal.records[names[key]]
+            record["notes"] = [*record["notes"], lessons.note]
+        return dict(lessons.linears)
 
     def end(self, block: int) -> None:
         """Write the block and put it on record."""

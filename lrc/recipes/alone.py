@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrc.recipes.base import Recipe
+from lrc.spec import DistilSpec
 
 #: Moments of the original model's inputs, or of those that the compressed layers before give.
 _ORIGINAL = {"streams": "original"}
@@ -21,6 +22,8 @@ def _alone(statistic: str, **more: Any) -> dict[str, Any]:
 #: Moments that nothing was added to.
 _PLAIN = {"shrinkage": 0.0}
 _EXACT = {"factor_bits": 16}
+
+_DISTILLED = DistilSpec(epochs=4)
 
 _WHITENED = Recipe(
     "the best L R under the second moment of the original's inputs",
@@ -62,6 +65,23 @@ ALONE: dict[str, Recipe] = {
         _alone("moment"),
         _EXACT,
         {**_PREFIX, **_PLAIN},
+        table_bits=16,
+    ),
+    "lillama": Recipe(
+        "L R that starts at the best for both streams, then learns what the original's blocks give",
+        "Lillama, arXiv 2412.16719, with our start and equal ranks",
+        _alone("moment"),
+        _EXACT,
+        distil=_DISTILLED,
+        table_bits=16,
+    ),
+    "lillama-svd": Recipe(
+        "L R that starts at the weights alone, then learns what the original's blocks give",
+        "Lillama, arXiv 2412.16719, with its own start and equal ranks",
+        _alone("identity"),
+        _EXACT,
+        {"mix": 0.0, "repair": 0.0},
+        distil=_DISTILLED,
         table_bits=16,
     ),
     "dobi-svd": Recipe(

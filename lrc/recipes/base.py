@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lrc.spec import CompressSpec, QuantSpec
+from lrc.spec import CompressSpec, DistilSpec, QuantSpec
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Recipe:
         Fields of the records of these names in :class:`~lrc.spec.CompressSpec`.
     quant : QuantSpec or None
         How the method codes Q, where it says so.
+    distil : DistilSpec
+        What is learned once a block's matrices are solved.
     table_bits : int or "auto"
         Bits of embedding and head.
     """
@@ -34,6 +36,7 @@ class Recipe:
     low_rank: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     quant: QuantSpec | None = None
+    distil: DistilSpec = field(default_factory=DistilSpec)
     table_bits: int | Literal["auto"] = "auto"
 
     def on(self, spec: CompressSpec) -> CompressSpec:
@@ -43,7 +46,9 @@ class Recipe:
         quant = self.quant or solve.quant
         solve = dataclasses.replace(solve, quant=quant, low_rank=low_rank, **self.decompose)
         calibration = dataclasses.replace(spec.calibration, **self.calibration)
-        spec = dataclasses.replace(spec, decompose=solve, calibration=calibration)
+        spec = dataclasses.replace(
+            spec, decompose=solve, calibration=calibration, distil=self.distil
+        )
         if self.table_bits == "auto":
             return spec
         return dataclasses.replace(spec, embed_bits=self.table_bits, head_bits=self.table_bits)

@@ -33,13 +33,12 @@ def packed(linear: OpenedLinear, x: Array, g: Array, asked: Asked) -> tuple[Arra
     z = f.rotated(x)
     du = f.output_rotated(g)
     scaled = du * f.gain
-    by_row = scaled * f.row_scales
-    dz = by_row @ f.codes
+    dz = np.zeros_like(z) if f.codes is None else (scaled * f.row_scales) @ f.codes
     mixed = f.weighed(z) if {"gain", "signs_out"} & set(asked) else z
     named = only(
         asked,
         gain=lambda: np.array([np.vdot(du, mixed)], g.dtype),
-        row_scales=lambda: (scaled * (z @ f.codes.T)).sum(axis=0),
+        row_scales=lambda: _of_row_scales(f, z, scaled),
         signs_out=lambda: (g * f.before_signs(mixed * f.gain)).sum(axis=0),
         bias=lambda: g.sum(axis=0),
     )
@@ -51,6 +50,14 @@ def packed(linear: OpenedLinear, x: Array, g: Array, asked: Asked) -> tuple[Arra
     back = f.rotated_back(dz)
     named |= only(asked, signs_in=lambda: (x * back).sum(axis=0))
     return f.input_signed(back), named
+
+
+def _of_row_scales(f: OpenedLinear, z: Array, scaled: Array) -> Array:
+    """They multiply rows of the codes; where there are none, nothing depends on them."""
+    if f.codes is None:
+        return np.zeros_like(f.row_scales)
+    found: Array = (scaled * (z @ f.codes.T)).sum(axis=0)
+    return found
 
 
 #: Kind of linear layer to its backward pass and the arrays that can be asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc.nn.stored import StoredLinear
-from lrc.parts.base import added
+from lrc.parts.base import Part, Shape, added
 from lrc.parts.low_rank import LowRank
 from lrc.parts.matrix import PackedMatrix, unpack_signs
 from lrc.refine.vjp import Array
@@ -25,8 +26,8 @@ class OpenedLinear:
 
     Attributes
     ----------
-    codes : (m, n)
-        Q with its stored scales, without the gain.
+    codes : (m, n) or None
+        Q with its stored scales, without the gain; None where the matrix is low rank alone.
     gain : (1,)
     row_scales : (m,)
         What rows of Q are multiplied by beside them: ones as stored.
@@ -41,7 +42,7 @@ class OpenedLinear:
         "gain", "row_scales", "left", "right", "signs_in", "signs_out", "bias",
     )  # fmt: skip
 
-    codes: Array
+    codes: Array | None
     gain: Array
     row_scales: Array
     left: Array | None = None
@@ -53,8 +54,12 @@ class OpenedLinear:
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n): outputs, inputs."""
-        m, n = self.codes.shape
-        return m, n
+        if self.codes is not None:
+            m, n = self.codes.shape
+            return m, n
+        assert self.left is not None
+        assert self.right is not None
+        return self.left.shape[1], self.right.shape[1]
 
     def __call__(self, x: Array, execution: Execution = PLAIN) -> Array:
         """Map (..., n) to (..., m), in the dtype of x."""
@@ -80,11 +85,12 @@ class OpenedLinear:
 
     def weighed(self, z: Array) -> Array:
         """``D Q z + leftT right z`` for rows z (T, n): (T, m), without the gain."""
-        y: Array = z @ self.codes.T
-        y *= self.row_scales
+        terms = []
+        if self.codes is not None:
+            terms.append((z @ self.codes.T) * self.row_scales)
         if self.left is not None and self.right is not None:
-            y += (z @ self.right.T) @ self.left
-        return y
+            terms.append((z @ self.right.T) @ self.left)
+        return added(terms, (len(z), self.shape[0]))
 
     def before_signs(self, u: Array) -> Array:
         """``M_mT u``."""
@@ -113,7 +119,7 @@ def opened_matrix(matrix: PackedMatrix, bias: Array | None = None) -> OpenedLine
     left = np.concatenate([part.left.to_dense() for part in factors]) if factors else None
     right = np.concatenate([part.right.to_dense() for part in factors]) if factors else None
     return OpenedLinear(
-        codes=added((part.decoded(slice(0, m)) for part in others), (m, n)),
+        codes=None if factors and not others else _summed(others, (m, n)),
         gain=np.array([matrix.gain], np.float32),
         row_scales=np.ones(m, np.float32),
         left=left,
@@ -122,3 +128,8 @@ def opened_matrix(matrix: PackedMatrix, bias: Array | None = None) -> OpenedLine
         signs_out=unpack_signs(matrix.signs_out, m),
         bias=bias,
     )
+
+
+def _summed(parts: Sequence[Part], shape: Shape) -> Array:
+    """The sum of parts as a matrix, without the gain."""
+    return added((part.decoded(slice(0, shape[0])) for part in parts), shape)

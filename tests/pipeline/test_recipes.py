@@ -28,6 +28,14 @@ def divergence(lrc: Lrc, out: Path, *options: str) -> float:
                  .json["kl_divergence"])  # fmt: skip
 
 
+def random_dense(family: str, folder: Path) -> Path:
+    """The first case of a family, over the bytes that the tiny tokenizer knows."""
+    case = next(iter(FAMILIES[family].values()))
+    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
+    weights = random_weights(declared(config), 5)
+    return tiny.write_directory(folder / "model", config, weights)
+
+
 def test_low_rank_alone_is_better_the_more_it_knows_of_the_inputs(lrc: Lrc, tmp_path: Path) -> None:
     found = {
         name: divergence(lrc, tmp_path / name, "--recipe", name, "--keep", "0.7")
@@ -51,14 +59,37 @@ def test_correcting_the_error_of_codes_lowers_the_divergence(lrc: Lrc, tmp_path:
         plain = found
 
 
+def test_distillation_lowers_the_divergence(lrc: Lrc, tmp_path: Path) -> None:
+    size = ("--recipe", "lillama", "--keep", "0.6")
+    start = divergence(lrc, tmp_path / "start", *size, "--distil", "0")
+    assert divergence(lrc, tmp_path / "out", *size, "--distil", "2") < 0.95 * start
+    record = lrc("inspect", tmp_path / "out", "--json").check().json
+    notes = [m["notes"] for name, m in record["matrices"].items() if "embed" not in name]
+    assert all("distilled in 2 epochs" in of[-1] for of in notes)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "mamba"])
+def test_blocks_of_every_kind_are_distilled(
+    lrc: Lrc, tmp_path: Path, text: Path, family: str
+) -> None:
+    dense = random_dense(family, tmp_path)
+    options = ("--calib", text, "--recipe", "lillama", "--keep", "0.5", "--distil", 1)
+    quick = ("--nsamples", 4, "--seqlen", 64, "--quiet")
+    outs = [tmp_path / "one", tmp_path / "two"]
+    for threads, out in enumerate(outs, 1):
+        lrc("compress", dense, "-o", out, *options, *quick, "--threads", threads).check()
+    record = lrc("inspect", outs[0], "--json").check().json
+    notes = [note for matrix in record["matrices"].values() for note in matrix["notes"]]
+    assert any("distilled in 1 epochs" in note for note in notes)
+    for path in outs[0].glob("*.safetensors"):
+        assert path.read_bytes() == (outs[1] / path.name).read_bytes()
+
+
 @pytest.mark.parametrize("recipe", ["asvd", "l2qer"])
 def test_experts_are_weighed_by_the_tokens_routed_to_them(
     lrc: Lrc, tmp_path: Path, text: Path, recipe: str
 ) -> None:
-    case = next(iter(FAMILIES["mixtral"].values()))
-    config = case.changed(vocab_size=258, bos_token_id=256, eos_token_id=257)
-    weights = random_weights(declared(config), 5)
-    dense = tiny.write_directory(tmp_path / "model", config, weights)
+    dense = random_dense("mixtral", tmp_path)
     size = ("--keep", "0.5") if recipe == "asvd" else ("--rank", "2")
     options = ("--calib", text, "--recipe", recipe, *size, "--nsamples", 4, "--seqlen", 64)
     lrc("compress", dense, "-o", tmp_path / "out", *options, "--quiet").check()

@@ -83,6 +83,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument(
         "--iterations", type=int, help=f"most Q - LR alternations (default: {solve.iterations})"
     )
+    matrix.add_argument(
+        "--distil",
+        type=int,
+        metavar="EPOCHS",
+        help="once a block is solved, let its L and R learn what the original's block gives, the "
+        f"text seen so many times (default: {default.distil.epochs})",
+    )
     calibration = parser.add_argument_group("calibration")
     calibration.add_argument(
         "--calib",
@@ -259,6 +266,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
             shrinkage=args.shrinkage,
             all_experts=args.calibrate_all_experts,
         ),
+        distil=_replace(base.distil, epochs=args.distil),
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
     )
