@@ -55,8 +55,8 @@ def learn(
     found = distil(ops, start, lessons, spec, seed=seed, threads=threads)
     new = _packed_again(block, ops, linears, found.arrays)
     stored = with_opened(block.with_linears(new).ops())
-    held = [lesson for step in lessons[:: spec.held_out] for lesson in step]
-    after = mean_loss(stored, held, threads)
+    heldout = [lesson for step in lessons[:: spec.held_out] for lesson in step]
+    after = mean_loss(stored, heldout, threads)
     if after >= found.before:
         return Lessons(linears, dataclasses.replace(found, after=found.before))
     return Lessons(new, dataclasses.replace(found, after=after))

@@ -93,10 +93,10 @@ def distil(
     the block. Memory: all values of one element's lessons in the block, and four times the arrays.
     Source: Lillama, arXiv 2412.16719; the start, the schedule and the stop are our own.
     """
-    held = [lesson for i, step in enumerate(lessons) if i % spec.held_out == 0 for lesson in step]
+    heldout = [lesson for i, step in enumerate(lessons) if i % spec.held_out == 0 for lesson in step]
     taught = [step for i, step in enumerate(lessons) if i % spec.held_out]
     best = now = _flat(start)
-    before = least = mean_loss(changed(ops, start), held, threads)
+    before = least = mean_loss(changed(ops, start), heldout, threads)
     units = {key: array.dtype.type(rms(array) or 1.0) for key, array in now.items()}
     adam, rng, worse, epochs = AdamW[Key](), np.random.default_rng(seed), 0, 0
     steps = spec.epochs * len(taught)
@@ -111,7 +111,7 @@ def distil(
                 spec.rate * cosine_rate(step, steps, 0),
             )
             now = now | {key: x * units[key] for key, x in moved.items()}
-        epochs, loss = epochs + 1, mean_loss(changed(ops, _nested(now)), held, threads)
+        epochs, loss = epochs + 1, mean_loss(changed(ops, _nested(now)), heldout, threads)
         best, worse = (now, 0) if loss < least else (best, worse + 1)
         least = min(loss, least)
     return Learned(_nested(best), before, least, epochs)
