@@ -93,7 +93,7 @@ def distil(
     the block. Memory: all values of one element's lessons in the block, and four times the arrays.
     Source: Lillama, arXiv 2412.16719; the start, the schedule and the stop are our own.
     """
-    heldout = [lesson for i, step in enumerate(lessons) if i % spec.held_out == 0 for lesson in step]
+    heldout = [lesson for step in lessons[:: spec.held_out] for lesson in step]
     taught = [step for i, step in enumerate(lessons) if i % spec.held_out]
     best = now = _flat(start)
     before = least = mean_loss(changed(ops, start), heldout, threads)
