@@ -64,7 +64,7 @@ def shift_of(diagonal: NDArray[np.float64], damping: float) -> NDArray[np.float6
     return np.where(alive, damping * diagonal, floor)
 
 
-def factor(H: NDArray[np.float64]) -> Factored:
+def factor(H: NDArray[np.float64], device: str = "cpu") -> Factored:
     """Lower Cholesky factor, adding to the diagonal until there is one.
 
     H (n, n) float64, symmetric, is not modified; it should carry its damping already. On failure
@@ -85,6 +85,10 @@ def factor(H: NDArray[np.float64]) -> Factored:
         if added.any():
             matrix = H.copy()
             matrix[np.diag_indices_from(matrix)] += added
+        if device != "cpu":
+            from lrc.linalg import cuda
+
+            return cuda.cholesky(matrix)
         lower: NDArray[np.float64] = scipy.linalg.cholesky(matrix.T, lower=True)
         return lower
 

@@ -35,11 +35,12 @@ def output_gram(A: NDArray[np.floating], H: Moment) -> NDArray[np.float64]:
 
 
 def top_eigenvectors(
-    S: Moment, rank: int, seed: int
+    S: Moment, rank: int, seed: int, device: str = "cpu"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Largest ``rank`` eigenpairs of a symmetric matrix, eigenvalues descending.
 
-    Direct up to 256; else block subspace iteration (6 passes, 16 extra columns), fixed seed.
+    Direct up to 256; else block subspace iteration (6 passes, 16 extra columns), fixed seed, whose
+    products with a dense S are those of ``device``.
     """
     n = len(S)
     if isinstance(S, DiagonalPlusLowRank):
@@ -54,19 +55,28 @@ def top_eigenvectors(
         if len(values) < rank:  # LAPACK's selection loses eigenvalues of tight clusters
             values, vectors = (part[..., n - rank :] for part in np.linalg.eigh(wide))
         return values[::-1], vectors[:, ::-1]
+    if device != "cpu":
+        from lrc.linalg import cuda
+
+        return _subspace_iteration(cuda.times(S), n, rank, seed)
     return _subspace_iteration(lambda V: wide @ V, n, rank, seed)
 
 
 def top_output_eigenvectors(
-    A: NDArray[np.floating], H: Moment, rank: int, seed: int
+    A: NDArray[np.floating], H: Moment, rank: int, seed: int, device: str = "cpu"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Largest ``rank`` eigenpairs of A H A^T, without forming it where m is large.
 
-    Products are in the dtype of A; a pass costs (4 m n + 2 n^2)(rank + 16).
+    Products are in the dtype of A, and with a dense H on ``device``; a pass costs
+    (4 m n + 2 n^2)(rank + 16).
     """
     m = len(A)
     if m <= _DIRECT_SIZE or rank + _OVERSAMPLE >= m // 2:
         return top_eigenvectors(output_gram(A, H), rank, seed)
+    if device != "cpu" and isinstance(H, np.ndarray):
+        from lrc.linalg import cuda
+
+        return _subspace_iteration(cuda.times_output_gram(A, H), m, rank, seed)
     metric = as_dtype(H, A.dtype)
 
     def apply(V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,7 +99,7 @@ def _subspace_iteration(
 
 
 def rank_constrained_regression(
-    A: NDArray[np.floating], H: Moment, rank: int, *, seed: int = 20261122
+    A: NDArray[np.floating], H: Moment, rank: int, *, seed: int = 20261122, device: str = "cpu"
 ) -> LowRank:
     """Best rank-``rank`` approximation of A in the metric of H, without a root of H.
 
@@ -123,7 +133,7 @@ def rank_constrained_regression(
         raise SpecError(f"rank={rank} of a {m} x {n} matrix must lie in [0, {min(m, n)}]")
     if rank == 0:
         return LowRank(np.zeros((m, 0)), np.zeros((0, n)), np.zeros(0))
-    energies, U = top_output_eigenvectors(A, H, rank, seed)
+    energies, U = top_output_eigenvectors(A, H, rank, seed, device)
     R = _transposed_times(U, A)
     return LowRank(U, R, np.maximum(energies, 0.0))
 

@@ -12,11 +12,16 @@ from lrc.linalg.diagonal_plus_low_rank import Moment, as_dtype, largest_size
 _CHUNK_ROWS = 512
 
 
-def proxy_loss(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
+def proxy_loss(E: NDArray[np.floating], H: Moment, threads: int = 1, device: str = "cpu") -> float:
     """tr(E H E^T) = E||E z||^2 for z with second moment H; E (m, n), H (n, n). Cost 2 m n^2.
 
-    Rows are cut alike for any ``threads``, so their number never changes the sum.
+    Rows are cut alike for any ``threads``, so their number never changes the sum. On another
+    ``device`` sums are rounded in its order; an H of low rank is the CPU's anywhere.
     """
+    if device != "cpu" and isinstance(H, np.ndarray):
+        from lrc.linalg import cuda
+
+        return cuda.proxy_loss(E, H)
     metric = as_dtype(H, E.dtype)
 
     def part(rows: slice) -> float:
@@ -25,7 +30,9 @@ def proxy_loss(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
     return sum(ordered_map(part, chunks(len(E), _CHUNK_ROWS), threads))
 
 
-def squared_norm(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
+def squared_norm(
+    E: NDArray[np.floating], H: Moment, threads: int = 1, device: str = "cpu"
+) -> float:
     """The proxy loss of a positive semidefinite H, at least 0: rounding may take it below.
 
     Raises
@@ -33,7 +40,7 @@ def squared_norm(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
     NumericalError
         It is further below than rounding explains, so H is indefinite.
     """
-    loss = proxy_loss(E, H, threads)
+    loss = proxy_loss(E, H, threads, device)
     if loss >= 0:
         return loss
     size = largest_size(H) * float(np.square(E, dtype=np.float64).sum())
@@ -45,8 +52,14 @@ def squared_norm(E: NDArray[np.floating], H: Moment, threads: int = 1) -> float:
     return 0.0
 
 
-def times_metric(A: NDArray[np.floating], H: Moment, threads: int = 1) -> NDArray[np.floating]:
+def times_metric(
+    A: NDArray[np.floating], H: Moment, threads: int = 1, device: str = "cpu"
+) -> NDArray[np.floating]:
     """A H for A (m, n), in the dtype of A, by chunks of rows. Cost 2 m n^2."""
+    if device != "cpu" and isinstance(H, np.ndarray):
+        from lrc.linalg import cuda
+
+        return cuda.times_metric(A, H)
     result = np.empty_like(A)
     metric = as_dtype(H, A.dtype)
 

@@ -14,7 +14,7 @@ from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.given import real_matrix, real_vector, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
-from lrc.linalg.norms import rms
+from lrc.linalg.norms import proxy_loss, rms
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.quant.cuda import require_device
@@ -119,7 +119,7 @@ def metric_for(
     )
     if isinstance(work, DiagonalPlusLowRank):
         return few_tokens_metric(work, work_cross, **options)
-    return site_metric(work, work_cross, **options)
+    return site_metric(work, work_cross, **options, device=spec.device)
 
 
 class _Options(TypedDict):
@@ -228,7 +228,7 @@ def _measured(
     scaled: NDArray[np.float32] = original / np.float32(divisor)
     decoded = packed.rows(slice(0, packed.shape[0]))
     decoded /= np.float32(divisor)
-    weight_energy = float(np.einsum("ij,ij->", scaled @ problem.metric.H, scaled, dtype=np.float64))
+    weight_energy = _energy(scaled, problem)
     return Decomposition(
         matrix=packed,
         relative_error=problem.error(problem.target - decoded, problem.energy),
@@ -237,6 +237,13 @@ def _measured(
         damping=problem.metric.damping,
         notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),
     )
+
+
+def _energy(scaled: NDArray[np.float32], problem: Problem) -> float:
+    H = problem.metric.H
+    if problem.spec.device != "cpu":
+        return proxy_loss(scaled, H, problem.threads, problem.spec.device)
+    return float(np.einsum("ij,ij->", scaled @ H, scaled, dtype=np.float64))
 
 
 def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:

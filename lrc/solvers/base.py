@@ -59,13 +59,14 @@ class Problem:
     @property
     def energy(self) -> float:
         """tr(T H T^T)."""
-        return squared_norm(self.target, self.metric.H, self.threads)
+        return squared_norm(self.target, self.metric.H, self.threads, self.spec.device)
 
     def error(self, residual: NDArray[np.float32], energy: float) -> float:
         """sqrt(tr(E H E^T) / energy) of E = ``residual``; 0 for a zero target."""
         if energy <= 0:
             return 0.0
-        return float(np.sqrt(squared_norm(residual, self.metric.H, self.threads) / energy))
+        loss = squared_norm(residual, self.metric.H, self.threads, self.spec.device)
+        return float(np.sqrt(loss / energy))
 
     def codes(self, rounded: Rounded, scale: NDArray[np.float32]) -> Codes:
         """Q as it is stored, from its codes and decode-side scales."""

@@ -121,9 +121,15 @@ def _started(problem: Problem, state: _State, rank: int, start: str) -> _State:
         return state
     R = None
     if start == "inputs":
-        R = top_eigenvectors(problem.metric.H, rank, problem.spec.seed)[1].T
+        R = _leading_inputs(problem, rank)
     pair = _fit(problem, problem.target, rank, None, start=R, iterations=1)
     return dataclasses.replace(state, pair=pair)
+
+
+def _leading_inputs(problem: Problem, rank: int) -> NDArray[np.float64]:
+    """Directions of the strongest inputs, (rank, n)."""
+    spec = problem.spec
+    return top_eigenvectors(problem.metric.H, rank, spec.seed, spec.device)[1].T
 
 
 def _fit(
@@ -145,6 +151,7 @@ def _fit(
         start=start,
         seed=problem.spec.seed,
         threads=problem.threads,
+        device=problem.spec.device,
     )
 
 
@@ -155,7 +162,9 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
         most_bits = _AUTO_RANK_BITS * spec.quant.bits
         predicted = None
         if spec.low_rank.start != "error" and (most := most_rank(E.shape, bits, most_bits)):
-            predicted = predicted_losses(problem.target, problem.metric, most, seed=spec.seed)
+            predicted = predicted_losses(
+                problem.target, problem.metric, most, seed=spec.seed, device=spec.device
+            )
         return choose_rank(
             E,
             problem.metric.H,
@@ -164,6 +173,7 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
             seed=spec.seed,
             threads=problem.threads,
             predicted=predicted,
+            device=spec.device,
         )
     if not problem.spec.low_rank.keep and isinstance(wanted, int) and rank < wanted:
         return rank, f"rank {rank}: {wanted} exceeds the smaller side"

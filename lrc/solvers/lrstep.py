@@ -61,6 +61,7 @@ def fit_factors(
     start: NDArray[np.float64] | None = None,
     seed: int,
     threads: int = 1,
+    device: str = "cpu",
 ) -> Pair:
     """Quantized L, R with the least loss seen while solving for each in turn.
 
@@ -82,7 +83,7 @@ def fit_factors(
     Law: the loss is never above that of ``warm``. Cost 2 m n^2 for A H, then
     O(r n (m + n)) an iteration. Source: CALDERA, arXiv 2405.18886 (LPLR).
     """
-    G = times_metric(A, H, threads)
+    G = times_metric(A, H, threads, device)
     energy = float(np.einsum("ij,ij->", G, A, dtype=np.float64))
     best: Pair | None = None
     if warm is not None:
@@ -90,7 +91,11 @@ def fit_factors(
         Lt = warm.left.to_dense()
         best = Pair(warm.left, warm.right, pair_loss(energy, G, H, Lt, warm.right.to_dense()))
     else:
-        R = rank_constrained_regression(A, H, rank, seed=seed).R if start is None else start
+        R = (
+            rank_constrained_regression(A, H, rank, seed=seed, device=device).R
+            if start is None
+            else start
+        )
     for _ in range(iterations):
         right = quantize_factor(R, bits)
         rounded = right.to_dense()

@@ -130,7 +130,7 @@ def _refit_scale(
     scale: NDArray[np.float32],
 ) -> tuple[Rounded, NDArray[np.float32]]:
     """Multiply all scales by <A H, Q> / <Q H, Q>, if that still helps after float16 storage."""
-    QH = times_metric(rounded.values, H, problem.threads)
+    QH = times_metric(rounded.values, H, problem.threads, problem.spec.device)
     energy = float(np.einsum("ij,ij->", QH, rounded.values, dtype=np.float64))
     if energy <= 0:
         return rounded, scale

@@ -19,7 +19,7 @@ _SHORTFALL = 0.12
 
 
 def predicted_losses(
-    T: NDArray[np.float32], metric: Metric, most: int, *, seed: int
+    T: NDArray[np.float32], metric: Metric, most: int, *, seed: int, device: str = "cpu"
 ) -> Callable[[int], float]:
     """Share of Q's loss that is left where L R first takes the leading r inputs from T (m, n).
 
@@ -27,7 +27,7 @@ def predicted_losses(
     Both fall: the metric to what L cannot absorb, the target by its share on those inputs.
     The function takes ranks up to ``most``; a call costs n^3/3 + 4 r n^2.
     """
-    _, U = top_eigenvectors(metric.H, most, seed)
+    _, U = top_eigenvectors(metric.H, most, seed, device)
     parts = T @ U.astype(np.float32)
     taken = np.cumsum(np.einsum("ij,ij->j", parts, parts, dtype=np.float64))
     energy = float(np.einsum("ij,ij->", T, T, dtype=np.float64))
@@ -49,11 +49,17 @@ def _bits_per_rank(shape: tuple[int, ...], factor_bits: int) -> float:
 
 
 def rank_curve(
-    E: NDArray[np.float32], H: Moment, most: int, *, seed: int, threads: int = 1
+    E: NDArray[np.float32],
+    H: Moment,
+    most: int,
+    *,
+    seed: int,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> NDArray[np.float64]:
     """Loss left after the best rank-r correction of E, r = 0 ... most: float64 (most + 1,)."""
-    energies, _ = top_output_eigenvectors(E, H, most, seed)
-    total = proxy_loss(E, H, threads)
+    energies, _ = top_output_eigenvectors(E, H, most, seed, device)
+    total = proxy_loss(E, H, threads, device)
     captured = np.concatenate(([0.0], np.cumsum(np.maximum(energies, 0.0))))
     return np.maximum(total - captured, 0.0)
 
@@ -67,6 +73,7 @@ def choose_rank(
     seed: int,
     threads: int = 1,
     predicted: Callable[[int], float] | None = None,
+    device: str = "cpu",
 ) -> tuple[int, str]:
     """Rank whose fall in error pays for its bits, among multiples of 8, with the reason.
 
@@ -80,7 +87,7 @@ def choose_rank(
     most = most_rank(E.shape, factor_bits, most_bits)
     if most == 0:
         return 0, f"rank 0: rank 8 would add {8 * per_rank:.2f} bits a weight"
-    curve = rank_curve(E, H, most, seed=seed, threads=threads)
+    curve = rank_curve(E, H, most, seed=seed, threads=threads, device=device)
     if curve[0] <= 0:
         return 0, "rank 0: nothing to correct"
     ranks = np.arange(0, most + 1, 8)

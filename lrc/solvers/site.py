@@ -36,7 +36,7 @@ class SiteMetric:
     without rotation. ``scale`` is what H was divided by. ``rounding_loss`` is tr(D) of the damped
     H = U D U^T: what LDLQ loses for every unit of squared rounding error. ``damping`` and
     ``retries`` go to the report. ``weighting`` float32 (n, n), where it is not None, weighs errors
-    of L R instead of H, in the same basis.
+    of L R instead of H, in the same basis. ``device`` is where it is factored and downdated.
     """
 
     H: NDArray[np.float32]
@@ -51,6 +51,7 @@ class SiteMetric:
     block_size: int
     rounding_loss: float
     weighting: NDArray[np.float32] | None = None
+    device: str = "cpu"
 
     def weighing(self, diagonal: NDArray[np.float64] | None) -> SiteMetric:
         """The metric that weighs errors of L R by a diagonal (n,) of the original basis.
@@ -85,6 +86,10 @@ class SiteMetric:
 
         Cost 4 r n^2.
         """
+        if self.device != "cpu":
+            from lrc.linalg import cuda
+
+            return cuda.downdated(self.H, R)
         return schur_complement(self.H, R)
 
     def downdated_feedback(self, R: NDArray[np.floating], block_size: int) -> NDArray[np.float32]:
@@ -101,14 +106,22 @@ class SiteMetric:
         return block_trace(self._downdated_cholesky(R), self.block_size)
 
     def _downdated_cholesky(self, R: NDArray[np.floating]) -> NDArray[np.float64]:
+        shift = self.shift + len(self.H) * np.finfo(np.float32).eps
+        if self.device != "cpu":
+            from lrc.linalg import cuda
+
+            return cuda.downdated_cholesky(self.H, R, shift, self._ridge)
         H = self.H.astype(np.float64)
-        rounding = len(H) * np.finfo(np.float32).eps
-        H[np.diag_indices_from(H)] += self.shift + rounding
+        H[np.diag_indices_from(H)] += shift
         lowered = schur_complement(H, R)
         del H  # at n = 11008 each of these is a gigabyte
-        ridge = np.maximum(np.diag(lowered), 0.0) * max(self.damping, 1e-3)
-        lowered[np.diag_indices_from(lowered)] += ridge + 1e-6
+        lowered[np.diag_indices_from(lowered)] += self._ridge(np.diag(lowered))
         return factor(lowered).cholesky
+
+    def _ridge(self, diagonal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the diagonal of a downdated metric (n,) is raised by."""
+        ridge: NDArray[np.float64] = np.maximum(diagonal, 0.0) * max(self.damping, 1e-3) + 1e-6
+        return ridge
 
 
 def rotated_diagonal(
@@ -131,6 +144,7 @@ def site_metric(
     block_size: int,
     seed: int,
     shrinkage: float = 0.0,
+    device: str = "cpu",
 ) -> SiteMetric:
     """Rotate, normalise, damp and factor H once for all matrices at a site.
 
@@ -171,7 +185,7 @@ def site_metric(
     undamped = work.astype(np.float32)
     shift = damping_shift(work, damping)
     work[np.diag_indices(n)] += shift
-    factored = factor(work)
+    factored = factor(work, device)
     feedback_shift = shift = shift + factored.shift
     target_factor = factored.cholesky if work_cross is not None else None
     if work_cross is not None:
@@ -182,7 +196,7 @@ def site_metric(
             target_damping = max(damping, LEAST_TARGET_DAMPING)
             work[np.diag_indices(n)] += factored.shift + target_damping - shift
             shift = np.full(n, target_damping)
-            target_factor = factor(work).cholesky
+            target_factor = factor(work, device).cholesky
         work_cross[np.diag_indices(n)] += shrunk + shift
     return SiteMetric(
         H=undamped,
@@ -196,4 +210,5 @@ def site_metric(
         retries=factored.retries,
         block_size=block_size,
         rounding_loss=block_trace(factored.cholesky, block_size),
+        device=device,
     )

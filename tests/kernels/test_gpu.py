@@ -44,7 +44,7 @@ def normal(seed, *shape):
 
 
 def moment(seed, n):
-    X = normal(seed, 2 * n, n).astype(np.float64) * np.exp(normal(seed + 1, n))
+    X = normal(seed, 2 * n, n).astype(np.float64) * np.exp(0.4 * normal(seed + 1, n))
     return X.T @ X / len(X)
 
 
@@ -78,8 +78,11 @@ CASES = [("trellis12", 2), ("trellis8", 4), ("shuffle12", 3)]
 
 def problem(name, bits, m, n, *, rows=False):
     W, H = normal(7407, m, n), moment(7409, n)
-    scale = np.abs(normal(7411, m, 1)) + 0.1 if rows else np.full((1, 1), 0.9, np.float32)
-    grid = Grid(get_quantizer(QuantSpec(name, bits), m), scale.astype(np.float32))
+    quantizer = get_quantizer(QuantSpec(name, bits), m)
+    scale = np.float32(1 / quantizer.input_scale) * (
+        1 + 0.2 * np.abs(normal(7411, m, 1)) if rows else np.ones((1, 1), np.float32)
+    )
+    grid = Grid(quantizer, scale.astype(np.float32))
     return W, H.astype(np.float32), feedback_matrix(factor(H).cholesky, 1), grid
 
 

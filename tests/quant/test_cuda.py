@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
+from numpy_as_cupy import fake_cupy, stand_in
 
 import lrc
 from lrc.cli.main import main
@@ -19,25 +17,10 @@ from lrc_kernels.gpu import device, rings
 from lrc_kernels.trellis_fixed import hashed_code, shuffled_code
 
 
-class DriverError(Exception):
-    pass
-
-
-def fake_cupy(count):
-    def devices():
-        if count is None:
-            raise DriverError("driver version is insufficient")
-        return count
-
-    runtime = SimpleNamespace(getDeviceCount=devices, CUDARuntimeError=DriverError)
-    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
-
-
 @pytest.fixture
 def cupy_is(monkeypatch):
     def given(module):
-        monkeypatch.setitem(sys.modules, "cupy", module)
-        device.cupy.cache_clear()
+        stand_in(monkeypatch, module)
 
     yield given
     device.cupy.cache_clear()
@@ -104,12 +87,21 @@ def on_fake_device(monkeypatch, cupy_is):
 @pytest.mark.parametrize("rotation", ["hadamard", "none"])
 def test_what_a_device_answers_is_what_is_packed(on_fake_device, rotation):
     W = np.random.default_rng(7501).standard_normal((256, 24), dtype=np.float32)
-    spec = {"quant": QuantSpec("shuffle10", 2), "low_rank": LowRankSpec(rank=2)}
+    spec = {"quant": QuantSpec("shuffle10", 2), "low_rank": LowRankSpec(rank=0)}
     expected = lrc.decompose(W, spec=DecomposeSpec(rotation=rotation, **spec))
     found = lrc.decompose(W, spec=DecomposeSpec(rotation=rotation, device="cuda", **spec))
-    assert {"ldlq", "polish"} <= set(on_fake_device)
+    assert on_fake_device == ["ldlq", "polish"]
     np.testing.assert_array_equal(found.to_dense(), expected.to_dense())
     assert found.notes == expected.notes
+
+
+def test_rounds_with_low_rank_go_through_the_device_too(on_fake_device):
+    W = np.random.default_rng(7509).standard_normal((256, 24), dtype=np.float32)
+    spec = {"quant": QuantSpec("shuffle10", 2), "low_rank": LowRankSpec(rank=2)}
+    expected = lrc.decompose(W, spec=DecomposeSpec(**spec))
+    found = lrc.decompose(W, spec=DecomposeSpec(device="cuda", **spec))
+    assert on_fake_device.count("polish") > 1
+    assert found.relative_error == pytest.approx(expected.relative_error, rel=1e-3)
 
 
 @pytest.mark.parametrize(
