@@ -32,9 +32,13 @@ def fake_cupy(count: int | None = 1) -> SimpleNamespace:
             raise DriverError("driver version is insufficient")
         return count
 
-    runtime = SimpleNamespace(getDeviceCount=devices, CUDARuntimeError=DriverError)
+    runtime = SimpleNamespace(
+        getDeviceCount=devices,
+        getDeviceProperties=lambda number: {"name": b"NumPy"},
+        CUDARuntimeError=DriverError,
+    )
     return SimpleNamespace(
-        cuda=SimpleNamespace(runtime=runtime),
+        cuda=SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0)),
         asarray=lambda x: np.array(x).view(There),
         arange=np.arange,
         linalg=SimpleNamespace(

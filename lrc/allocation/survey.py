@@ -122,7 +122,7 @@ class _Surveyor:
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Round every matrix at every width; the site stays as it is."""
-        work = at.moment().matrix()
+        work = at.moment(device=self.job.spec.decompose.device).matrix()
         plain = as_dtype(work, np.dtype(np.float32))
         metric = metric_for(work, None, self.job.spec.decompose, site=at.name, block_size=8)
         routed = at.routed or EVERYTHING

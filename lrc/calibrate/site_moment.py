@@ -46,6 +46,7 @@ def site_moment(
     *,
     residual_gap: bool = False,
     shared: Shared | None = None,
+    device: str = "cpu",
 ) -> SecondMoment | RowMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
@@ -53,7 +54,8 @@ def site_moment(
     there; not for experts that are calibrated on all tokens, of which most do not see them.
     ``shared`` (work) keeps what the experts of a block have in common from one to the next. Where
     tokens are few for a wide site (`rows_are_few`), their rows are kept instead of products. Chunks
-    are summed in order, so threads do not change a bit. Cost 3 T n^2 with two streams.
+    are summed in order, so threads do not change a bit; ``device`` is where. Cost 3 T n^2 with two
+    streams.
     """
     gap = residual_gap and original is not None
     dispatch = None if student.site is None else student.site.dispatch
@@ -61,16 +63,16 @@ def site_moment(
         rows = _all_rows(student, original, gap=gap)
         if rows_are_few(student.tokens, student.inputs[0].shape[-1]):
             return _row_moment(rows, student, original, gap=gap)
-        return _moment(rows, student, original, threads, gap=gap)
+        return _moment(rows, student, original, threads, gap=gap, device=device)
     gap = gap and not student.all_experts
     routed = () if student.all_experts else _routed_rows(student, original, dispatch, gap=gap)
     if _experts_rows_are_few(student, dispatch):
         few = _row_moment(_grouped(routed), student, original, gap=gap)
         few.shrink_to([_of(rows) for rows in _grouped(_sample_rows(student, original, dispatch))])
         return few
-    moment = _moment(_grouped(routed), student, original, threads, gap=gap)
+    moment = _moment(_grouped(routed), student, original, threads, gap=gap, device=device)
     known = {} if shared is None else shared
-    moment.shrink_to(_of_others(student, original, threads, dispatch, known))
+    moment.shrink_to(_of_others(student, original, threads, dispatch, known, device))
     return moment
 
 
@@ -93,17 +95,22 @@ def _experts_rows_are_few(student: Stream, dispatch: Dispatch) -> bool:
 
 
 def _of_others(
-    student: Stream, original: Stream | None, threads: int, dispatch: Dispatch, shared: Shared
+    student: Stream,
+    original: Stream | None,
+    threads: int,
+    dispatch: Dispatch,
+    shared: Shared,
+    device: str,
 ) -> ChunkMoment:
     """Moments of tokens whichever expert they have; ``shared`` (work) is as in `site_moment`."""
     if student.site is not None and student.site.source == dispatch.target:
         if dispatch.source not in shared:
             rows = _all_rows(student, original, dispatch.source)
-            shared[dispatch.source] = _moment(rows, student, original, threads)
+            shared[dispatch.source] = _moment(rows, student, original, threads, device=device)
         return shared[dispatch.source].sums()
     sample = _sample_rows(student, original, dispatch)
     if student.all_experts:
-        return _moment(_grouped(sample), student, original, threads).sums()
+        return _moment(_grouped(sample), student, original, threads, device=device).sums()
     few = _joined(list(sample))
     return chunk_moment(few.z, few.x)  # in float32: at n = 14336 that saves gigabytes
 
@@ -142,10 +149,19 @@ def _moment(
     threads: int,
     *,
     gap: bool = False,
+    device: str = "cpu",
 ) -> SecondMoment:
     """The sum over parts, in their order."""
     n, d = student.inputs[0].shape[-1], student.hidden[0].shape[-1]
     moment = SecondMoment(n, cross=original is not None, residual_gap=d if gap else 0)
+
+    if device != "cpu":
+        from lrc.linalg import cuda
+
+        found = cuda.moments(_of(rows) for rows in parts)
+        if found is not None:
+            moment.add(found)
+        return moment
 
     def work(rows: _Rows) -> ChunkMoment:
         return _of(rows).moments()

@@ -133,7 +133,9 @@ class SiteAtWork:
         """The weight of a linear layer of the site, (m, n) float32; not to be written to."""
         return dense_weight(self.dense, key)
 
-    def moment(self, *, residual_gap: bool = False) -> SecondMoment | RowMoment:
+    def moment(
+        self, *, residual_gap: bool = False, device: str = "cpu"
+    ) -> SecondMoment | RowMoment:
         """Second moments of the site's inputs, made anew; see `site_moment`."""
         return site_moment(
             self.streams.student,
@@ -141,6 +143,7 @@ class SiteAtWork:
             self.threads,
             residual_gap=residual_gap,
             shared=self.shared,
+            device=device,
         )
 
     @property

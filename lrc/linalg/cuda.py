@@ -6,13 +6,14 @@ products are float32 there, too (no TF32); sums are rounded in cuBLAS's order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.linalg.factor import absorbed, raising_the_diagonal
+from lrc.linalg.second_moment import ChunkMoment, TokenRows
 from lrc_kernels.gpu.device import cupy
 
 _Real = TypeVar("_Real", np.float32, np.float64)
@@ -129,3 +130,46 @@ def times_output_gram(A: NDArray[np.floating], H: NDArray[np.floating]) -> Opera
         return found
 
     return apply
+
+
+def moments(parts: Iterable[TokenRows]) -> ChunkMoment | None:
+    """Sum of the moments of chunks of tokens, float64; None of none.
+
+    Products are float32 over a chunk, as on the CPU. What stays on the device is their sums.
+    """
+    total: _Sums | None = None
+    for rows in parts:
+        total = total or _Sums()
+        total.add(rows)
+    return None if total is None else total.fetched()
+
+
+class _Sums:
+    """Running sums of products on the device; the counts are the host's."""
+
+    def __init__(self) -> None:
+        self.products: dict[str, Any] = {}
+        self.rows = self.dropped = 0
+        self.weight = self.spread = 0.0
+
+    def add(self, rows: TokenRows) -> None:
+        z = cupy().asarray(rows.z)
+        for name, left in (("second", z), ("cross", rows.x), ("residual_gap", rows.difference)):
+            if left is None:
+                continue
+            product = cupy().asarray(left).T @ z
+            if name in self.products:
+                self.products[name] += product
+            else:
+                self.products[name] = product.astype(np.float64)
+        self.rows += len(rows.z)
+        self.dropped += rows.dropped
+        self.weight += rows.weight
+        self.spread += rows.spread
+
+    def fetched(self) -> ChunkMoment:
+        host = {name: product.get() for name, product in self.products.items()}
+        return ChunkMoment(
+            host["second"], host.get("cross"), host.get("residual_gap"),
+            self.rows, self.dropped, self.weight, self.spread,
+        )  # fmt: skip

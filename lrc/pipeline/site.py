@@ -64,7 +64,7 @@ class SiteProblem:
 def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     """Take the moments of a site and make a problem of them."""
     repair = spec.calibration.repair if at.site.writes else 0.0
-    moment = at.moment(residual_gap=repair > 0.0)
+    moment = at.moment(residual_gap=repair > 0.0, device=spec.decompose.device)
     dropped = moment.dropped
     statistics = _statistics(at, moment, spec.calibration)
     cross = moment.cross() if at.streams.original else None

@@ -14,6 +14,7 @@ from lrc.linalg import cuda
 from lrc.linalg.factor import factor, schur_complement
 from lrc.linalg.lowrank import rank_constrained_regression, top_eigenvectors
 from lrc.linalg.norms import proxy_loss, times_metric
+from lrc.linalg.second_moment import SecondMoment, token_rows
 from lrc.solvers.site import site_metric
 from lrc.testing.tolerance import sum_bound
 from lrc_kernels.gpu import device
@@ -104,3 +105,25 @@ def test_a_downdated_metric(place, H):
     exact = schur_complement(here.H.astype(np.float64), R)
     np.testing.assert_allclose(lowered, exact, atol=1e-6 * scale)
     assert cuda.downdated(here.H, np.zeros((1, N))).tobytes() == here.H.tobytes()
+
+
+def test_moments_of_chunks(place):
+    rng = np.random.default_rng(7609)
+    d = 7
+    here, parts = SecondMoment(N, cross=True, residual_gap=d), []
+    for tokens in (50, 1, 80):
+        z, x = (rng.standard_normal((tokens, N), dtype=np.float32) for _ in range(2))
+        gap = rng.standard_normal((tokens, d), dtype=np.float32)
+        z[tokens // 2, 3] = np.nan if tokens > 1 else 0.0
+        weights = rng.random(tokens, dtype=np.float32)
+        parts.append(token_rows(z, x, gap, weights))
+        here.add(parts[-1].moments())
+    there = SecondMoment(N, cross=True, residual_gap=d)
+    found = cuda.moments(iter(parts))
+    assert found is not None
+    there.add(found)
+    assert (there.rows, there.dropped) == (here.rows, here.dropped) == (129, 2)
+    assert there.effective_rows == here.effective_rows
+    for name in ("matrix", "cross", "residual_gap"):
+        np.testing.assert_allclose(getattr(there, name)(), getattr(here, name)(), atol=1e-6)
+    assert cuda.moments(iter(())) is None
