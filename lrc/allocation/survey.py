@@ -19,7 +19,7 @@ from lrc.calibrate.site_moment import EVERYTHING
 from lrc.calibrate.streams import Inputs
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.linalg.diagonal_plus_low_rank import Moment, as_dtype
+from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank, Moment
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import proxy_loss
 from lrc.models.base import Block, Model, Stack
@@ -123,7 +123,7 @@ class _Surveyor:
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Round every matrix at every width; the site stays as it is."""
         work = at.moment(device=self.job.spec.decompose.device).matrix()
-        plain = as_dtype(work, np.dtype(np.float32))
+        plain = work if isinstance(work, DiagonalPlusLowRank) else work.astype(np.float32)
         metric = metric_for(work, None, self.job.spec.decompose, site=at.name, block_size=8)
         routed = at.routed or EVERYTHING
         uses = Use(routed.part, routed.mass)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import CHUNK_TOKENS, Stream
+from lrc.linalg.precision import is_wide
 from lrc.linalg.row_moment import RowMoment, rows_are_few
 from lrc.linalg.second_moment import ChunkMoment, SecondMoment, TokenRows, chunk_moment, token_rows
 from lrc.nn.routing import Dispatch, Rows
@@ -24,9 +25,6 @@ from lrc.nn.routing import Dispatch, Rows
 Array = NDArray[np.float32]
 #: Moments of all tokens that come to the experts of a block, by the name of the value.
 Shared = dict[str, SecondMoment]
-
-#: Inputs up to which the moments of several chunks may exist side by side.
-_SIDE_BY_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -166,8 +164,11 @@ def _moment(
     def work(rows: _Rows) -> ChunkMoment:
         return _of(rows).moments()
 
-    side_by_side = threads if n <= _SIDE_BY_SIDE else 1
-    for part in ordered_map(work, parts, side_by_side):
+    if is_wide(n):  # moments of several chunks would not fit side by side
+        for rows in parts:
+            moment.add_rows(_of(rows), threads)
+        return moment
+    for part in ordered_map(work, parts, threads):
         moment.add(part)
     return moment
 

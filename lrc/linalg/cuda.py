@@ -36,15 +36,15 @@ def times_metric(A: NDArray[_Real], H: NDArray[np.floating]) -> NDArray[_Real]:
     return found
 
 
-def cholesky(H: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lower Cholesky factor.
+def cholesky(H: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Lower Cholesky factor, in the dtype of H.
 
     Raises
     ------
     numpy.linalg.LinAlgError
         H is not positive definite.
     """
-    lower: NDArray[np.float64] = _cholesky(cupy().asarray(H)).get()
+    lower: NDArray[np.floating] = _cholesky(cupy().asarray(H)).get()
     return lower
 
 

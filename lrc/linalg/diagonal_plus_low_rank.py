@@ -66,6 +66,15 @@ class DiagonalPlusLowRank:
         """H B for B (n, r)."""
         return self.__rmatmul__(B.T).T
 
+    def energy(self, E: NDArray[np.floating]) -> float:
+        """tr(E H E^T) for E (m, n). Cost 2 m n k."""
+        parts = np.zeros((len(E), len(self.rows)), E.dtype)
+        for columns in chunks(len(self), _CHUNK_COLUMNS):
+            parts += E[:, columns] @ self.rows[:, columns].T.astype(E.dtype, copy=False)
+        by_rows = np.einsum("mk,mk->k", parts, parts, dtype=np.float64) @ self.signs
+        by_columns = np.einsum("mn,mn->n", E, E, dtype=np.float64) @ self.diagonal
+        return float(by_rows + by_columns)
+
     def diag(self) -> NDArray[np.float64]:
         """The diagonal of H, float64 (n,)."""
         result = self.diagonal.copy()

@@ -33,13 +33,13 @@ class Factored:
     ``shift`` float64 (n,), about ``ridge * diag(H)``, is zero unless retries were due.
     """
 
-    cholesky: NDArray[np.float64]
+    cholesky: NDArray[np.floating]
     shift: NDArray[np.float64]
     ridge: float
     retries: int
 
 
-def damping_shift(H: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
+def damping_shift(H: NDArray[np.floating], damping: float) -> NDArray[np.float64]:
     """What damping adds to the diagonal of H: ``damping * diag(H)``, float64 (n,).
 
     Equilibrated: each channel is damped in proportion to its own energy, so a few channels of
@@ -54,7 +54,7 @@ def damping_shift(H: NDArray[np.float64], damping: float) -> NDArray[np.float64]
     """
     if not np.isfinite(H).all():
         raise NumericalError(f"second moment of shape {H.shape} has entries that are not finite")
-    return shift_of(np.diag(H), damping)
+    return shift_of(np.diag(H).astype(np.float64), damping)
 
 
 def shift_of(diagonal: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
@@ -64,10 +64,11 @@ def shift_of(diagonal: NDArray[np.float64], damping: float) -> NDArray[np.float6
     return np.where(alive, damping * diagonal, floor)
 
 
-def factor(H: NDArray[np.float64], device: str = "cpu") -> Factored:
+def factor(H: NDArray[np.floating], device: str = "cpu") -> Factored:
     """Lower Cholesky factor, adding to the diagonal until there is one.
 
-    H (n, n) float64, symmetric, is not modified; it should carry its damping already. On failure
+    H (n, n), symmetric, is not modified; it should carry its damping already. The factor has its
+    dtype, float64 or float32. On failure
     a share of the diagonal is added, from 1e-6 in factors of ten to 0.1, six times at most.
 
     Raises
@@ -80,7 +81,7 @@ def factor(H: NDArray[np.float64], device: str = "cpu") -> Factored:
     Cost n^3/3 a try.
     """
 
-    def cholesky(added: NDArray[np.float64]) -> NDArray[np.float64]:
+    def cholesky(added: NDArray[np.float64]) -> NDArray[np.floating]:
         matrix = H
         if added.any():
             matrix = H.copy()
@@ -89,10 +90,10 @@ def factor(H: NDArray[np.float64], device: str = "cpu") -> Factored:
             from lrc.linalg import cuda
 
             return cuda.cholesky(matrix)
-        lower: NDArray[np.float64] = scipy.linalg.cholesky(matrix.T, lower=True)
+        lower: NDArray[np.floating] = scipy.linalg.cholesky(matrix.T, lower=True)
         return lower
 
-    found = raising_the_diagonal(cholesky, np.diag(H))
+    found = raising_the_diagonal(cholesky, np.diag(H).astype(np.float64))
     return Factored(found.made, found.shift, found.ridge, found.retries)
 
 
@@ -147,7 +148,7 @@ class BlockLDL:
     block_size: int
 
 
-def block_ldl(cholesky: NDArray[np.float64], block_size: int) -> BlockLDL:
+def block_ldl(cholesky: NDArray[np.floating], block_size: int) -> BlockLDL:
     """Block LDL of H from its lower Cholesky factor C, H = C C^T.
 
     D_i = C_ii C_ii^T and unit[:, i] = C[:, i] C_ii^{-1}; the last block may be ragged.
@@ -176,7 +177,7 @@ def times_inverse(
     return solved
 
 
-def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[np.float32]:
+def feedback_matrix(cholesky: NDArray[np.floating], block_size: int) -> NDArray[np.float32]:
     """Strictly block-lower part of the unit factor, float32 (n, n): the feedback of LDLQ."""
     n = len(cholesky)
     feedback = np.zeros((n, n), np.float32)
@@ -186,11 +187,11 @@ def feedback_matrix(cholesky: NDArray[np.float64], block_size: int) -> NDArray[n
     return feedback
 
 
-def block_trace(cholesky: NDArray[np.float64], block_size: int) -> float:
+def block_trace(cholesky: NDArray[np.floating], block_size: int) -> float:
     """tr(D) of the block LDL of H = C C^T, from C: what LDLQ multiplies squared errors by."""
     n = len(cholesky)
     corners = (cholesky[a : a + block_size, a : a + block_size] for a in range(0, n, block_size))
-    return float(sum(np.square(corner).sum() for corner in corners))
+    return float(sum(np.square(corner, dtype=np.float64).sum() for corner in corners))
 
 
 def coarser_feedback(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lrc.errors import SpecError
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank, Moment, as_dtype
+from lrc.linalg.precision import is_wide
 
 #: Below this size a full eigendecomposition is as cheap as subspace iteration.
 _DIRECT_SIZE = 256
@@ -40,10 +41,13 @@ def top_eigenvectors(
     """Largest ``rank`` eigenpairs of a symmetric matrix, eigenvalues descending.
 
     Direct up to 256; else block subspace iteration (6 passes, 16 extra columns), fixed seed, whose
-    products with a dense S are those of ``device``.
+    products with a dense S are those of ``device``. They are float64, but float32 with a float32
+    matrix from 4096 on, or one of low rank.
     """
     n = len(S)
-    if isinstance(S, DiagonalPlusLowRank):
+    if isinstance(S, DiagonalPlusLowRank) or (
+        is_wide(n) and S.dtype == np.float32 and device == "cpu"
+    ):
         return _subspace_iteration(
             lambda V: np.asarray(S @ V.astype(np.float32), np.float64), n, rank, seed
         )

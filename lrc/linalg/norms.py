@@ -7,16 +7,25 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, ordered_map
 from lrc.errors import NumericalError
-from lrc.linalg.diagonal_plus_low_rank import Moment, as_dtype, largest_size
+from lrc.linalg.diagonal_plus_low_rank import (
+    DiagonalPlusLowRank,
+    Moment,
+    as_dtype,
+    largest_size,
+)
+from lrc.linalg.precision import is_wide
 
 _CHUNK_ROWS = 512
+#: Columns of a wide moment that are multiplied together.
+_CHUNK_COLUMNS = 512
 
 
 def proxy_loss(E: NDArray[np.floating], H: Moment, threads: int = 1, device: str = "cpu") -> float:
-    """tr(E H E^T) = E||E z||^2 for z with second moment H; E (m, n), H (n, n). Cost 2 m n^2.
+    """tr(E H E^T) = E||E z||^2 for z with second moment H, symmetric; E (m, n), H (n, n).
 
     Rows are cut alike for any ``threads``, so their number never changes the sum. On another
-    ``device`` sums are rounded in its order; an H of low rank is the CPU's anywhere.
+    ``device`` sums are rounded in its order; an H of low rank is the CPU's anywhere. Cost 2 m n^2,
+    half of that from 4096 inputs on, where only one triangle of H is read, and 2 m n k at rank k.
     """
     if device != "cpu" and isinstance(H, np.ndarray):
         from lrc.linalg import cuda
@@ -25,9 +34,25 @@ def proxy_loss(E: NDArray[np.floating], H: Moment, threads: int = 1, device: str
     metric = as_dtype(H, E.dtype)
 
     def part(rows: slice) -> float:
+        if isinstance(metric, DiagonalPlusLowRank):
+            return metric.energy(E[rows])
+        if is_wide(len(metric)):
+            return _energy_by_triangle(E[rows], metric)
         return float(np.einsum("ij,ij->", E[rows] @ metric, E[rows], dtype=np.float64))
 
     return sum(ordered_map(part, chunks(len(E), _CHUNK_ROWS), threads))
+
+
+def _energy_by_triangle(E: NDArray[np.floating], H: NDArray[np.floating]) -> float:
+    """tr(E H E^T) from what is on and below the diagonal of H, by blocks of columns."""
+    total = 0.0
+    for columns in chunks(len(H), _CHUNK_COLUMNS):
+        own, after = E[:, columns], slice(columns.stop, None)
+        product = E[:, after] @ H[after, columns]
+        product *= 2
+        product += own @ H[columns, columns]
+        total += float(np.einsum("ij,ij->", product, own, dtype=np.float64))
+    return total
 
 
 def squared_norm(

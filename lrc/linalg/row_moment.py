@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 from lrc.errors import SpecError
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
-from lrc.linalg.second_moment import TokenRows, effective_rows, mixture_of, no_finite_rows
+from lrc.linalg.second_moment import (
+    TokenRows,
+    check_rows,
+    effective_rows,
+    mixture_of,
+    no_finite_rows,
+)
 
 F32 = NDArray[np.float32]
 
@@ -41,12 +47,7 @@ class RowMoment:
 
     def add(self, rows: TokenRows) -> None:
         """Add rows of some tokens, which must stay as they are until they are handed out."""
-        if rows.z.shape[1] != self.n:
-            raise SpecError(f"rows of width {rows.z.shape[1]} added to moment of {self.n}")
-        if self._cross and rows.x is None:
-            raise SpecError("a two-stream moment needs both streams in every chunk")
-        if self._gap and rows.difference is None:
-            raise SpecError("this moment needs the streams' difference in every chunk")
+        check_rows(rows, self.n, cross=self._cross, gap=self._gap > 0)
         self._own.append(rows)
         self.dropped += rows.dropped
         self._weight += rows.weight

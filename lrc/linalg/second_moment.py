@@ -2,20 +2,27 @@
 
 H = E[z z^T] of the inputs z that the compressed model sees, and, where two streams run,
 C = E[x z^T] with the original model's inputs x at the same tokens. Products are float32
-GEMMs over one chunk; sums over chunks are float64.
+GEMMs over one chunk; sums over chunks are float64, or float32 from 4096 inputs on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.threads import chunks
+from lrc.base.threads import chunks, ordered_map
 from lrc.errors import CalibrationError, SpecError
-from lrc.linalg.incoherence import symmetrise
+from lrc.linalg.incoherence import mirror_lower, symmetrise
+from lrc.linalg.precision import is_wide, working_dtype
 
+#: Sums and means, in the dtype of `working_dtype`.
+Sums: TypeAlias = NDArray[np.floating]
+
+#: Rows of a moment that are added to at a time.
+_ADDED_ROWS = 1024
 #: Rows of a moment that are mixed with another's at a time.
 _MIXED_ROWS = 256
 
@@ -152,6 +159,16 @@ def effective_rows(weight: float, spread: float) -> float:
     return weight**2 / spread if spread else 0.0
 
 
+def check_rows(rows: TokenRows, n: int, *, cross: bool, gap: bool) -> None:
+    """Refuse rows that lack what a moment of n inputs is of."""
+    if rows.z.shape[1] != n:
+        raise SpecError(f"rows of width {rows.z.shape[1]} added to moment of {n}")
+    if cross and rows.x is None:
+        raise SpecError("a two-stream moment needs both streams in every chunk")
+    if gap and rows.difference is None:
+        raise SpecError("this moment needs the streams' difference in every chunk")
+
+
 def no_finite_rows(dropped: int) -> CalibrationError:
     """The error of moments that no row entered."""
     return CalibrationError(
@@ -160,7 +177,10 @@ def no_finite_rows(dropped: int) -> CalibrationError:
 
 
 class SecondMoment:
-    """Running sums of :class:`ChunkMoment`, float64 (n, n); memory 8 n^2 bytes a moment.
+    """Running sums of :class:`ChunkMoment`, in the dtype of `working_dtype`.
+
+    Memory 8 n^2 bytes a moment, or 4 n^2 from 4096 inputs on, where :meth:`add_rows` makes no other
+    array of that size.
 
     Each mean is the array of its sum, divided, and can be taken once: at n = 11008 a copy is a
     gigabyte. ``residual_gap`` is the width d of the residual stream where its difference enters
@@ -174,9 +194,11 @@ class SecondMoment:
         self.borrowed = 0.0
         self._weight = self._spread = 0.0
         self._taken: set[str] = set()
-        self._second = np.zeros((n, n))
-        self._cross = np.zeros((n, n)) if cross else None
-        self._residual_gap = np.zeros((residual_gap, n)) if residual_gap else None
+        dtype = working_dtype(n)
+        self._second: Sums = np.zeros((n, n), dtype)
+        self._cross: Sums | None = np.zeros((n, n), dtype) if cross else None
+        gap = np.zeros((residual_gap, n), dtype) if residual_gap else None
+        self._residual_gap: Sums | None = gap
 
     def add(self, chunk: ChunkMoment) -> None:
         """Add one chunk's sums."""
@@ -191,10 +213,30 @@ class SecondMoment:
                 raise SpecError("this moment needs the streams' difference in every chunk")
             self._residual_gap += chunk.residual_gap
         self._second += chunk.second
-        self.rows += chunk.rows
-        self.dropped += chunk.dropped
-        self._weight += chunk.weight
-        self._spread += chunk.spread
+        self._count(chunk.rows, chunk.dropped, chunk.weight, chunk.spread)
+
+    def add_rows(self, rows: TokenRows, threads: int) -> None:
+        """Add what `TokenRows.moments` has, a few rows of the moments at a time, on threads.
+
+        Of H only the triangle below the diagonal is summed. Cost T n^2, 2 T n^2 with two streams.
+        """
+        z = rows.z
+        check_rows(rows, self.n, cross=self._cross is not None, gap=self._residual_gap is not None)
+        jobs = [_Products(self._second, z, z, part, True) for part in chunks(self.n, _ADDED_ROWS)]
+        for total, left in ((self._cross, rows.x), (self._residual_gap, rows.difference)):
+            if total is not None and left is not None:
+                jobs += [
+                    _Products(total, left, z, part) for part in chunks(len(total), _ADDED_ROWS)
+                ]
+        for _ in ordered_map(_Products.add, jobs, threads):
+            pass
+        self._count(len(rows.z), rows.dropped, rows.weight, rows.spread)
+
+    def _count(self, rows: int, dropped: int, weight: float, spread: float) -> None:
+        self.rows += rows
+        self.dropped += dropped
+        self._weight += weight
+        self._spread += spread
 
     @property
     def effective_rows(self) -> float:
@@ -230,8 +272,8 @@ class SecondMoment:
             self._residual_gap *= mixture.kept
         self._weight, self._spread = 1.0, mixture.spread
 
-    def matrix(self) -> NDArray[np.float64]:
-        """H = sum z z^T / rows, by weight, symmetric, float64 (n, n).
+    def matrix(self) -> Sums:
+        """H = sum z z^T / rows, by weight, symmetric, (n, n).
 
         Raises
         ------
@@ -240,26 +282,29 @@ class SecondMoment:
         """
         self._require_rows()
         H = self._mean("_second")
-        symmetrise(H)
+        if is_wide(self.n):  # all is there, or what is below the diagonal
+            mirror_lower(H)
+        else:
+            symmetrise(H)
         return H
 
-    def cross(self) -> NDArray[np.float64]:
-        """C = sum x z^T / rows, float64 (n, n)."""
+    def cross(self) -> Sums:
+        """C = sum x z^T / rows, (n, n)."""
         self._require_rows()
         if self._cross is None:
             raise SpecError("this moment was built with one stream")
         return self._mean("_cross")
 
-    def residual_gap(self) -> NDArray[np.float64] | None:
-        """D = sum d z^T / rows, float64 (d, n), or None where no difference entered."""
+    def residual_gap(self) -> Sums | None:
+        """D = sum d z^T / rows, (d, n), or None where no difference entered."""
         self._require_rows()
         return None if self._residual_gap is None else self._mean("_residual_gap")
 
-    def _mean(self, name: str) -> NDArray[np.float64]:
+    def _mean(self, name: str) -> Sums:
         if name in self._taken:
             raise SpecError("this mean was taken already")
         self._taken.add(name)
-        total: NDArray[np.float64] = getattr(self, name)
+        total: Sums = getattr(self, name)
         total /= self._weight
         return total
 
@@ -268,7 +313,23 @@ class SecondMoment:
             raise no_finite_rows(self.dropped)
 
 
-def _mix(out: NDArray[np.float64], kept: float, other: NDArray[np.floating], taken: float) -> None:
+@dataclass(frozen=True)
+class _Products:
+    """left^T right, of which the rows ``part`` are to be added to ``total``."""
+
+    total: Sums
+    left: NDArray[np.float32]
+    right: NDArray[np.float32]
+    part: slice
+    symmetric: bool = False
+
+    def add(self) -> None:
+        """Add them; of a symmetric product only columns up to the last of them."""
+        stop = self.part.stop if self.symmetric else None
+        self.total[self.part, :stop] += self.left[:, self.part].T @ self.right[:, :stop]
+
+
+def _mix(out: Sums, kept: float, other: NDArray[np.floating], taken: float) -> None:
     """``out`` becomes ``kept * out + taken * other``, some rows at a time: both may be large."""
     for rows in chunks(len(out), _MIXED_ROWS):
         out[rows] *= kept

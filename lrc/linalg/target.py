@@ -7,14 +7,15 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks, ordered_map
+from lrc.linalg.precision import is_wide
 
 _CHUNK_ROWS = 512
 
 
 def regression_target(
     W: NDArray[np.float32],
-    C: NDArray[np.float64],
-    cholesky: NDArray[np.float64],
+    C: NDArray[np.floating],
+    cholesky: NDArray[np.floating],
     mix: float,
     threads: int = 1,
 ) -> NDArray[np.float32]:
@@ -26,10 +27,10 @@ def regression_target(
     Parameters
     ----------
     W : float32 array, shape (m, n)
-    C : float64 array, shape (n, n)
+    C : float64 or float32 array, shape (n, n)
         E[x z^T] plus the damping that H carries, so that C = H gives W for every ``mix``.
-    cholesky : float64 array, shape (n, n)
-        Lower factor of the damped H = E[z z^T], in the basis of W and C.
+    cholesky : array, shape (n, n), of the dtype of C
+        Lower factor of the damped H = E[z z^T], in the basis of W and C. Products are in its dtype.
     mix : float
         In [0, 1].
 
@@ -43,7 +44,7 @@ def regression_target(
     target = np.empty_like(W)
 
     def part(rows: slice) -> None:
-        WC = W[rows].astype(np.float64) @ C
+        WC = W[rows].astype(C.dtype, copy=False) @ C
         solved = scipy.linalg.cho_solve(
             (cholesky, True), WC.T, overwrite_b=True, check_finite=False
         ).T
@@ -54,22 +55,66 @@ def regression_target(
     return target
 
 
+def regression_move(
+    work: NDArray[np.floating], cholesky: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """(C - H) H^{-1} (n, n), from C - H in ``work``, which is overwritten, and H's lower factor.
+
+    Pays where the matrices of a site have more rows than columns. Cost 2 n^3.
+    """
+    for rows in chunks(len(work), _CHUNK_ROWS):
+        work[rows] = scipy.linalg.cho_solve((cholesky, True), work[rows].T, check_finite=False).T
+    return work
+
+
+def moved_target(
+    W: NDArray[np.float32],
+    move: NDArray[np.floating],
+    cholesky: NDArray[np.floating] | None,
+    mix: float,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """:func:`regression_target` as W + mix W (C - H) H^{-1}: float32 rounds the move alone, not W.
+
+    ``move`` is C - H with H's lower factor ``cholesky``, or with None what :func:`regression_move`
+    makes of them. Cost 4 m n^2, or 2 m n^2.
+    """
+    target = np.empty_like(W)
+
+    def part(rows: slice) -> None:
+        moved = W[rows] @ move
+        if cholesky is not None:
+            moved = scipy.linalg.cho_solve((cholesky, True), moved.T, check_finite=False).T
+        target[rows] = W[rows] + np.float32(mix) * moved
+
+    for _ in ordered_map(part, chunks(len(W), _CHUNK_ROWS), threads):
+        pass
+    return target
+
+
 def residual_correction(
-    work: NDArray[np.float64], H: NDArray[np.floating], ridge: float
+    work: NDArray[np.floating], H: NDArray[np.floating], ridge: float, threads: int = 1
 ) -> NDArray[np.float32]:
     """D (H + ridge diag(H))^{-1}, float32 (m, n): what a layer can add to close the gap d.
 
     ``argmin_B E||d - B z||^2`` for the difference d of the original's and the student's residual
     streams, with D = E[d z^T] (m, n), given in ``work``, which is overwritten, and
     H = E[z z^T] (n, n). The ridge keeps quiet directions,
-    where there is little to see and much noise, from growing. Cost n^3/3 + 2 m n^2.
+    where there is little to see and much noise, from growing. In the dtype of ``work``. Cost
+    n^3/3 + 2 m n^2.
     """
-    damped = np.array(H, np.float64)
+    damped = np.array(H, work.dtype)
     diagonal = np.diag(damped).copy()
     damped[np.diag_indices_from(damped)] += np.where(diagonal > 0, ridge * diagonal, 1.0)
     # The transpose is laid out as LAPACK wants it, so nothing is copied.
     factor = scipy.linalg.cho_factor(damped.T, lower=True, overwrite_a=True, check_finite=False)
-    solved: NDArray[np.float64] = scipy.linalg.cho_solve(
-        factor, work.T, overwrite_b=True, check_finite=False
-    )
-    return solved.T.astype(np.float32)
+    if not is_wide(len(H)):  # all columns at once: what small models do stays as it is
+        solved = scipy.linalg.cho_solve(factor, work.T, overwrite_b=True, check_finite=False)
+        return np.asarray(solved.T, np.float32)
+
+    def part(rows: slice) -> None:
+        work[rows] = scipy.linalg.cho_solve(factor, work[rows].T, check_finite=False).T
+
+    for _ in ordered_map(part, chunks(len(work), _CHUNK_ROWS), threads):
+        pass
+    return np.asarray(work, np.float32)

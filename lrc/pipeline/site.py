@@ -81,6 +81,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
             [_spec_of(at, spec, key).quant for key in keys], [len(at.weight(key)) for key in keys]
         ),
         shrinkage=statistics["shrinkage"],
+        outputs=sum(len(at.weight(key)) for key in keys),
     )
     del H, cross
     metric = metric.weighing(diagonal)
@@ -89,7 +90,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     metric = metric.without_target()
     if residual_gap is not None:
         targets = {
-            key: corrected_columns(at.weight(key), target, metric, residual_gap, repair)
+            key: corrected_columns(at.weight(key), target, metric, residual_gap, repair, at.threads)
             for key, target in targets.items()
         }
     return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped)

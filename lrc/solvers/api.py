@@ -96,19 +96,20 @@ def decompose(
 
 
 def metric_for(
-    work: NDArray[np.float64] | DiagonalPlusLowRank,
+    work: NDArray[np.floating] | DiagonalPlusLowRank,
     work_cross: NDArray[Any] | None,
     spec: DecomposeSpec,
     *,
     site: str,
     block_size: int,
     shrinkage: float = 0.0,
+    outputs: int = 0,
 ) -> Metric:
     """The shared metric of a site, with signs drawn from the seed and the site's name.
 
-    ``work`` is H and ``work_cross`` E[x z^T], float64 arrays that are overwritten; or rows of few
+    ``work`` is H and ``work_cross`` E[x z^T], arrays that are overwritten; or rows of few
     tokens, and the original's rows (k, n). ``shrinkage`` is for moments that are estimated; a given
-    H is taken as it is.
+    H is taken as it is. ``outputs`` are the rows of all its matrices, where they are known.
     """
     options = _Options(
         rotation=spec.rotation,
@@ -119,7 +120,7 @@ def metric_for(
     )
     if isinstance(work, DiagonalPlusLowRank):
         return few_tokens_metric(work, work_cross, **options)
-    return site_metric(work, work_cross, **options, device=spec.device)
+    return site_metric(work, work_cross, **options, outputs=outputs, device=spec.device)
 
 
 class _Options(TypedDict):
@@ -181,7 +182,7 @@ def target_columns(
     W: NDArray[np.float32], metric: Metric, mix: float, threads: int = 1
 ) -> NDArray[np.float32] | None:
     """The regression target of W with its columns rotated, or None: W itself is fitted."""
-    if metric.cross is None or mix == 0.0:
+    if not metric.has_target or mix == 0.0:
         return None
     columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
     return metric.target(columns, mix, threads)
@@ -193,13 +194,14 @@ def corrected_columns(
     metric: Metric,
     residual_gap: NDArray[Any],
     repair: float,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """What to fit, plus the share ``repair`` of what the residual stream lacks.
 
     ``regression_target`` is of :func:`target_columns`, ``residual_gap`` E[d z^T], (m, n), of the
     streams' difference d.
     """
-    correction = metric.correction(residual_gap)
+    correction = metric.correction(residual_gap, threads)
     correction *= np.float32(repair)
     if regression_target is None:
         regression_target = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
@@ -228,7 +230,7 @@ def _measured(
     scaled: NDArray[np.float32] = original / np.float32(divisor)
     decoded = packed.rows(slice(0, packed.shape[0]))
     decoded /= np.float32(divisor)
-    weight_energy = _energy(scaled, problem)
+    weight_energy = proxy_loss(scaled, problem.metric.H, problem.threads, problem.spec.device)
     return Decomposition(
         matrix=packed,
         relative_error=problem.error(problem.target - decoded, problem.energy),
@@ -237,13 +239,6 @@ def _measured(
         damping=problem.metric.damping,
         notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),
     )
-
-
-def _energy(scaled: NDArray[np.float32], problem: Problem) -> float:
-    H = problem.metric.H
-    if problem.spec.device != "cpu":
-        return proxy_loss(scaled, H, problem.threads, problem.spec.device)
-    return float(np.einsum("ij,ij->", scaled @ H, scaled, dtype=np.float64))
 
 
 def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse.linalg
@@ -56,7 +57,7 @@ class Problem:
         own = self.metric.weighting
         return self.metric.H if own is None else own
 
-    @property
+    @cached_property
     def energy(self) -> float:
         """tr(T H T^T)."""
         return squared_norm(self.target, self.metric.H, self.threads, self.spec.device)

@@ -69,9 +69,9 @@ class FewTokensMetric:
         return dataclasses.replace(self, weighting=rotated_diagonal(diagonal, self.signs))
 
     @property
-    def cross(self) -> F32 | None:
-        """What there is of the original's inputs."""
-        return self.lack
+    def has_target(self) -> bool:
+        """Whether the original's inputs are known, too."""
+        return self.lack is not None
 
     def target(self, W: F32, mix: float, threads: int = 1) -> F32:
         """W + mix W (C - H) (H + shift)^{-1}: the target of `SiteMetric`, with C - H as rows."""
@@ -90,7 +90,7 @@ class FewTokensMetric:
         moved += W
         return moved
 
-    def correction(self, D: F32) -> F32:
+    def correction(self, D: F32, threads: int = 1) -> F32:
         """What the site's layer can add to its outputs to close a gap d, from its rows (k, d)."""
         ridge = CORRECTION_RIDGE * self.H.diag()
         damped = self.H.with_diagonal(np.where(ridge > 0, ridge, 1.0))

@@ -64,6 +64,27 @@ def rank_curve(
     return np.maximum(total - captured, 0.0)
 
 
+def _lower_by_prediction(
+    curve: NDArray[np.float64], most: int, per_rank: float, predicted: Callable[[int], float]
+) -> None:
+    """Lower ``curve`` (work) to what is predicted at powers of two, where that may be chosen.
+
+    Predictions fall with the rank, and each costs a factorisation: from the largest down, one is
+    made only where the last would, at fewer bits, be the best so far. Rank 8 is always told.
+    """
+
+    def worth(rank: int, loss: float) -> float:
+        return 0.5 * float(np.log2(max(loss, 1e-300) / curve[0])) + rank * per_rank
+
+    best, least = 0.0, 0.0
+    for rank in [8 << k for k in range((most // 8).bit_length())][::-1]:
+        if rank > 8 and worth(rank, least * curve[0]) > best:
+            continue
+        least = predicted(rank)
+        curve[rank] = min(curve[rank], curve[0] * least)
+        best = min(best, worth(rank, curve[rank]))
+
+
 def choose_rank(
     E: NDArray[np.float32],
     H: Moment,
@@ -92,8 +113,7 @@ def choose_rank(
         return 0, "rank 0: nothing to correct"
     ranks = np.arange(0, most + 1, 8)
     if predicted is not None:
-        for rank in (8 << k for k in range((most // 8).bit_length())):
-            curve[rank] = min(curve[rank], curve[0] * predicted(rank))
+        _lower_by_prediction(curve, most, per_rank, predicted)
     worth = 0.5 * np.log2(np.maximum(curve[ranks], 1e-300) / curve[0]) + ranks * per_rank
     rank = int(ranks[int(np.argmin(worth))])
     fall = 1.0 - float(np.sqrt(curve[8] / curve[0]))

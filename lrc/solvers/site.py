@@ -17,7 +17,13 @@ from lrc.linalg.factor import (
     schur_complement,
 )
 from lrc.linalg.incoherence import random_signs, rotate_both, rotate_columns, symmetrise
-from lrc.linalg.target import regression_target, residual_correction
+from lrc.linalg.precision import is_wide, working_dtype
+from lrc.linalg.target import (
+    moved_target,
+    regression_move,
+    regression_target,
+    residual_correction,
+)
 
 #: Share of diag(H) that a correction of the residual stream is damped with.
 CORRECTION_RIDGE = 0.1
@@ -36,14 +42,16 @@ class SiteMetric:
     without rotation. ``scale`` is what H was divided by. ``rounding_loss`` is tr(D) of the damped
     H = U D U^T: what LDLQ loses for every unit of squared rounding error. ``damping`` and
     ``retries`` go to the report. ``weighting`` float32 (n, n), where it is not None, weighs errors
-    of L R instead of H, in the same basis. ``device`` is where it is factored and downdated.
+    of L R instead of H, in the same basis. ``device`` is where it is factored and downdated. From
+    4096 inputs on, ``move`` float32 (n, n) is in place of ``cross``: C - H, or without a
+    ``target_factor`` the regression's (C - H) (H + shift)^{-1}.
     """
 
     H: NDArray[np.float32]
     shift: NDArray[np.float64]
-    target_factor: NDArray[np.float64] | None
+    target_factor: NDArray[np.floating] | None
     feedback: NDArray[np.float32]
-    cross: NDArray[np.float64] | None
+    cross: NDArray[np.floating] | None
     signs: NDArray[np.float32] | None
     scale: float
     damping: float
@@ -52,6 +60,7 @@ class SiteMetric:
     rounding_loss: float
     weighting: NDArray[np.float32] | None = None
     device: str = "cpu"
+    move: NDArray[np.floating] | None = None
 
     def weighing(self, diagonal: NDArray[np.float64] | None) -> SiteMetric:
         """The metric that weighs errors of L R by a diagonal (n,) of the original basis.
@@ -64,18 +73,26 @@ class SiteMetric:
 
     def target(self, W: NDArray[np.float32], mix: float, threads: int = 1) -> NDArray[np.float32]:
         """What to fit to W (columns already rotated) so that the compressed prefix is repaired."""
+        if self.move is not None and mix != 0.0:
+            return moved_target(W, self.move, self.target_factor, mix, threads)
         if self.cross is None or self.target_factor is None or mix == 0.0:
             return W
         return regression_target(W, self.cross, self.target_factor, mix, threads)
 
-    def correction(self, D: NDArray[np.float64]) -> NDArray[np.float32]:
+    @property
+    def has_target(self) -> bool:
+        """Whether the original's inputs are known, too."""
+        return self.cross is not None or self.move is not None
+
+    def correction(self, D: NDArray[np.floating], threads: int = 1) -> NDArray[np.float32]:
         """What the site's layer can add to its outputs to close a gap d, from D = E[d z^T]."""
-        rotated = np.asarray(rotate_columns(D, self.signs), np.float64) / self.scale
-        return residual_correction(rotated, self.H, CORRECTION_RIDGE)
+        dtype = working_dtype(len(self.H))
+        rotated = np.asarray(rotate_columns(D, self.signs), dtype) / dtype(self.scale)
+        return residual_correction(rotated, self.H, CORRECTION_RIDGE, threads)
 
     def without_target(self) -> SiteMetric:
         """The metric once all targets are known: at n = 11008, two gigabytes less."""
-        return dataclasses.replace(self, cross=None, target_factor=None)
+        return dataclasses.replace(self, cross=None, target_factor=None, move=None)
 
     def feedback_for(self, block_size: int) -> NDArray[np.float32]:
         """Feedback for a quantizer of ``block_size`` columns, a multiple of the site's."""
@@ -105,13 +122,13 @@ class SiteMetric:
         """The rounding loss of the downdated metric, damped alike. Cost n^3/3 + 4 r n^2."""
         return block_trace(self._downdated_cholesky(R), self.block_size)
 
-    def _downdated_cholesky(self, R: NDArray[np.floating]) -> NDArray[np.float64]:
+    def _downdated_cholesky(self, R: NDArray[np.floating]) -> NDArray[np.floating]:
         shift = self.shift + len(self.H) * np.finfo(np.float32).eps
         if self.device != "cpu":
             from lrc.linalg import cuda
 
             return cuda.downdated_cholesky(self.H, R, shift, self._ridge)
-        H = self.H.astype(np.float64)
+        H = self.H.astype(working_dtype(len(self.H)))
         H[np.diag_indices_from(H)] += shift
         lowered = schur_complement(H, R)
         del H  # at n = 11008 each of these is a gigabyte
@@ -136,8 +153,8 @@ def rotated_diagonal(
 
 
 def site_metric(
-    work: NDArray[np.float64],
-    work_cross: NDArray[np.float64] | None = None,
+    work: NDArray[np.floating],
+    work_cross: NDArray[np.floating] | None = None,
     *,
     rotation: str,
     damping: float,
@@ -145,6 +162,7 @@ def site_metric(
     seed: int,
     shrinkage: float = 0.0,
     device: str = "cpu",
+    outputs: int = 0,
 ) -> SiteMetric:
     """Rotate, normalise, damp and factor H once for all matrices at a site.
 
@@ -153,9 +171,9 @@ def site_metric(
 
     Parameters
     ----------
-    work : float64 array, shape (n, n)
+    work : array, shape (n, n), of the dtype of :func:`lrc.linalg.precision.working_dtype`
         Second moment H of the inputs; overwritten.
-    work_cross : float64 array, shape (n, n), optional
+    work_cross : array, shape (n, n), of the same dtype, optional
         E[x z^T] of the original model's inputs x with the inputs z of H; overwritten, and part
         of the result.
     block_size : int
@@ -163,6 +181,8 @@ def site_metric(
     shrinkage : float
         Share of each diagonal entry, in the basis that is rounded, by which H is moved towards its
         diagonal for good: the remedy for an H that few tokens estimate (Ledoit and Wolf, 2004).
+    outputs : int
+        Rows of all the site's matrices: what makes solving once for all of them worth its cost.
 
     Raises
     ------
@@ -171,7 +191,8 @@ def site_metric(
 
     Notes
     -----
-    Cost n^3/3 + O(n^2 (b + log n)); memory 2 n^2 float64 beside what is given.
+    Cost n^3/3 + O(n^2 (b + log n)), and 2 n^3 for ``move``. Memory beside what is given: 2 n^2
+    float64, or 3 n^2 float32 from 4096 inputs on.
     """
     n = len(work)
     scale = float(np.trace(work)) / n
@@ -188,6 +209,7 @@ def site_metric(
     factored = factor(work, device)
     feedback_shift = shift = shift + factored.shift
     target_factor = factored.cholesky if work_cross is not None else None
+    move: NDArray[np.floating] | None = None
     if work_cross is not None:
         work_cross /= scale
         rotate_both(work_cross, signs)
@@ -198,6 +220,12 @@ def site_metric(
             shift = np.full(n, target_damping)
             target_factor = factor(work, device).cholesky
         work_cross[np.diag_indices(n)] += shrunk + shift
+        if is_wide(n):
+            work_cross -= undamped
+            work_cross[np.diag_indices(n)] -= shift
+            move, work_cross = work_cross, None
+            if target_factor is not None and outputs >= n:
+                move, target_factor = regression_move(move, target_factor), None
     return SiteMetric(
         H=undamped,
         shift=feedback_shift,
@@ -211,4 +239,5 @@ def site_metric(
         block_size=block_size,
         rounding_loss=block_trace(factored.cholesky, block_size),
         device=device,
+        move=move,
     )

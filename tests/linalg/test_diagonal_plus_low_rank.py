@@ -53,6 +53,10 @@ def test_products_are_those_of_the_matrix(H, seed):
     assert (A @ H).dtype == F32
     assert_within(relative_difference(times_metric(A, H), A @ whole), bound, "A H")
     loss = quadratic_loss(A, whole)
+    taken = DiagonalPlusLowRank(H.diagonal, H.rows, -H.signs)
+    assert_within(
+        abs(proxy_loss(A, taken) - quadratic_loss(A, dense(taken))), bound * loss, "with sign -1"
+    )
     assert_within(abs(proxy_loss(A, H) - loss), bound * loss, "tr(A H A^T)")
     assert_within(relative_difference(H.diag(), np.diag(whole)), bound, "diagonal")
     part = slice(n // 3, n)

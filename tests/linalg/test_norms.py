@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.errors import NumericalError
+from lrc.linalg import norms, precision
 from lrc.linalg.norms import incoherence, proxy_loss, relative_proxy_error, rms, squared_norm
 from lrc.testing.laws import quadratic_loss
 from lrc.testing.strategies import problems
@@ -22,6 +23,20 @@ def test_proxy_loss_in_either_precision(data):
     for dtype in (np.float32, np.float64):
         error = abs(proxy_loss(E.astype(dtype), H) - expected)
         assert_within(error, factor_bound(len(H), dtype) * size, f"loss in {np.dtype(dtype)}")
+
+
+@given(data=st.data())
+def test_one_triangle_of_a_wide_moment_is_enough(data):
+    E, H = data.draw(problems())
+    size = np.linalg.norm(E.astype(np.float64)) ** 2 * np.linalg.norm(H, 2)
+    lower = np.tril(H).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "WIDE", 1)
+        patch.setattr(norms, "_CHUNK_COLUMNS", data.draw(st.integers(1, 8)))
+        symmetric = lower + np.tril(lower, -1).T
+        found = proxy_loss(E, symmetric)
+    error = abs(found - quadratic_loss(E, H))
+    assert_within(error, factor_bound(len(H), np.float32) * size, "loss")
 
 
 def test_proxy_loss_is_the_mean_squared_output_error():

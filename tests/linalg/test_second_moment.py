@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.errors import CalibrationError, SpecError
-from lrc.linalg.second_moment import SecondMoment, chunk_moment
+from lrc.linalg import precision
+from lrc.linalg import second_moment as second_moment_module
+from lrc.linalg.second_moment import SecondMoment, chunk_moment, token_rows
 from lrc.testing.strategies import seeds
 from lrc.testing.tolerance import assert_within, sum_bound
 
@@ -45,6 +47,31 @@ def test_chunks_do_not_matter(data):
     assert (moment.rows, moment.dropped) == (tokens, 0)
     np.testing.assert_array_equal(z, before[0])
     np.testing.assert_array_equal(x, before[1])
+
+
+@given(data=st.data())
+def test_rows_added_in_parts_are_the_products(data):
+    """As wide moments are summed: float32, one triangle, any number of threads."""
+    tokens, n = data.draw(st.integers(1, 40)), data.draw(st.integers(2, 9))
+    z, x = streams(tokens, n, data.draw(seeds()))
+    cut = data.draw(st.integers(0, tokens))
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "WIDE", 2)
+        patch.setattr(second_moment_module, "_ADDED_ROWS", 3)
+        for threads in (1, 2):
+            moment = SecondMoment(n, cross=True, residual_gap=n)
+            for part in (slice(0, cut), slice(cut, tokens)):
+                moment.add_rows(token_rows(z[part], x[part], (z - x)[part]), threads)
+            assert (moment.rows, moment.effective_rows) == (tokens, tokens)
+            found.append((moment.matrix(), moment.cross(), moment.residual_gap()))
+    wide = z.astype(np.float64)
+    bound = 2 * sum_bound(tokens, np.float32, 30.0)
+    for one, two, left in zip(*found, (z, x, z - x), strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_array_equal(one, two)
+        assert_within(np.abs(one - left.astype(np.float64).T @ wide / tokens).max(), bound)
+    np.testing.assert_array_equal(found[0][0], found[0][0].T)
 
 
 @given(data=st.data())

@@ -13,7 +13,7 @@ from lrc.linalg.lowrank import solve_left
 from lrc.quant.factors import quantize_factor
 from lrc.solvers.api import decompose, metric_for
 from lrc.solvers.lrstep import fit_factors
-from lrc.solvers.rank import choose_rank, predicted_losses, rank_curve
+from lrc.solvers.rank import _lower_by_prediction, choose_rank, predicted_losses, rank_curve
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.laws import loss_rounding, quadratic_loss
 from lrc.testing.strategies import problems, ranks, seeds, weights
@@ -180,6 +180,39 @@ def test_nothing_to_correct_and_no_room():
     assert "rank 8 would add" in note
 
 
+@given(data=st.data(), seed=seeds())
+def test_predictions_that_can_change_no_choice_are_not_made(data, seed):
+    """The rank is that of all predictions, whatever of them was left out."""
+    rng = np.random.default_rng(seed)
+    count = data.draw(st.integers(1, 6))
+    most, per_rank = 8 << (count - 1), data.draw(st.sampled_from([0.001, 0.01, 0.05]))
+    plain = np.sort(rng.uniform(0.2, 1, most + 1))[::-1].copy()
+    falling = np.sort(rng.uniform(0.05, 1.2, most + 1))[::-1]
+    whole, lazy, asked = plain.copy(), plain.copy(), []
+
+    def predicted(rank):
+        asked.append(rank)
+        return float(falling[rank])
+
+    _lower_by_prediction(lazy, most, per_rank, predicted)
+    ranks = np.arange(0, most + 1, 8)
+    for rank in (8 << k for k in range(count)):
+        whole[rank] = min(whole[rank], whole[0] * falling[rank])
+    best = [
+        ranks[int(np.argmin(0.5 * np.log2(c[ranks] / c[0]) + ranks * per_rank))]
+        for c in (whole, lazy)
+    ]
+    assert best[0] == best[1]
+    assert lazy[8] == whole[8]
+    assert len(asked) == len(set(asked)) <= count
+
+
+def test_a_rank_that_cannot_pay_costs_two_predictions():
+    asked = []
+    _lower_by_prediction(np.ones(129), 128, 0.1, lambda rank: asked.append(rank) or 0.9)
+    assert asked == [128, 8]
+
+
 def test_what_is_predicted_falls_with_the_rank_and_near_what_comes():
     """Cautious: measured, 1.0 to 1.4 times the loss that is then found."""
     rng = np.random.default_rng(7227)
@@ -209,11 +242,11 @@ def test_a_prediction_counts_where_it_is_less():
 
     def half_at_sixteen(rank):
         asked.append(rank)
-        return 0.4 if rank == 16 else 1.0
+        return 0.4 if rank >= 16 else 1.0
 
     assert choose_rank(E, H, 2, most_bits=1.1, seed=5)[0] == 0
     rank, note = choose_rank(E, H, 2, most_bits=1.1, seed=5, predicted=half_at_sixteen)
-    assert (rank, asked) == (16, [8, 16, 32])
+    assert (rank, asked) == (16, [32, 16, 8])
     assert note.startswith("rank 16: low rank pays")
 
 

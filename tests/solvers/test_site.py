@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrc.errors import NumericalError
+from lrc.linalg import precision
 from lrc.linalg.factor import block_ldl, damping_shift, factor, feedback_matrix
 from lrc.linalg.incoherence import rotate_columns, rotate_moment
 from lrc.linalg.lowrank import solve_left
@@ -182,6 +183,47 @@ def test_the_rounding_loss_is_what_ldlq_loses_and_falls_when_downdated(data, see
     _, U = np.linalg.eigh(found.H.astype(F64))
     losses = [found.downdated_loss(U[:, -rank:].T) for rank in (1, 2, 4)]
     assert found.rounding_loss * (1 + 1e-2) + 1e-5 * n > losses[0] > losses[1] > losses[2] > 0
+
+
+@few(2)
+@given(
+    data=st.data(),
+    rotation=ROTATIONS,
+    many=st.booleans(),
+    shrinkage=st.sampled_from([0.0, 0.1]),
+    seed=seeds(),
+)
+def test_wide_sites_are_worked_on_in_float32(data, rotation, many, shrinkage, seed):
+    """The same metric, target, correction and downdate, to what float32 rounds."""
+    n = data.draw(st.integers(3, 20))
+    H = data.draw(second_moments(n, 2.0))
+    rng = np.random.default_rng(seed)
+    C = H + 0.1 * np.abs(H).max() * rng.standard_normal((n, n)) / n
+    W, D = rng.standard_normal((4, n)).astype(np.float32), rng.standard_normal((4, n))
+    R = rng.standard_normal((2, n)).astype(np.float32)
+    options = {"rotation": rotation, "shrinkage": shrinkage, "damping": 0.05}
+    exact = metric(H, C, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "WIDE", 1)
+        F32 = np.float32
+        found = metric(H.astype(F32), C.astype(F32), outputs=n if many else n - 1, **options)
+        assert (found.cross, found.target_factor is None) == (None, many)
+        assert found.move.dtype == F32
+        got = [
+            found.H, found.feedback, found.target(W, 0.4, 2), found.correction(D.astype(F32), 2),
+            found.downdated_feedback(R, 8), found.rounding_loss, found.downdated_loss(R),
+        ]  # fmt: skip
+        alone = found.without_target()
+        assert (alone.has_target, alone.target(W, 0.4)) == (False, W)
+    expected = [
+        exact.H, exact.feedback, exact.target(W, 0.4), exact.correction(D),
+        exact.downdated_feedback(R, 8), exact.rounding_loss, exact.downdated_loss(R),
+    ]  # fmt: skip
+    damped = damped_moment(H, exact) + np.diag(shrinkage * np.diag(exact.H))
+    bound = factor_bound(n, np.float32, solve=True, cond=np.linalg.cond(damped) ** 2)
+    for mine, other, scale in zip(got, expected, (1, n, 1, 1, n, 1, 1), strict=True):
+        size = scale if scale > 1 else np.linalg.norm(other)
+        assert_within(np.linalg.norm(np.asarray(mine) - other), bound * size)
 
 
 @pytest.mark.parametrize("rotation", ["none", "hadamard"])
