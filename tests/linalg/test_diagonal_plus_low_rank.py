@@ -109,7 +109,8 @@ def test_products_follow_errors_that_change(H, seed):
 def test_regression_on_rows(H, seed):
     B = np.random.default_rng(seed).standard_normal((3, len(H.rows)))
     expected = np.linalg.solve(dense(H), (B @ H.rows).T).T
-    bound = factor_bound(len(H), F32, solve=True, cond=np.linalg.cond(dense(H)))
+    # What B has beside the large directions of V is as large as before, and cancels.
+    bound = factor_bound(len(H), F32, solve=True, cond=np.linalg.cond(dense(H)) ** 2)
     assert_within(relative_difference(regression_on_rows(B, H), expected), bound, "B V H^-1")
 
 
