@@ -1,6 +1,6 @@
 """Quality for size: one row a setting, judged from the bytes on disk against the original.
 
-    python bench/quality.py MODEL --calib TEXT --text TEST --settings e8p:2 trellis12:3 bpw:2.5
+    python bench/quality.py MODEL --calib TEXT --text TEST --settings e8p:2 shuffle12:3 bpw:2.5
         [--windows 20 40] [--second-text OTHER] [--work DIR] [--gguf FILE ...]
         [--ablation [BASE]] [--dithered [SETTING ...]] [--share-surveys]
         --out FILE.jsonl [--markdown FILE] [--chart FILE.svg]
@@ -135,7 +135,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--work", type=Path, help="keeps the compressed models")
     parser.add_argument("--gguf", nargs="*", type=Path, default=[])
-    parser.add_argument("--ablation", nargs="?", const="trellis12:2", metavar="BASE")
+    parser.add_argument("--ablation", nargs="?", const="shuffle12:2", metavar="BASE")
     parser.add_argument("--dithered", nargs="*", metavar="SETTING")
     parser.add_argument(
         "--share-surveys",

@@ -93,7 +93,8 @@ def ablations(base: str) -> list[tuple[str, str]]:
     bits = int(rest.partition(",")[0])
     more = "".join("," + change for change in base.split(",")[1:])
     other = QuantSpec.plain(bits).codebook
-    swapped = ("lattice", other) if name.startswith("trellis") else ("trellis", "trellis12")
+    is_trellis = name.startswith(("trellis", "shuffle"))
+    swapped = ("lattice", other) if is_trellis else ("trellis", QuantSpec.for_bits(bits).codebook)
     rows = [(f"{swapped[0]} for {name}", f"{swapped[1]}:{bits}{more}")]
     known = CompressSpec().to_dict()
     for what, change in CHANGES:

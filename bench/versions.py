@@ -31,7 +31,9 @@ SEVERAL: dict[str, Any] = {"num_hidden_layers": 3, "hidden_size": 64, "intermedi
 #: Name: (configuration of the model, parameters of the compression).
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": (SEVERAL, {}),
-    **{f"trellis12 {b}": (SEVERAL, {"quant": {"bits": b}}) for b in (3, 4)},
+    "shuffle12 3": (SEVERAL, {"quant": {"codebook": "shuffle12", "bits": 3}}),
+    "shuffle12 4": (SEVERAL, {"quant": {"codebook": "shuffle12", "bits": 4}}),
+    "trellis12 2": (SEVERAL, {"quant": {"codebook": "trellis12"}}),
     "trellis8 2": (SEVERAL, {"quant": {"codebook": "trellis8"}}),
     "e8p": ({}, {"quant": {"codebook": "e8p"}}),
     "e8p-rvq3": ({}, {"quant": {"codebook": "e8p-rvq3", "bits": 3}}),

@@ -46,7 +46,7 @@ def least_spec(tensors: Tensors, spec: CompressSpec, allocation: AllocationSpec)
     """``spec`` with the cheapest choice for everything that it leaves open."""
     matrices, solver = dict(spec.matrices), spec.decompose
     for name, (m, n) in linear_shapes(tensors).items():
-        quant = codebook_of(solver, WIDTHS[0], m)
+        quant = codebook_of(solver, WIDTHS[0], (m, n))
         low_rank = dataclasses.replace(solver.low_rank, rank=candidate_ranks(solver, (m, n))[0])
         matrices.setdefault(name, MatrixSpec(quant, low_rank))
     changed = dataclasses.replace(spec, matrices=matrices)

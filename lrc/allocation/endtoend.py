@@ -138,7 +138,7 @@ def _variants(
     def linear(pair: tuple[str, Candidate]) -> Linear:
         key, candidate = pair
         W = dense_weight(dense, key)
-        ratio = error_ratio(codebook_of(job.spec.decompose, candidate.bits, len(W)))
+        ratio = error_ratio(codebook_of(job.spec.decompose, candidate.bits, W.shape))
         weight = job.store.matrix(index, names[key], candidate, W, ratio)
         return replaced(dense, key, weight)
 

@@ -87,9 +87,10 @@ def check_allocatable(spec: DecomposeSpec) -> None:
         )
 
 
-def codebook_of(spec: DecomposeSpec, bits: int, rows: int) -> QuantSpec:
-    """The codebook of ``bits`` in the family that ``spec`` names, fit for ``rows`` rows."""
-    return QuantSpec(at_width(spec.quant.codebook, bits), bits).for_rows(rows)[0]
+def codebook_of(spec: DecomposeSpec, bits: int, shape: tuple[int, ...]) -> QuantSpec:
+    """The codebook of ``bits`` in the family that ``spec`` names, fit for ``shape`` (m, n)."""
+    m, n = shape
+    return QuantSpec(at_width(spec.quant.codebook, bits), bits).for_shape(m, n)[0]
 
 
 def error_ratio(quant: QuantSpec) -> float:
@@ -132,7 +133,7 @@ def matrix_options(
     """
     found = []
     for bits, curve in curves.items():
-        quant = codebook_of(spec, bits, shape[0])
+        quant = codebook_of(spec, bits, shape)
         for rank in candidate_ranks(spec, shape):
             for factor_bits in _factor_bits(spec, rank):
                 low_rank = dataclasses.replace(spec.low_rank, rank=rank, factor_bits=factor_bits)

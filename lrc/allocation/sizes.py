@@ -33,7 +33,7 @@ def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Spec
 
 def _planned(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> dict[str, Any]:
     """The record of what a recipe makes of a matrix, as far as its layout needs it."""
-    quant, parts = spec.quant.for_rows(shape[0])[0], []
+    quant, parts = spec.quant.for_shape(*shape)[0], []
     if spec.recipe != "low-rank":
         by_row = has_row_scales(spec)
         parts.append(codes_record(quant.codebook, quant.bits, quant.group_size, row_scales=by_row))

@@ -32,6 +32,8 @@ class Row(NamedTuple):
     gaussian_error
         Squared error on a Gaussian source of unit variance by width, where a budget may choose
         the codebook.
+    instead
+        What is tried before the plain codebook where this one does not fit a matrix.
     """
 
     module: str
@@ -39,6 +41,7 @@ class Row(NamedTuple):
     family: str
     grouped: bool = False
     gaussian_error: dict[int, float] = {}  # noqa: RUF012
+    instead: str = ""
 
 
 _SHUFFLE_ERROR = {2: 0.0707, 3: 0.0187, 4: 0.0049}
@@ -52,15 +55,17 @@ CODEBOOKS: dict[str, Row] = {
         f"trellis{states}": Row("trellis", (2, 3, 4), "trellis", gaussian_error=_TRELLIS_ERROR)
         for states in range(8, 17)
     },
-    "shuffle10": Row("shuffle", (2,), "shuffle", gaussian_error={2: 0.0719}),
-    "shuffle12": Row("shuffle", (2, 3, 4), "shuffle", gaussian_error=_SHUFFLE_ERROR),
+    "shuffle10": Row("shuffle", (2,), "shuffle", gaussian_error={2: 0.0719}, instead="trellis10"),
+    "shuffle12": Row(
+        "shuffle", (2, 3, 4), "shuffle", gaussian_error=_SHUFFLE_ERROR, instead="trellis12"
+    ),
     "uniform": Row("scalar", tuple(range(2, 9)), "uniform", grouped=True),
     "lloyd-max": Row("scalar", tuple(range(2, 9)), "lloyd-max", grouped=True),
     "bfp": Row("bfp", tuple(range(2, 9)), "bfp", gaussian_error={2: 0.1426, 3: 0.0375, 4: 0.0102}),
 }
 
 #: What Q is coded with unless something else is asked for, where it fits.
-DEFAULT = "trellis12"
+DEFAULT = "shuffle12"
 #: The family that fits any shape and is quick to encode: for surveys, and where another misfits.
 PLAIN = "e8p"
 #: Codebook of widths that neither has, and of the factors L and R.
@@ -101,10 +106,14 @@ def plain(bits: int) -> str:
     return at_width(PLAIN, bits)
 
 
-def fitting(name: str, bits: int, rows: int) -> tuple[str, str | None]:
-    """``name``, or what stands for it where it does not fit a matrix of ``rows`` rows, and why."""
-    why = get_codebook(name, bits).misfit(rows)
-    return (name, None) if why is None else (plain(bits), why)
+def fitting(name: str, bits: int, shape: tuple[int, int]) -> tuple[str, str | None]:
+    """``name``, or what stands for it where it does not fit a matrix of this shape, and why."""
+    book = get_codebook(name, bits)
+    why = book.misfit(shape[0]) or book.waste(*shape)
+    if why is None:
+        return name, None
+    instead = CODEBOOKS[name].instead
+    return (fitting(instead, bits, shape)[0] if instead else plain(bits)), why
 
 
 def describe() -> str:

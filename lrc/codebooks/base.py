@@ -128,6 +128,10 @@ class Codebook(ABC):
         """Why a matrix of ``m`` rows cannot have this codebook; None where it can."""
         return None
 
+    def waste(self, m: int, n: int) -> str | None:
+        """Why an m x n matrix would take many more bits than the codebook's; None where not."""
+        return None
+
     def padding(self, n: int) -> int:
         """Columns past ``n`` that are coded, too."""
         return 0

@@ -20,7 +20,15 @@ import numpy as np
 
 from lrc.codebooks.base import F32, Codebook, CodedRows, EngineRow, PlaneLayout, Planes, row_scales
 from lrc.errors import FormatError
-from lrc_kernels.shuffle_code import TILE_ROWS, UNIT, plane_bytes, state_levels, tile_rows
+from lrc_kernels.shuffle_code import (
+    RINGS,
+    TILE_ROWS,
+    UNIT,
+    plane_bytes,
+    state_levels,
+    tile_rows,
+)
+from lrc_kernels.trellis_code import TILE
 
 if TYPE_CHECKING:
     from lrc_kernels.cpu.dot.matvec_i8 import Activations
@@ -45,6 +53,12 @@ class Shuffle(Codebook):
         if tile_rows(m):
             return None
         return f"needs rows in multiples of {TILE_ROWS[-1]}, not {m}"
+
+    def waste(self, m: int, n: int) -> str | None:
+        """Where eights of rings reach far past the last column."""
+        wide = RINGS * TILE // tile_rows(m)
+        padded = -(-n // wide) * wide
+        return f"stores {padded} columns of {n}" if padded - n > n // 16 else None
 
     def band(self, m: int) -> int:
         """Rows of a tile."""

@@ -78,7 +78,7 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
         spec.decompose,
         site=at.name,
         block_size=least_block(
-            [_spec_of(at, spec, key).quant for key in keys], [len(at.weight(key)) for key in keys]
+            [_spec_of(at, spec, key).quant for key in keys], [at.weight(key).shape for key in keys]
         ),
         shrinkage=statistics["shrinkage"],
         outputs=sum(len(at.weight(key)) for key in keys),

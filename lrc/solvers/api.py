@@ -89,7 +89,7 @@ def decompose(
         moment = np.eye(n) if H is None else second_moment(H, n)
         known = None if magnitudes is None else real_vector(magnitudes, "magnitudes", n)
         diagonal = weighting_diagonal(spec.statistic, np.diag(moment).copy(), known)
-        block_size = least_block((spec.quant,), (m,))
+        block_size = least_block((spec.quant,), ((m, n),))
         metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
         metric = metric.weighing(diagonal)
         return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
@@ -131,10 +131,11 @@ class _Options(TypedDict):
     shrinkage: float
 
 
-def least_block(quants: Iterable[QuantSpec], rows: Iterable[int]) -> int:
+def least_block(quants: Iterable[QuantSpec], shapes: Iterable[tuple[int, ...]]) -> int:
     """Columns that all of a site's quantizers can be fed back by: the least block size."""
     return min(
-        get_quantizer(q.for_rows(m)[0], m).block_size for q, m in zip(quants, rows, strict=True)
+        get_quantizer(quant.for_shape(m, n)[0], m).block_size
+        for quant, (m, n) in zip(quants, shapes, strict=True)
     )
 
 
@@ -152,13 +153,12 @@ def decompose_at_site(
     ``regression_target`` is what to fit instead of W, from :func:`target_columns`. ``name`` fixes
     the output signs together with the seed.
     """
-    m, _ = W.shape
-    quant, notes = spec.quant.for_rows(m)
+    quant, notes = spec.quant.for_shape(*W.shape)
     spec = dataclasses.replace(spec, quant=quant)
     signs_out = None
     columns = rotate_columns(W, metric.signs).astype(np.float32, copy=False)
     if metric.signs is not None:
-        signs_out = random_signs(m, derive_seed(spec.seed, name, "out"))
+        signs_out = random_signs(len(W), derive_seed(spec.seed, name, "out"))
     original = _rotate_rows(columns, signs_out)
     target = original if regression_target is None else _rotate_rows(regression_target, signs_out)
     gain = float(np.float32(rms(target)))

@@ -70,9 +70,9 @@ class QuantSpec(Record):
         """The codebook of a width that fits any shape."""
         return cls(codebooks.plain(bits), bits)
 
-    def for_rows(self, rows: int) -> tuple[Self, tuple[str, ...]]:
-        """The same, or the plain codebook of its bits and a note where it misfits the rows."""
-        name, why = codebooks.fitting(self.codebook, self.bits, rows)
+    def for_shape(self, m: int, n: int) -> tuple[Self, tuple[str, ...]]:
+        """The same, or what stands for it and a note where it does not fit an m x n matrix."""
+        name, why = codebooks.fitting(self.codebook, self.bits, (m, n))
         if why is None:
             return self, ()
         note = f"codebook {self.codebook} {why}: {name} instead"

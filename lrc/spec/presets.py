@@ -32,8 +32,8 @@ class Preset:
 
 
 PRESETS = {
-    "fast": Preset("e8p", windows=32, passes=20, heldout_windows=4),
-    "balanced": Preset("trellis12", windows=64, passes=80, heldout_windows=4),
+    "fast": Preset("shuffle10", windows=32, passes=20, heldout_windows=4),
+    "balanced": Preset("shuffle12", windows=64, passes=80, heldout_windows=4),
     "best": Preset("trellis14", windows=128, passes=200, heldout_windows=8),
 }
 
@@ -62,6 +62,6 @@ def preset(name: str) -> CompressSpec:
     Examples
     --------
     >>> preset("balanced").decompose.quant.codebook
-    'trellis12'
+    'shuffle12'
     """
     return get_preset(name).spec()

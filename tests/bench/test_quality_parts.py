@@ -58,7 +58,7 @@ def test_ablations_change_one_thing_each(script: Script) -> None:
     assert rows["lattice for trellis12"] == "e8p:2,seed=9"
     assert rows["no polish"] == "trellis12:2,seed=9,decompose.polish_sweeps=0"
     assert {"moments of the original alone", "rank 0", "rank 8", "rank 16"} <= set(rows)
-    assert dict(script("quality_settings").ablations("e8p:2"))["trellis for e8p"] == "trellis12:2"
+    assert dict(script("quality_settings").ablations("e8p:2"))["trellis for e8p"] == "shuffle12:2"
 
 
 def test_ablations_that_this_version_cannot_do_are_left_out(

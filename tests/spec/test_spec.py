@@ -249,11 +249,31 @@ def test_specs_are_frozen(spec):
 def test_default_codebook_of_a_width(bits):
     spec = QuantSpec.for_bits(bits)
     assert spec.bits == bits
-    assert spec.codebook == ("trellis12" if bits <= 4 else "lloyd-max")
+    assert spec.codebook == ("shuffle12" if bits <= 4 else "lloyd-max")
     assert QuantSpec.plain(bits).codebook == {2: "e8p", 3: "e8p-rvq3", 4: "e8p-rvq4"}.get(
         bits, "lloyd-max"
     )
     assert get_quantizer(spec).bits == bits
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "shape", "expected", "why"),
+    [
+        ("shuffle12", 2, (64, 64), "shuffle12", ""),
+        ("shuffle12", 2, (32, 62), "shuffle12", ""),
+        ("shuffle12", 3, (48, 64), "trellis12", "needs rows in multiples of 32, not 48"),
+        ("shuffle12", 3, (32, 70), "trellis12", "stores 128 columns of 70"),
+        ("shuffle12", 3, (256, 70), "shuffle12", ""),
+        ("shuffle10", 2, (16, 64), "trellis10", "needs rows in multiples of 32, not 16"),
+        ("shuffle12", 4, (24, 64), "e8p-rvq4", "needs rows in multiples of 32, not 24"),
+        ("trellis12", 2, (24, 64), "e8p", "needs rows in multiples of 16, not 24"),
+        ("uniform", 2, (24, 64), "uniform", ""),
+    ],
+)
+def test_what_does_not_fit_a_shape_has_the_nearest_kin_and_a_note(name, bits, shape, expected, why):
+    quant, notes = QuantSpec(name, bits).for_shape(*shape)
+    assert quant == QuantSpec(expected, bits)
+    assert notes == ((f"codebook {name} {why}: {expected} instead",) if why else ())
 
 
 def test_every_quantizer_has_a_spec():

@@ -43,7 +43,7 @@ def test_every_option_reaches_its_field() -> None:
         *("--embed-bits", "6", "--head-bits", "16", "--device", "cuda"),
     )
     solve, calibration = spec.decompose, spec.calibration
-    assert solve.quant == QuantSpec("trellis12", 3)
+    assert solve.quant == QuantSpec("shuffle12", 3)
     assert (solve.low_rank.rank, solve.low_rank.factor_bits) == (7, 6)
     assert (solve.recipe, solve.rotation) == ("ldlq", "none")
     assert (solve.damping, solve.iterations, solve.seed) == (0.02, 9, 77)
@@ -81,8 +81,8 @@ def test_a_whole_spec_round_trips_through_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--bits", "4"), QuantSpec("trellis12", 4)),
-        (("--bits", "3", "--preset", "fast"), QuantSpec("e8p-rvq3", 3)),
+        (("--bits", "4"), QuantSpec("shuffle12", 4)),
+        (("--bits", "3", "--preset", "fast"), QuantSpec("shuffle12", 3)),
         (("--bits", "4", "--preset", "best"), QuantSpec("trellis14", 4)),
         (("--bits", "6"), QuantSpec("lloyd-max", 6)),
         (("--codebook", "e8p-rvq3"), QuantSpec("e8p-rvq3", 3)),
@@ -171,7 +171,7 @@ def test_presets_are_overridden_by_file_and_options(tmp_path: Path) -> None:
         assert parse("--preset", name) == preset(name)
     path = config(tmp_path, {"calibration": {"nsamples": 7}, "decompose": {"damping": 0.02}})
     spec = parse("--preset", "balanced", "--config", path, "--damping", "0.03", "--bits", "3")
-    assert spec.decompose.quant == QuantSpec("trellis12", 3)
+    assert spec.decompose.quant == QuantSpec("shuffle12", 3)
     assert spec.calibration.nsamples == 7
     assert spec.decompose.damping == 0.03
 
