@@ -32,7 +32,8 @@ DOUBLINGS = {2: 0, 3: 1, 4: 2}
 SEAM = 48
 #: After this one of every eight steps the least cost is subtracted from all.
 LOWERED = 6
-_MOST = 32767
+#: The largest 16-bit integer: inputs beyond it count as if there.
+MOST = 32767
 
 
 @cache
@@ -88,7 +89,7 @@ def shuffled_code(bits: int, state_bits: int) -> RingCode:
 def to_fixed(Z: NDArray[np.float32], bits: int) -> I16:
     """Inputs in fixed point; what lies beyond its limit counts as if there."""
     step = np.float32(UNIT * STEPS[bits])
-    limit = np.float32(_MOST) / step
+    limit = np.float32(MOST) / step
     fixed: I16 = np.rint(np.clip(Z, -limit, limit) * step).astype(np.int16)
     return fixed
 
@@ -150,11 +151,11 @@ def _search(
 
 def _distance(difference: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     doublings = DOUBLINGS[bits]
-    first = difference = np.clip(difference, -_MOST - 1, _MOST)
+    first = difference = np.clip(difference, -MOST - 1, MOST)
     for _ in range(doublings):
-        difference = np.clip(2 * difference, -_MOST - 1, _MOST)
+        difference = np.clip(2 * difference, -MOST - 1, MOST)
     upper: NDArray[np.int64] = difference * difference >> 16
     if not doublings:
         return upper
-    total: NDArray[np.int64] = upper + np.maximum(np.abs(first) - (_MOST >> doublings), 0)
+    total: NDArray[np.int64] = upper + np.maximum(np.abs(first) - (MOST >> doublings), 0)
     return total

@@ -17,11 +17,12 @@ from lrc.base.threads import chunks, ordered_map
 from lrc.linalg.diagonal_plus_low_rank import Moment, block_of, diagonal_of
 from lrc.linalg.running_product import Feedback, running_feedback, running_product
 from lrc.quant.base import Codes, Quantizer
+from lrc.quant.columns import column_search, ldlq_columns, polish_columns
 
 COLUMN_PANEL = 128
 _CHUNK_ROWS = 256
-#: A trellis codes many rows together: larger chunks keep its calls long.
-_CHUNK_BANDS = 512
+#: Where compiled loops round: small enough for all threads to have some of a small matrix.
+_CHUNK_BANDS = 128
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,19 @@ def ldlq(
 
 
 def _ldlq_rows(W: NDArray[np.float32], feedback: Feedback, grid: Grid) -> Rounded:
-    n = W.shape[1]
-    b = grid.quantizer.block_size
+    n, b = W.shape[1], grid.quantizer.block_size
+    search = column_search(grid.quantizer, grid.scale)
+    if search is not None:
+        states, found = ldlq_columns(
+            search, W, feedback, grid.quantizer, grid.scale, _column_panels(n, b)
+        )
+        return Rounded((states,), found)
     values = np.empty_like(W)
     error = np.empty_like(W)
     codes: list[Codes] = []
     running = running_feedback(feedback, len(W))
-    for start, stop in reversed(_column_panels(n, b)):
-        at = slice(start, stop)
+    for at in reversed(_column_panels(n, b)):
+        start, stop = at.start, at.stop
         target = W[:, at] + running.columns(error, at)
         within = running.within(at)
         for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
@@ -216,14 +222,29 @@ def _polish_rows(
 ) -> Rounded:
     n = W.shape[1]
     b, together = grid.quantizer.block_size, grid.quantizer.block_rows
+    search = column_search(grid.quantizer, grid.scale)
+    if search is not None and dither.size == 0.0:
+        states, found = polish_columns(
+            search,
+            W,
+            begin.codes[0],
+            begin.values,
+            H,
+            inverses,
+            grid.quantizer,
+            grid.scale,
+            _column_panels(n, b),
+            sweeps,
+        )
+        return Rounded((states,), found)
     values = begin.values.copy()
     codes = tuple(c.copy() for c in begin.codes)
     error = W - values
     running = running_product(H, error)
     for _ in range(sweeps):
         moved = 0
-        for start, stop in reversed(_column_panels(n, b)):
-            at = slice(start, stop)
+        for at in reversed(_column_panels(n, b)):
+            start, stop = at.start, at.stop
             gradient, within = running.columns(error, at), running.within(at)
             before = error[:, at].copy()
             for a in range(start + (stop - start - 1) // b * b, start - 1, -b):
@@ -251,15 +272,15 @@ def _polish_rows(
     return Rounded(codes, values)
 
 
-def _column_panels(n: int, block_size: int) -> list[tuple[int, int]]:
-    width = max(COLUMN_PANEL // block_size, 1) * block_size
-    return [(s.start, s.stop) for s in chunks(n, width)]
+def _column_panels(n: int, block_size: int) -> list[slice]:
+    return chunks(n, max(COLUMN_PANEL // block_size, 1) * block_size)
 
 
 def _over_rows(
     work: Callable[[slice], Rounded], W: NDArray[np.float32], grid: Grid, threads: int
 ) -> Rounded:
-    size = _CHUNK_ROWS if grid.quantizer.block_rows == 1 else _CHUNK_BANDS
+    together = grid.quantizer.block_rows
+    size = _CHUNK_ROWS if together == 1 else max(_CHUNK_BANDS, together)
     parts = list(ordered_map(work, chunks(len(W), size), threads))
     codes = tuple(np.concatenate(planes) for planes in zip(*(p.codes for p in parts), strict=True))
     return Rounded(codes, np.concatenate([p.values for p in parts]))

@@ -8,7 +8,7 @@ one column wide: then LDLQ's feedback and the polish see single columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from lrc_kernels.shuffle_code import (
 )
 from lrc_kernels.trellis_code import TILE, rows_to_tiles, tiles_to_rows
 from lrc_kernels.trellis_fixed import RingCode, shuffled_code
+
+if TYPE_CHECKING:
+    from lrc_kernels.cpu.encode.columns import ColumnSearch
 
 #: What brings unit-RMS input to the best range of the code under feedback, over the scale that is
 #: best for a Gaussian, by bits.
@@ -59,6 +62,13 @@ class Shuffle:
     def ring_code(self) -> RingCode:
         """What a search on another device needs to know."""
         return shuffled_code(self.bits, self.state_bits)
+
+    @property
+    def columns(self) -> ColumnSearch:
+        """The search within loops over the columns of a matrix."""
+        from lrc_kernels.cpu.encode.columns import shuffled_columns
+
+        return shuffled_columns(self.bits, self.state_bits)
 
     def encode(self, Z: F32) -> Codes:
         """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""

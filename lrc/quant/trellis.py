@@ -8,6 +8,7 @@ LDLQ's feedback and the polish see single columns, where rounding in the Euclide
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from lrc_kernels.trellis_code import (
     unpack_states,
 )
 from lrc_kernels.trellis_fixed import RingCode, hashed_code
+
+if TYPE_CHECKING:
+    from lrc_kernels.cpu.encode.columns import ColumnSearch
 
 #: What brings unit-RMS input to the best range of the code under feedback, by bits.
 _INPUT_SCALE = {2: 1.107, 3: 1.04, 4: 1.03}
@@ -59,6 +63,13 @@ class Trellis:
     def ring_code(self) -> RingCode:
         """What a search on another device needs to know."""
         return hashed_code(self.bits, self.state_bits)
+
+    @property
+    def columns(self) -> ColumnSearch:
+        """The search within loops over the columns of a matrix."""
+        from lrc_kernels.cpu.encode.columns import hashed_columns
+
+        return hashed_columns(self.bits, self.state_bits)
 
     def encode(self, Z: F32) -> Codes:
         """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""

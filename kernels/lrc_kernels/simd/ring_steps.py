@@ -12,6 +12,7 @@ are stored. Where costs saturate the number is lost, which no path of a sane inp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -54,15 +55,42 @@ def _two(builder: Any, name: str, a: Any, b: Any) -> Any:
     return call(builder, f"llvm.{name}.v16i16", I16X16.ir, [a, b])
 
 
+def _outlined(name: str, kinds: list[ir.Type], emit: Callable[..., None]) -> Callable[..., None]:
+    """``emit(builder, *values)`` as a function of its own, which returns nothing.
+
+    Within another its constants are loaded in every pass of a loop, and it is compiled as often as
+    it is called for.
+    """
+
+    def define(module: Any) -> Any:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        emit(builder, *function.args)
+        builder.ret_void()
+        return function
+
+    def called(builder: Any, *values: Any) -> None:
+        builder.call(builder.module.globals.get(name) or define(builder.module), values)
+
+    return called
+
+
 def _make_distances(bits: int) -> Any:
-    @operation(types.void, types.intp, types.intp, types.int16, types.int16)
-    def distances(builder: Any, values: Any, table: Any, z: Any, mask: Any) -> None:
+    def emit(builder: Any, values: Any, table: Any, z: Any, mask: Any) -> None:
         z, mask = splat(builder, I16X16, z), splat(builder, I16X16, mask)
         away = distance(builder, I16X16, _words(builder, values), z, DOUBLINGS[bits])
         away = builder.and_(away, mask)
         for b in range(LANES):
             exchanged = shuffle(builder, away, away, [lane ^ b for lane in range(LANES)])
             _store(builder, table, BYTES * b, exchanged)
+
+    called = _outlined(f"ring_distances_{bits}", [_I64, _I64, _I16, _I16], emit)
+
+    @operation(types.void, types.intp, types.intp, types.int16, types.int16)
+    def distances(builder: Any, *given: Any) -> None:
+        called(builder, *given)
 
     return distances
 
@@ -142,12 +170,8 @@ def _make_step(bits: int, *, plain: bool) -> Any:
         low = builder.and_(best[0], _all(0xFF))
         _store(builder, back, 0, builder.or_(low, builder.shl(best[1], _all(8))))
 
-    def define(module: Any, name: str) -> Any:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*7 * [_I64], _I16]), name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")  # or its constants are loaded again for every part
-        builder = ir.IRBuilder(function.append_basic_block())
-        parts, costs, table, offsets, fresh, back, numbers, less = function.args
+    def emit(builder: Any, parts: Any, costs: Any, table: Any, *given: Any) -> None:
+        offsets, fresh, back, numbers, less = given
         stride = builder.shl(parts, ir.Constant(_I64, 6))
         wide = splat(builder, I16X16, less)
         _loop(
@@ -155,14 +179,12 @@ def _make_step(bits: int, *, plain: bool) -> Any:
             [2 * BYTES, 4 * ways, 2 * BYTES * ways, BYTES, 4],
             lambda places: part(builder, stride, wide, table, places),
         )  # fmt: skip
-        builder.ret_void()
-        return function
+
+    called = _outlined(f"ring_step_{bits}{'_plain' * plain}", [*7 * [_I64], _I16], emit)
 
     @operation(types.void, *7 * [types.intp], types.int16)
     def step(builder: Any, *given: Any) -> None:
-        name = f"ring_step_{bits}{'_plain' * plain}"
-        module = builder.module
-        builder.call(module.globals.get(name) or define(module, name), given)
+        called(builder, *given)
 
     return step
 

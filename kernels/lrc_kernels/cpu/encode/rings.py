@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc_kernels import shuffle_code
-from lrc_kernels._jit import njit
-from lrc_kernels.cpu.encode.viterbi import best_of
+from lrc_kernels._jit import constant, njit
+from lrc_kernels.cpu.encode.viterbi import FREE, best_of
 from lrc_kernels.shuffle_code import CODES
 from lrc_kernels.simd.ring_steps import (
     BYTES,
@@ -37,6 +37,8 @@ F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
+
+_SEAM_START, _SEAM_STEPS = constant(SEAM - 1), constant(2 * SEAM)
 
 
 @njit(inline=True)
@@ -75,7 +77,7 @@ def _step(
         plain_step_4(a, b, c, d, e, f, g, less)
 
 
-@njit(inline=True)
+@njit(inner=True)
 def _search(
     z: I16, start: int, count: int, costs: U16, fresh: U16, values: I16, places: U16, numbers: I16,
     table: I16, back: U8, bits: int,
@@ -115,38 +117,58 @@ def _fill(costs: U16, cost: Any, bits: Any, groups: Any) -> None:
             costs[s] = cost + way
 
 
-@njit()
-def _nearest_rings(
-    Z: I16, values: I16, places: U16, bits: int, state_bits: int, seam: int, out: U16
-) -> None:
+@njit(inner=True)
+def ring_work(tables: tuple[I16, U16], bits: int, state_bits: int) -> Any:
+    """What a search needs beside its input: costs twice, choices, distances, numbers."""
     states, groups = 1 << state_bits, 1 << (state_bits - bits)
-    tile = Z.shape[1]
-    costs, fresh = np.empty(states, np.uint16), np.empty(states, np.uint16)
-    back = np.empty((tile, groups), np.uint8)
-    table = np.empty(values.shape[1] * LANES * LANES, np.int16)
     numbers = np.zeros((2, groups // LANES), np.int16)
     for i in range(numbers.shape[1]):
         numbers[0, i] = (LANES * i) >> (state_bits - 2 * bits)
-    for i in range(Z.shape[0]):
-        z = Z[i]
+    table = np.empty(tables[0].shape[1] * LANES * LANES, np.int16)
+    costs, fresh = np.empty(states, np.uint16), np.empty(states, np.uint16)
+    return costs, fresh, np.empty((TILE, groups), np.uint8), table, numbers
+
+
+@njit(inner=True)
+def nearest_ring(
+    z: I16, tables: tuple[I16, U16], bits: int, shared: int, work: Any, out: U16
+) -> None:
+    """States u16 (256,) of the ring nearest to ``z`` in fixed point.
+
+    ``shared`` are the bits that its last and its first state have in common; below 0 those that a
+    search over the seam finds.
+    """
+    values, places = tables
+    costs, fresh, back, table, numbers = work
+    tile, groups = back.shape
+    if shared < 0:
         _fill(costs, 0, bits, groups)
-        _search(z, seam - 1, 2 * seam, costs, fresh, values, places, numbers, table, back, bits)
+        _search(
+            z, _SEAM_START, _SEAM_STEPS, costs, fresh, values, places, numbers, table, back, bits
+        )
         state = best_of(costs, 0, 1)
-        for t in range(tile - seam, tile - 1):
+        for t in range(tile - SEAM, tile - 1):
             state = _before(back[t], state, bits, groups)
         shared = state >> bits
-        _fill(costs, 0x10000 - (1 << bits), bits, groups)
-        for way in range(1 << bits):
-            costs[way * groups + shared] = way
-        _search(z, tile - 1, tile, costs, fresh, values, places, numbers, table, back, bits)
-        state = best_of(costs, shared, groups)
-        for t in range(tile):
-            out[i, t] = state
-            state = _before(back[t], state, bits, groups)
+    _fill(costs, 0x10000 - (1 << bits), bits, groups)
+    for way in range(1 << bits):
+        costs[way * groups + shared] = way
+    _search(z, tile - 1, tile, costs, fresh, values, places, numbers, table, back, bits)
+    state = best_of(costs, shared, groups)
+    for t in range(tile):
+        out[t] = state
+        state = _before(back[t], state, bits, groups)
+
+
+@njit()
+def _nearest_rings(Z: I16, tables: tuple[I16, U16], bits: int, state_bits: int, out: U16) -> None:
+    work = ring_work(tables, bits, state_bits)
+    for i in range(Z.shape[0]):
+        nearest_ring(Z[i], tables, bits, FREE, work, out[i])
 
 
 @cache
-def _tables(bits: int, state_bits: int) -> tuple[I16, U16]:
+def ring_tables(bits: int, state_bits: int) -> tuple[I16, U16]:
     """What steps of a phase need.
 
     Returns
@@ -204,6 +226,5 @@ def encode_shuffle(Z: F32, bits: int, state_bits: int) -> U16:
     Cost 352 steps a ring of 2^L additions and minima each; memory 256 * 2^(L - bits) bytes.
     """
     out = np.empty((len(Z), TILE), np.uint16)
-    values, places = _tables(bits, state_bits)
-    _nearest_rings(to_fixed(Z, bits), values, places, bits, state_bits, SEAM, out)
+    _nearest_rings(to_fixed(Z, bits), ring_tables(bits, state_bits), bits, state_bits, out)
     return out

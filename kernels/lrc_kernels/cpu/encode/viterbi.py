@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import njit
+from lrc_kernels._jit import constant, njit
 from lrc_kernels.simd.trellis import (
     least_word,
     lower_words,
@@ -23,12 +23,16 @@ from lrc_kernels.simd.trellis import (
     step_4,
 )
 from lrc_kernels.trellis_code import TILE
-from lrc_kernels.trellis_fixed import DOUBLINGS, SEAM, fixed_sums, to_fixed
+from lrc_kernels.trellis_fixed import SEAM, fixed_sums, to_fixed
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
+
+#: No bits that the ends of a path are to have in common.
+FREE = constant(-1)
+_SEAM_START, _SEAM_STEPS = constant(SEAM - 1), constant(2 * SEAM)
 
 
 @njit(inline=True)
@@ -90,7 +94,7 @@ def best_of(costs: U16, first: Any, stride: Any) -> Any:
     return best
 
 
-@njit(inline=True)
+@njit(inner=True)
 def _search(
     z: I16,
     start: int,
@@ -114,31 +118,47 @@ def _search(
             _step(fresh, of_phase, costs, back[t], z[t], bits, doublings)
 
 
-@njit()
-def _nearest_paths(
-    Z: I16, values: I16, bits: int, state_bits: int, seam: int, doublings: int, out: U16
-) -> None:
+@njit(inner=True)
+def path_work(tables: tuple[I16], bits: int, state_bits: int) -> Any:
+    """What a search needs beside its input: costs twice, choices."""
     states, groups = 1 << state_bits, 1 << (state_bits - bits)
-    tile = Z.shape[1]
     costs, fresh = np.empty(states, np.uint16), np.empty(states, np.uint16)
-    back = np.empty((tile, groups), np.uint8)
-    for i in range(Z.shape[0]):
-        z = Z[i]
+    return costs, fresh, np.empty((TILE, groups), np.uint8)
+
+
+@njit(inner=True)
+def nearest_path(z: I16, tables: tuple[I16], bits: int, shared: int, work: Any, out: U16) -> None:
+    """States u16 (256,) of the tail-biting path nearest to ``z`` in fixed point.
+
+    ``shared`` are the bits that its last and its first state have in common; below 0 those that a
+    search over the seam finds.
+    """
+    values, doublings = tables[0], max(bits - 2, 0)
+    costs, fresh, back = work
+    tile, groups = back.shape
+    if shared < 0:
         costs[:] = 0
-        _search(z, seam - 1, 2 * seam, costs, fresh, values, back, bits, doublings)
+        _search(z, _SEAM_START, _SEAM_STEPS, costs, fresh, values, back, bits, doublings)
         state = best_of(costs, 0, 1)
-        for t in range(tile - seam, tile - 1):
-            shared = state >> bits
-            state = np.int64(back[t, shared]) * groups + shared
-        shared = state >> bits
-        costs[:] = 65535
-        costs[shared::groups] = 0
-        _search(z, tile - 1, tile, costs, fresh, values, back, bits, doublings)
-        state = best_of(costs, shared, groups)
-        for t in range(tile):
-            out[i, t] = state
+        for t in range(tile - SEAM, tile - 1):
             kept = state >> bits
             state = np.int64(back[t, kept]) * groups + kept
+        shared = state >> bits
+    costs[:] = 65535
+    costs[shared::groups] = 0
+    _search(z, tile - 1, tile, costs, fresh, values, back, bits, doublings)
+    state = best_of(costs, shared, groups)
+    for t in range(tile):
+        out[t] = state
+        kept = state >> bits
+        state = np.int64(back[t, kept]) * groups + kept
+
+
+@njit()
+def _nearest_paths(Z: I16, tables: tuple[I16], bits: int, state_bits: int, out: U16) -> None:
+    work = path_work(tables, bits, state_bits)
+    for i in range(Z.shape[0]):
+        nearest_path(Z[i], tables, bits, FREE, work, out[i])
 
 
 def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
@@ -159,6 +179,5 @@ def encode_trellis(Z: F32, bits: int, state_bits: int) -> U16:
     Cost 352 steps a tile of 2^L distances and minima each; memory 256 * 2^(L - bits) bytes.
     """
     out = np.empty((len(Z), TILE), np.uint16)
-    values = fixed_sums(bits, state_bits)
-    _nearest_paths(to_fixed(Z, bits), values, bits, state_bits, SEAM, DOUBLINGS[bits], out)
+    _nearest_paths(to_fixed(Z, bits), (fixed_sums(bits, state_bits),), bits, state_bits, out)
     return out
