@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lrc import codebooks
 from lrc.errors import SpecError
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, QuantSpec
 
@@ -16,17 +17,20 @@ class Preset:
     """Defaults of one name; ``passes`` and ``heldout_windows`` are those of an allocation.
 
     None searches end to end: on so few held-out windows the search fits their noise.
+    ``polish_sweeps`` are those of each matrix.
     """
 
     codebook: str
     windows: int
     passes: int
     heldout_windows: int
+    polish_sweeps: int = 2
 
-    def spec(self) -> CompressSpec:
-        """The parameters, at 2 bits."""
+    def spec(self, bits: int = 2) -> CompressSpec:
+        """The parameters at a width; the codebook is the one that stands for its own there."""
+        quant = QuantSpec(codebooks.at_width(self.codebook, bits), bits)
         return CompressSpec(
-            decompose=DecomposeSpec(quant=QuantSpec(self.codebook, 2)),
+            decompose=DecomposeSpec(quant=quant, polish_sweeps=self.polish_sweeps),
             calibration=CalibrationSpec(nsamples=self.windows),
         )
 
@@ -35,6 +39,17 @@ PRESETS = {
     "fast": Preset("shuffle10", windows=32, passes=20, heldout_windows=4),
     "balanced": Preset("shuffle12", windows=64, passes=80, heldout_windows=4),
     "best": Preset("trellis14", windows=128, passes=200, heldout_windows=8),
+}
+
+
+#: Efforts, least first: how much text is looked at, and how hard codes are searched for. "normal"
+#: is what is done unless told.
+EFFORTS = {
+    "least": Preset("shuffle10", windows=8, passes=10, heldout_windows=2, polish_sweeps=0),
+    "quick": Preset("shuffle10", windows=16, passes=20, heldout_windows=4, polish_sweeps=1),
+    "moderate": Preset("shuffle10", windows=32, passes=40, heldout_windows=4),
+    "normal": Preset(codebooks.DEFAULT, windows=64, passes=80, heldout_windows=4),
+    "thorough": Preset("trellis14", windows=128, passes=200, heldout_windows=8),
 }
 
 

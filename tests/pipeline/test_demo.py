@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import lrc.cli.demo.run as demo
+from lrc.base.progress import SilentProgress
 from lrc.errors import LrcError
 from lrc.spec import CompressSpec
 
@@ -54,7 +55,9 @@ def test_second_run_reuses_everything(
     assert first.compressed["bits_per_weight_linear"] < 8
     assert first.compressed["kl_divergence"] > 0
     assert first.original["kl_divergence"] is None
-    for record in (first.original, first.compressed):
+    assert first.rounded["bits_per_weight_linear"] < 8
+    assert first.rounded["kl_divergence"] > first.compressed["kl_divergence"]
+    for record in (first.original, first.compressed, first.rounded):
         assert record["perplexity"] > 1
         assert record["peak_rss_bytes"] > 0
         assert isinstance(record["text"], str)
@@ -63,7 +66,7 @@ def test_second_run_reuses_everything(
         raise AssertionError("a stage ran again")
 
     monkeypatch.setattr(sys.modules["lrc.pipeline.compress"], "compress", must_not_run)
-    monkeypatch.setattr(sys.modules["lrc.measure.evaluate"], "perplexity", must_not_run)
+    monkeypatch.setattr(sys.modules["lrc.measure.scoring"], "score_windows", must_not_run)
     monkeypatch.setattr(demo.subprocess, "run", must_not_run)
     assert small_demo(tmp_path) == first
 
@@ -78,6 +81,46 @@ def test_other_parameters_and_lost_files_make_stages_run_again(
     (tmp_path / f"{NAME}-compressed-eval.json").write_text("{damaged")
     again = small_demo(tmp_path, mix=0.0)
     assert again.compressed["perplexity"] == other.compressed["perplexity"]
+
+
+def test_a_plan_is_made_once(
+    small_demo: Callable[..., demo.DemoResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another probe would choose other work, so another model; the first choice stays."""
+    made = []
+
+    def plan(original: Path, threads: int | None, began: float, evaluated: int) -> dict[str, Any]:
+        made.append(evaluated)
+        calibration = {"nsamples": 2 * len(made), "seqlen": 16}
+        spec = {"calibration": calibration, "decompose": {"iterations": 1, "polish_sweeps": 0}}
+        return {
+            "effort": "least",
+            "spec": CompressSpec.from_dict(spec).to_dict(),
+            "seconds": 60.0,
+            "fits": False,
+            "multiplications_per_second": 1e9,
+            "fitted_weights_per_second": 1e6,
+        }
+
+    monkeypatch.setattr(demo, "demo_plan", plan)
+    small_demo(tmp_path)
+    notes = Notes()
+    planned = demo.run_demo(tmp_path, threads=1, windows=2, progress=notes)
+    assert made == [2 * demo.CTX]
+    assert planned.plan["spec"]["calibration"]["nsamples"] == 2
+    assert any("about 1 min 00 s from here on, which is more than planned" in n for n in notes.seen)
+    assert demo.run_demo(tmp_path, threads=1, windows=2) == planned
+    assert made == [2 * demo.CTX]
+
+
+class Notes(SilentProgress):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.seen.append(text)
 
 
 def test_missing_packages_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,12 +147,22 @@ def test_table_and_answers(lrc: Lrc, tmp_path: Path, monkeypatch: pytest.MonkeyP
     result = demo.DemoResult(
         record,
         record | {"kl_divergence": 0.5, "kl_stderr": 0.02},
+        record | {"text": "Blue is a rare colour."},
         {"seconds": 100.0, "peak_rss_bytes": 2e9},
+        {},
         "here",
     )
     monkeypatch.setattr(sys.modules["lrc.cli.commands.demo"], "run_demo", lambda *a, **k: result)
     shown = lrc("demo", "--dir", tmp_path, "--quiet").check().out
-    for expected in ("23.5 ± 1.1", "0.5 ± 0.02", "269.0 MB", "1 min 40 s", "Rayleigh", "31.2"):
+    for expected in (
+        "23.5 ± 1.1",
+        "0.5 ± 0.02",
+        "269.0 MB",
+        "1 min 40 s",
+        "Rayleigh",
+        "31.2",
+        "rare",
+    ):
         assert expected in shown
     assert lrc("demo", "--dir", tmp_path, "--quiet", "--json").check().json["original"] == record
 

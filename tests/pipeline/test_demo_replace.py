@@ -119,7 +119,8 @@ def run(
                 "calibration": {"files": [str(text)], "nsamples": 4, "seqlen": 64, "mix": mix},
             }
         )
-        return demo._Stages(tmp_path / "tiny", spec, 1, demo.SILENT).compress()
+        stages = demo._Stages(tmp_path / "tiny", 1, demo.SILENT)
+        return stages.compress(stages.compressed, spec)
 
     return compress
 

@@ -14,9 +14,10 @@ from lrc.cli.commands.spec_options import (
     byte_count,
     spec_from_options,
 )
+from lrc.cli.commands.values import effort
 from lrc.errors import SpecError
 from lrc.spec import AllocationSpec, CompressSpec, QuantSpec
-from lrc.spec.presets import PRESETS, preset
+from lrc.spec.presets import EFFORTS, PRESETS, preset
 
 
 def parse(*options: str) -> CompressSpec:
@@ -193,3 +194,16 @@ def test_a_target_takes_the_balanced_preset_unless_told() -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(SpecError, match="quick"):
         preset("quick")
+
+
+def test_an_effort_is_a_word_or_minutes() -> None:
+    assert parse("--effort", "quick") == EFFORTS["quick"].spec()
+    assert parse("--effort", "quick", "--nsamples", "5").calibration.nsamples == 5
+    assert parse("--effort", "least", "--bits", "3").decompose.quant == QuantSpec("shuffle12", 3)
+    made = budget("--effort", "quick", "--target-bpw", "2.5")
+    assert made is not None
+    assert made.passes == EFFORTS["quick"].passes
+    assert effort("2.5") == 2.5
+    for bad in ("0", "-1", "nan", "inf", "hasty"):
+        with pytest.raises(argparse.ArgumentTypeError, match="neither a number of minutes"):
+            effort(bad)

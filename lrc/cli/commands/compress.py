@@ -14,11 +14,8 @@ from lrc.cli.commands.base import (
     add_threads,
     add_verb,
 )
-from lrc.cli.commands.spec_options import (
-    add_spec_options,
-    allocation_from_options,
-    spec_from_options,
-)
+from lrc.cli.commands.effort_options import chosen
+from lrc.cli.commands.spec_options import add_spec_options
 from lrc.cli.tables import (
     allocation_line,
     calibration_line,
@@ -54,7 +51,7 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Compress, then show what every matrix became."""
-    spec, allocation = spec_from_options(args), allocation_from_options(args)
+    spec, allocation = chosen(args, console)
     from lrc.pipeline.compress import compress
 
     report = compress(

@@ -7,14 +7,25 @@ import dataclasses
 from pathlib import Path
 
 from lrc.cli.commands.base import Console, SubParsers, add_json, add_threads, add_verb
+from lrc.cli.demo.plan import MINUTES
+from lrc.cli.demo.records import Record
 from lrc.cli.demo.run import CTX, QUESTION, WINDOWS, DemoResult, default_folder, run_demo
 from lrc.cli.tables import human_size, human_time, number, table, with_error
+
+#: Of the models, in the order in which they are shown.
+NAMES = ("original", "compressed", "plain rounding")
 
 
 def add(subparsers: SubParsers) -> None:
     """Add the verb."""
     parser = add_verb(
-        subparsers, "demo", run, "fetch a small model, compress it, measure and run both"
+        subparsers,
+        "demo",
+        run,
+        "fetch a small model, compress it, and show it beside the original and plain rounding",
+        more=f"A short probe of the machine decides how much text is looked at, and how hard codes "
+        f"are searched for, so that all of it takes about {MINUTES:.0f} minutes. A second run "
+        "shows what is on disk.",
     )
     parser.add_argument(
         "--dir",
@@ -47,9 +58,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"Compressed in {human_time(result.compression['seconds'])}, "
         f"peak memory {human_size(result.compression['peak_rss_bytes'])}. "
         f"Perplexity and KL divergence on Python's help topics, second half of "
-        f"{args.windows} windows of {CTX} tokens."
+        f"{args.windows} windows of {CTX} tokens, on float32 activations. "
+        "Plain rounding: each weight to the nearest of evenly spaced values, a scale a row."
     )
-    for name, record in (("original", result.original), ("compressed", result.compressed)):
+    for name, record in zip(NAMES, _each(result), strict=True):
         console.line("")
         console.line(f'"{QUESTION}" - {name}:')
         console.line(record["text"].strip())
@@ -58,16 +70,20 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 
 def demo_table(result: DemoResult) -> str:
-    """Both models side by side."""
-    both = (result.original, result.compressed)
+    """All models side by side."""
+    each = _each(result)
     rows = [
-        ("size", *(human_size(r["file_bytes"]) for r in both)),
-        ("bits per weight, linear layers", *(number(r["bits_per_weight_linear"]) for r in both)),
-        ("bits per weight, whole file", *(number(r["bits_per_weight_file"]) for r in both)),
-        ("perplexity", *(with_error(r["perplexity"], r["perplexity_stderr"]) for r in both)),
-        ("KL divergence", *(with_error(r["kl_divergence"], r["kl_stderr"]) for r in both)),
-        ("top-1 agreement", *(number(r["top1_agreement"], 3) for r in both)),
-        ("tokens/s", *(number(r["tokens_per_second"], 3) for r in both)),
-        ("peak memory, generating", *(human_size(r["peak_rss_bytes"]) for r in both)),
+        ("size", *(human_size(r["file_bytes"]) for r in each)),
+        ("bits per weight, linear layers", *(number(r["bits_per_weight_linear"]) for r in each)),
+        ("bits per weight, whole file", *(number(r["bits_per_weight_file"]) for r in each)),
+        ("perplexity", *(with_error(r["perplexity"], r["perplexity_stderr"]) for r in each)),
+        ("KL divergence", *(with_error(r["kl_divergence"], r["kl_stderr"]) for r in each)),
+        ("top-1 agreement", *(number(r["top1_agreement"], 3) for r in each)),
+        ("tokens/s", *(number(r["tokens_per_second"], 3) for r in each)),
+        ("peak memory, generating", *(human_size(r["peak_rss_bytes"]) for r in each)),
     ]
-    return table(("", "original", "compressed"), rows)
+    return table(("", *NAMES), rows)
+
+
+def _each(result: DemoResult) -> tuple[Record, ...]:
+    return result.original, result.compressed, result.rounded

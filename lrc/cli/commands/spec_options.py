@@ -9,7 +9,7 @@ from typing import Any
 
 from lrc import codebooks
 from lrc.cli.commands.spec_config import read_config
-from lrc.cli.commands.values import byte_count, fraction_or_auto, number_or_auto
+from lrc.cli.commands.values import byte_count, effort, fraction_or_auto, number_or_auto
 from lrc.errors import SpecError
 from lrc.recipes import ALONE, OVER_CODES, RECIPES, with_recipe
 from lrc.spec import (
@@ -20,7 +20,7 @@ from lrc.spec import (
     CompressSpec,
     QuantSpec,
 )
-from lrc.spec.presets import DEFAULT, PRESETS, get_preset, preset
+from lrc.spec.presets import DEFAULT, EFFORTS, PRESETS, Preset, get_preset
 
 
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +174,13 @@ def _add_budget_options(parser: argparse.ArgumentParser) -> None:
         help="the same for weight files of at most SIZE, such as 60MB, embedding and head included",
     )
     group.add_argument(
+        "--effort",
+        type=effort,
+        metavar="WORD|MINUTES",
+        help=f"text and search by a word ({', '.join(EFFORTS)}), or as much of them as this "
+        "machine is expected to do in so many minutes; a short probe says how long it will take",
+    )
+    group.add_argument(
         "--survey",
         type=Path,
         metavar="DIR",
@@ -206,7 +213,7 @@ def allocation_from_options(args: argparse.Namespace) -> AllocationSpec | None:
         if args.generations is not None:
             raise SpecError("--generations needs --target-bpw or --target-size")
         return None
-    named = get_preset(args.preset or DEFAULT)
+    named = _named(args) or get_preset(DEFAULT)
     return AllocationSpec(
         bits_per_weight=args.target_bpw or 0.0,
         file_bytes=args.target_size or 0,
@@ -216,11 +223,18 @@ def allocation_from_options(args: argparse.Namespace) -> AllocationSpec | None:
     )
 
 
+def _named(args: argparse.Namespace) -> Preset | None:
+    """The effort or the preset that was given; None without one."""
+    if args.effort is not None:
+        return EFFORTS[args.effort]
+    return None if args.preset is None else get_preset(args.preset)
+
+
 def _base(args: argparse.Namespace) -> CompressSpec:
     """What ``--config`` and options override: a preset or the plain defaults, then a recipe."""
     targeted = args.target_bpw is not None or args.target_size is not None
-    name = args.preset or (DEFAULT if targeted else None)
-    base = CompressSpec() if name is None else preset(name)
+    named = _named(args) or (get_preset(DEFAULT) if targeted else None)
+    base = CompressSpec() if named is None else named.spec()
     return base if args.recipe is None else with_recipe(args.recipe, base)
 
 

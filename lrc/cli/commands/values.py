@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 from fractions import Fraction
 from typing import Literal
+
+from lrc.spec.presets import EFFORTS
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -39,3 +42,18 @@ def byte_count(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no size; write it like 60MB, 1.5GB or 900MiB"
         ) from None
+
+
+def effort(text: str) -> str | float:
+    """Parse ``--effort``: the name of one, or minutes."""
+    if text in EFFORTS:
+        return text
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of minutes nor one of {', '.join(EFFORTS)}"
+        )
+    return minutes

@@ -1,0 +1,61 @@
+"""``--effort``: what is chosen for a word or for minutes, and what it will take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING
+
+from lrc.cli.commands.base import Console
+from lrc.cli.commands.spec_options import allocation_from_options, spec_from_options
+from lrc.cli.tables import human_time, number
+from lrc.errors import SpecError
+from lrc.spec import AllocationSpec, CompressSpec
+from lrc.spec.presets import EFFORTS
+
+if TYPE_CHECKING:
+    from lrc.pipeline.plan import Plan
+
+
+def chosen(
+    args: argparse.Namespace, console: Console
+) -> tuple[CompressSpec, AllocationSpec | None]:
+    """The parameters and the budget that the options ask for; with an effort a note says which.
+
+    Raises
+    ------
+    SpecError
+        The options contradict each other.
+    """
+    if args.effort is None:
+        return spec_from_options(args), allocation_from_options(args)
+    if args.preset is not None:
+        raise SpecError("--effort and --preset contradict each other: leave one of them out")
+    names = [args.effort] if isinstance(args.effort, str) else list(EFFORTS)
+    options = {name: argparse.Namespace(**(vars(args) | {"effort": name})) for name in names}
+    specs = {name: spec_from_options(each) for name, each in options.items()}
+    budgets = {name: allocation_from_options(each) for name, each in options.items()}
+    from lrc.models.opened import open_original
+    from lrc.models.speech import SpeechModel
+    from lrc.pipeline.plan import plan
+
+    model, _ = open_original(args.model)
+    if isinstance(model, SpeechModel):
+        raise SpecError("--effort counts windows of text; give a speech model --nsamples instead")
+    seconds = math.inf if isinstance(args.effort, str) else 60 * args.effort
+    made = plan(model, specs, seconds, allocations=budgets, threads=args.threads)
+    console.progress.note(plan_line(made))
+    if not made.fits:
+        console.progress.note(f"that is more than {human_time(seconds)}: nothing less is known")
+    return made.spec, budgets[made.name]
+
+
+def plan_line(made: Plan) -> str:
+    """What was chosen and what is expected, in a sentence."""
+    spec, speeds = made.spec, made.speeds
+    return (
+        f"effort {made.name}: {spec.calibration.nsamples} windows of text, "
+        f"{spec.decompose.quant.codebook}, {spec.decompose.polish_sweeps} sweeps; "
+        f"about {human_time(made.seconds)} at {number(speeds.multiplications / 1e9)} billion "
+        f"products and {number(speeds.weights / 1e6)} million fitted weights a second"
+    )

@@ -1,0 +1,189 @@
+"""How long a compression will take on this machine, and how much work fits into a time.
+
+A probe measures two speeds: of float32 products, and of fitting a small random matrix with the
+very parameters. The rest is counted. What is chosen is a spec like any other: it is stored with the
+model, and gives the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrc.base.threads import ordered_map, resolve_threads, single_threaded_blas
+from lrc.calibrate.corpus import window_length
+from lrc.models.base import Model
+from lrc.models.tensors import EMBEDDING, HEAD, weight_of
+from lrc.nn.engine.team import Team
+from lrc.nn.execution import Execution
+from lrc.nn.linear import DenseLinear
+from lrc.solvers.api import decompose
+from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec
+
+#: Side of the matrices that a probe fits, and of those that it multiplies with.
+FITTED, MULTIPLIED = 256, 1024
+#: Columns of these products, and how often they are made.
+COLUMNS, REPEATS = 64, 16
+#: What a token takes, over its products alone: as measured when a model writes, and when windows
+#: pass through its blocks (`bench/self_text.py`).
+WRITING, WALKING = 1.6, 1.4
+#: Products of a matrix (m, n) with (n, n) that fitting takes beside its sweeps, which are two each.
+_FIT_PRODUCTS = 8
+#: Codebooks that a budget tries on every matrix.
+_TRIED_WIDTHS = 3
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Of this machine on all threads: multiplications and fitted weights a second."""
+
+    multiplications: float
+    weights: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen, of what, and why.
+
+    ``name`` is that of the effort, ``seconds`` what is expected, and ``fits`` whether that is
+    within what was allowed.
+    """
+
+    name: str
+    spec: CompressSpec
+    seconds: float
+    fits: bool
+    speeds: Speeds
+
+
+def plan(
+    model: Model,
+    specs: Mapping[str, CompressSpec],
+    seconds: float = math.inf,
+    *,
+    allocations: Mapping[str, AllocationSpec | None] | None = None,
+    beside: float = 0.0,
+    threads: int | None = None,
+) -> Plan:
+    """Choose the last of ``specs`` that is expected to take at most so many seconds.
+
+    Parameters
+    ----------
+    model : Model
+        Its shapes decide; no weight is read.
+    specs : mapping
+        By name, least work first; where none fits, the first is taken.
+    seconds : float
+    allocations : mapping, optional
+        Budgets that go with them.
+    beside : float
+        Multiplications of what else is to be done in that time.
+    threads : int, optional
+
+    Returns
+    -------
+    Plan
+    """
+    budgets, workers = allocations or {}, resolve_threads(threads)
+    multiplications = _multiplications(workers)
+    least = next(iter(specs))
+    for name, spec in reversed(list(specs.items())):
+        work = products(model, spec, budgets.get(name)) + beside
+        if work > seconds * multiplications and name != least:
+            continue  # whatever the speed at which weights are fitted
+        speeds = Speeds(multiplications, _fitted(spec.decompose, workers))
+        fitting = weights_fitted(model, spec, budgets.get(name)) / speeds.weights
+        expected = work / multiplications + fitting
+        if expected <= seconds or name == least:
+            break
+    return Plan(name, spec, expected, expected <= seconds, speeds)
+
+
+def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None = None) -> float:
+    """Multiplications of a compression's products; experts count as if they saw every token."""
+    shapes = _shapes(model)
+    weights = sum(m * n for m, n in shapes)
+    calibration = spec.calibration
+    tokens = calibration.nsamples * window_length(calibration, model.context)
+    streams = 1 if calibration.streams == "original" else 2
+    found = WALKING * streams * tokens * weights + streams * tokens * _moments(model)
+    if not calibration.files:
+        found += WRITING * tokens * (weights + head_weights(model))
+    sides = _FIT_PRODUCTS + 2 * spec.decompose.polish_sweeps
+    found += sum(sides * m * n * max(n - FITTED, 0) + n**3 for m, n in shapes)
+    if allocation is not None:
+        heldout = allocation.heldout_windows * allocation.heldout_tokens
+        found += pass_products(model, allocation.passes * heldout)
+    return found
+
+
+def weights_fitted(
+    model: Model, spec: CompressSpec, allocation: AllocationSpec | None = None
+) -> float:
+    """Weights that are fitted; those that a budget tries are rounded once each, without sweeps."""
+    weights = float(sum(m * n for m, n in _shapes(model)))
+    tried = _TRIED_WIDTHS / (1 + spec.decompose.polish_sweeps) if allocation is not None else 0.0
+    return weights * (1 + tried)
+
+
+def pass_products(model: Model, tokens: int) -> float:
+    """Multiplications of so many tokens' way through the model, head included."""
+    weights = sum(m * n for m, n in _shapes(model))
+    return WALKING * tokens * (weights + head_weights(model))
+
+
+def _shapes(model: Model) -> list[tuple[int, int]]:
+    """Of all matrices."""
+    found = (model.tensors.shape(weight_of(name)) for name in model.tensors.matrices)
+    return [(m, n) for m, n in found]
+
+
+def _moments(model: Model) -> int:
+    """Multiplications a token of the second moments of all sites."""
+    tensors = model.tensors
+    widths = {
+        (matrix.block, matrix.site): tensors.shape(weight_of(name))[1]
+        for name, matrix in tensors.matrices.items()
+    }
+    return sum(n**2 for n in widths.values())
+
+
+def head_weights(model: Model) -> int:
+    """Of the table that gives logits."""
+    tables = model.tensors.tables
+    return math.prod(model.tensors.shape(tables.get(HEAD, tables[EMBEDDING])))
+
+
+def _multiplications(threads: int) -> float:
+    """A second, of float32 products that threads share."""
+    rng = np.random.default_rng(1)
+    linear = DenseLinear(rng.standard_normal((MULTIPLIED, MULTIPLIED), np.float32))
+    x = rng.standard_normal((COLUMNS, MULTIPLIED), np.float32)
+    execution = Execution(Team(threads))
+    with single_threaded_blas():
+        linear(x, execution)
+        began = time.perf_counter()
+        for _ in range(REPEATS):
+            linear(x, execution)
+    return REPEATS * COLUMNS * MULTIPLIED**2 / (time.perf_counter() - began)
+
+
+def _fitted(spec: DecomposeSpec, threads: int) -> float:
+    """Weights a second, of matrices that threads fit side by side as `compress` does."""
+    rng = np.random.default_rng(2)
+    W = rng.standard_normal((FITTED, FITTED), np.float32)
+    inputs = rng.standard_normal((2 * FITTED, FITTED)) / np.sqrt(1 + np.arange(FITTED))
+    H = inputs.T @ inputs
+
+    def fit(size: int) -> None:
+        decompose(W[:size, :size], H[:size, :size], spec, threads=1)
+
+    fit(64)  # compiles
+    began = time.perf_counter()
+    for _ in ordered_map(fit, [FITTED] * threads, threads):
+        pass
+    return threads * FITTED**2 / (time.perf_counter() - began)

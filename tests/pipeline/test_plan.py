@@ -1,0 +1,106 @@
+"""The plan of a compression: the most work that is expected to fit into a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_llama import tiny_model
+
+import lrc.pipeline.plan as planning
+from lrc.cli.demo.plan import demo_plan, demo_spec, rounded_spec
+from lrc.pipeline.plan import Speeds, plan, products, weights_fitted
+from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
+from lrc.spec.presets import EFFORTS
+
+MODEL = tiny_model()
+SPECS = {name: effort.spec() for name, effort in EFFORTS.items()}
+SPEEDS = Speeds(1e9, 1e4)
+
+
+def expected(spec: CompressSpec) -> float:
+    return products(MODEL, spec) / SPEEDS.multiplications + weights_fitted(MODEL, spec) / 1e4
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """One whose speeds are known; holds what was fitted to find them."""
+    fitted: list[Any] = []
+    monkeypatch.setattr(planning, "_multiplications", lambda _: SPEEDS.multiplications)
+    monkeypatch.setattr(planning, "_fitted", lambda spec, _: fitted.append(spec) or SPEEDS.weights)
+    return fitted
+
+
+def test_efforts_are_in_order() -> None:
+    costs = [products(MODEL, spec) for spec in SPECS.values()]
+    assert costs == sorted(set(costs))
+    assert SPECS["normal"] == CompressSpec()
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_the_most_that_fits_is_chosen(machine: list[Any], name: str) -> None:
+    made = plan(MODEL, SPECS, 1.0001 * expected(SPECS[name]), threads=1)
+    assert (made.name, made.spec, made.fits) == (name, SPECS[name], True)
+    assert made.seconds == pytest.approx(expected(SPECS[name]))
+
+
+def test_where_nothing_fits_the_least_is_taken(machine: list[Any]) -> None:
+    made = plan(MODEL, SPECS, 1e-3, threads=1)
+    assert (made.name, made.fits) == ("least", False)
+    assert machine == [SPECS["least"].decompose]  # products alone ruled out the others
+
+
+def test_without_a_limit_the_last_is_taken_and_told(machine: list[Any]) -> None:
+    made = plan(MODEL, SPECS, threads=1)
+    assert (made.name, made.fits) == ("thorough", True)
+    beside = plan(MODEL, SPECS, threads=1, beside=5e9)
+    assert beside.seconds == pytest.approx(made.seconds + 5)
+
+
+def test_what_is_not_done_costs_nothing() -> None:
+    full = CompressSpec()
+
+    def cost(**changes: Any) -> float:
+        calibration = dataclasses.replace(full.calibration, **changes)
+        return products(MODEL, dataclasses.replace(full, calibration=calibration))
+
+    assert cost(files=("text.txt",)) < cost()
+    assert cost(streams="original") < cost()
+    text = cost() - cost(files=("text.txt",))
+    assert cost(nsamples=128) - cost(nsamples=128, files=("text.txt",)) == pytest.approx(2 * text)
+    budget = AllocationSpec(bits_per_weight=2.5, passes=7, heldout_windows=3, heldout_tokens=10)
+    passes = products(MODEL, full, budget) - products(MODEL, full)
+    assert passes == pytest.approx(planning.pass_products(MODEL, 210))
+    assert weights_fitted(MODEL, full, budget) == pytest.approx(2 * weights_fitted(MODEL, full))
+
+
+def test_speeds_are_measured_on_any_number_of_threads() -> None:
+    spec = CompressSpec(calibration=CalibrationSpec(nsamples=1, seqlen=8))
+    quick = {"only": dataclasses.replace(spec, decompose=EFFORTS["least"].spec().decompose)}
+    for threads in (1, 2):
+        made = plan(MODEL, quick, threads=threads)
+        assert 0 < made.seconds < 600
+        assert made.speeds.multiplications > 1e6
+        assert made.speeds.weights > 1e3
+
+
+def test_the_demo_plans_for_the_minutes_that_are_left(
+    machine: list[Any], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 100.0)
+    early, late = (demo_plan(model, 1, began, 64) for began in (100.0, -1e6))
+    assert early["fits"]
+    assert early["effort"] == "thorough"
+    assert late["effort"] == "least"
+    assert not late["fits"]
+    assert CompressSpec.from_dict(early["spec"]) == demo_spec("thorough")
+
+
+def test_plain_rounding_has_the_bits_of_what_it_is_shown_beside() -> None:
+    spec = demo_spec("normal")
+    plain = rounded_spec(spec)
+    assert plain.decompose.quant.bits == spec.decompose.quant.bits
+    assert plain.table_bits() == spec.table_bits()
+    assert plain.decompose.recipe == "round-to-nearest"
