@@ -25,7 +25,7 @@ from lrc.solvers.api import decompose
 from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec
 
 #: Side of the matrices that a probe fits, and of those that it multiplies with.
-FITTED, MULTIPLIED = 256, 1024
+SOLVED, MULTIPLIED = 256, 1024
 #: Columns of these products, and how often they are made.
 COLUMNS, REPEATS = 64, 16
 #: What a token takes, over its products alone: as measured when a model writes, and when windows
@@ -39,7 +39,7 @@ _TRIED_WIDTHS = 3
 
 @dataclass(frozen=True)
 class Speeds:
-    """Of this machine on all threads: multiplications and fitted weights a second."""
+    """Of this machine on all threads: multiplications and solved weights a second."""
 
     multiplications: float
     weights: float
@@ -89,14 +89,14 @@ def plan(
     Plan
     """
     budgets, workers = allocations or {}, resolve_threads(threads)
-    multiplications = _multiplications(workers)
+    multiplications = _multiplying_speed(workers)
     least = next(iter(specs))
     for name, spec in reversed(list(specs.items())):
         work = products(model, spec, budgets.get(name)) + beside
         if work > seconds * multiplications and name != least:
-            continue  # whatever the speed at which weights are fitted
-        speeds = Speeds(multiplications, _fitted(spec.decompose, workers))
-        fitting = weights_fitted(model, spec, budgets.get(name)) / speeds.weights
+            continue  # whatever the speed at which weights are solved
+        speeds = Speeds(multiplications, _solving_speed(spec.decompose, workers))
+        fitting = weights_solved(model, spec, budgets.get(name)) / speeds.weights
         expected = work / multiplications + fitting
         if expected <= seconds or name == least:
             break
@@ -114,17 +114,17 @@ def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None
     if not calibration.files:
         found += WRITING * tokens * (weights + head_weights(model))
     sides = _FIT_PRODUCTS + 2 * spec.decompose.polish_sweeps
-    found += sum(sides * m * n * max(n - FITTED, 0) + n**3 for m, n in shapes)
+    found += sum(sides * m * n * max(n - SOLVED, 0) + n**3 for m, n in shapes)
     if allocation is not None:
         heldout = allocation.heldout_windows * allocation.heldout_tokens
         found += pass_products(model, allocation.passes * heldout)
     return found
 
 
-def weights_fitted(
+def weights_solved(
     model: Model, spec: CompressSpec, allocation: AllocationSpec | None = None
 ) -> float:
-    """Weights that are fitted; those that a budget tries are rounded once each, without sweeps."""
+    """Weights that are solved; those that a budget tries are rounded once each, without sweeps."""
     weights = float(sum(m * n for m, n in _shapes(model)))
     tried = _TRIED_WIDTHS / (1 + spec.decompose.polish_sweeps) if allocation is not None else 0.0
     return weights * (1 + tried)
@@ -158,7 +158,7 @@ def head_weights(model: Model) -> int:
     return math.prod(model.tensors.shape(tables.get(HEAD, tables[EMBEDDING])))
 
 
-def _multiplications(threads: int) -> float:
+def _multiplying_speed(threads: int) -> float:
     """A second, of float32 products that threads share."""
     rng = np.random.default_rng(1)
     linear = DenseLinear(rng.standard_normal((MULTIPLIED, MULTIPLIED), np.float32))
@@ -172,11 +172,11 @@ def _multiplications(threads: int) -> float:
     return REPEATS * COLUMNS * MULTIPLIED**2 / (time.perf_counter() - began)
 
 
-def _fitted(spec: DecomposeSpec, threads: int) -> float:
+def _solving_speed(spec: DecomposeSpec, threads: int) -> float:
     """Weights a second, of matrices that threads fit side by side as `compress` does."""
     rng = np.random.default_rng(2)
-    W = rng.standard_normal((FITTED, FITTED), np.float32)
-    inputs = rng.standard_normal((2 * FITTED, FITTED)) / np.sqrt(1 + np.arange(FITTED))
+    W = rng.standard_normal((SOLVED, SOLVED), np.float32)
+    inputs = rng.standard_normal((2 * SOLVED, SOLVED)) / np.sqrt(1 + np.arange(SOLVED))
     H = inputs.T @ inputs
 
     def fit(size: int) -> None:
@@ -184,6 +184,6 @@ def _fitted(spec: DecomposeSpec, threads: int) -> float:
 
     fit(64)  # compiles
     began = time.perf_counter()
-    for _ in ordered_map(fit, [FITTED] * threads, threads):
+    for _ in ordered_map(fit, [SOLVED] * threads, threads):
         pass
-    return threads * FITTED**2 / (time.perf_counter() - began)
+    return threads * SOLVED**2 / (time.perf_counter() - began)

@@ -99,7 +99,7 @@ def test_a_plan_is_made_once(
             "seconds": 60.0,
             "fits": False,
             "multiplications_per_second": 1e9,
-            "fitted_weights_per_second": 1e6,
+            "solved_weights_per_second": 1e6,
         }
 
     monkeypatch.setattr(demo, "demo_plan", plan)

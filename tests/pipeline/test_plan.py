@@ -11,7 +11,7 @@ from tiny_llama import tiny_model
 
 import lrc.pipeline.plan as planning
 from lrc.cli.demo.plan import demo_plan, demo_spec, rounded_spec
-from lrc.pipeline.plan import Speeds, plan, products, weights_fitted
+from lrc.pipeline.plan import Speeds, plan, products, weights_solved
 from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 from lrc.spec.presets import EFFORTS
 
@@ -21,16 +21,21 @@ SPEEDS = Speeds(1e9, 1e4)
 
 
 def expected(spec: CompressSpec) -> float:
-    return products(MODEL, spec) / SPEEDS.multiplications + weights_fitted(MODEL, spec) / 1e4
+    return products(MODEL, spec) / SPEEDS.multiplications + weights_solved(MODEL, spec) / 1e4
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """One whose speeds are known; holds what was fitted to find them."""
-    fitted: list[Any] = []
-    monkeypatch.setattr(planning, "_multiplications", lambda _: SPEEDS.multiplications)
-    monkeypatch.setattr(planning, "_fitted", lambda spec, _: fitted.append(spec) or SPEEDS.weights)
-    return fitted
+    """One whose speeds are known; holds what they were asked for."""
+    solved: list[Any] = []
+    monkeypatch.setattr(planning, "_multiplying_speed", lambda _: SPEEDS.multiplications)
+
+    def solving_speed(spec: Any, threads: int) -> float:
+        solved.append(spec)
+        return SPEEDS.weights
+
+    monkeypatch.setattr(planning, "_solving_speed", solving_speed)
+    return solved
 
 
 def test_efforts_are_in_order() -> None:
@@ -73,7 +78,7 @@ def test_what_is_not_done_costs_nothing() -> None:
     budget = AllocationSpec(bits_per_weight=2.5, passes=7, heldout_windows=3, heldout_tokens=10)
     passes = products(MODEL, full, budget) - products(MODEL, full)
     assert passes == pytest.approx(planning.pass_products(MODEL, 210))
-    assert weights_fitted(MODEL, full, budget) == pytest.approx(2 * weights_fitted(MODEL, full))
+    assert weights_solved(MODEL, full, budget) == pytest.approx(2 * weights_solved(MODEL, full))
 
 
 def test_speeds_are_measured_on_any_number_of_threads() -> None:

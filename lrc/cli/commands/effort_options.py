@@ -57,5 +57,5 @@ def plan_line(made: Plan) -> str:
         f"effort {made.name}: {spec.calibration.nsamples} windows of text, "
         f"{spec.decompose.quant.codebook}, {spec.decompose.polish_sweeps} sweeps; "
         f"about {human_time(made.seconds)} at {number(speeds.multiplications / 1e9)} billion "
-        f"products and {number(speeds.weights / 1e6)} million fitted weights a second"
+        f"products and {number(speeds.weights / 1e6)} million weights solved a second"
     )

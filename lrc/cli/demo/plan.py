@@ -51,7 +51,7 @@ def demo_plan(original: Path, threads: int | None, began: float, evaluated: int)
         "seconds": made.seconds + _REST_SECONDS,
         "fits": made.fits,
         "multiplications_per_second": made.speeds.multiplications,
-        "fitted_weights_per_second": made.speeds.weights,
+        "solved_weights_per_second": made.speeds.weights,
     }
 
 

@@ -248,7 +248,7 @@ def plan_line(made: Record) -> str:
         f"{spec.decompose.quant.codebook} at {spec.decompose.quant.bits} bits; "
         f"about {human_time(made['seconds'])} from here on{late} "
         f"({number(made['multiplications_per_second'] / 1e9)} billion products and "
-        f"{number(made['fitted_weights_per_second'] / 1e6)} million fitted weights a second)"
+        f"{number(made['solved_weights_per_second'] / 1e6)} million weights solved a second)"
     )
 
 
