@@ -1,8 +1,9 @@
 """Compress large language models to 2-4 bits a weight on a CPU, and run them.
 
 Each matrix becomes ``W ~ Q + L R``: Q coarse, L and R of low rank. The verbs are
-:func:`compress`, :func:`load`, :func:`generate`, :func:`perplexity`, :func:`compare` and, for
-one matrix alone, :func:`decompose`; their parameters are the records of :mod:`lrc.spec`.
+:func:`compress`, :func:`load`, :func:`generate`, :func:`perplexity`, :func:`compare`,
+:func:`tune` and, for one matrix alone, :func:`decompose`; their parameters are records,
+most of them of :mod:`lrc.spec`.
 
 Importing this package is cheap: each verb is imported when it is first used.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from lrc.measure.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
     from lrc.pipeline.compress import compress
     from lrc.pipeline.report import CompressReport
+    from lrc.refine.options import TuneSpec
+    from lrc.refine.tune import TuneReport, tune
     from lrc.run.generate import generate
     from lrc.run.load import LoadedModel, load
     from lrc.run.sampler import Sampler
@@ -63,6 +66,8 @@ _HOME = {
     "QuantSpec": "lrc.spec",
     "Sampler": "lrc.run.sampler",
     "SpecError": "lrc.errors",
+    "TuneReport": "lrc.refine.tune",
+    "TuneSpec": "lrc.refine.options",
     "UnsupportedModelError": "lrc.errors",
     "allocate": "lrc.allocation",
     "compare": "lrc.measure.evaluate",
@@ -75,6 +80,7 @@ _HOME = {
     "perplexity": "lrc.measure.evaluate",
     "preset": "lrc.spec.presets",
     "text_windows": "lrc.measure.evaluate",
+    "tune": "lrc.refine.tune",
 }
 
 __all__ = [
@@ -96,6 +102,8 @@ __all__ = [
     "QuantSpec",
     "Sampler",
     "SpecError",
+    "TuneReport",
+    "TuneSpec",
     "UnsupportedModelError",
     "__version__",
     "allocate",
@@ -109,6 +117,7 @@ __all__ = [
     "perplexity",
     "preset",
     "text_windows",
+    "tune",
 ]
 
 

@@ -44,9 +44,15 @@ def packed(linear: OpenedLinear, x: Array, g: Array, asked: Asked) -> tuple[Arra
     )
     if f.left is not None and f.right is not None:
         left, right = f.left, f.right
-        inner = scaled @ left.T
+        of_components = scaled @ left.T
+        inner = f.scaled(of_components)
         dz += inner @ right
-        named |= only(asked, left=lambda: (z @ right.T).T @ scaled, right=lambda: inner.T @ z)
+        named |= only(
+            asked,
+            left=lambda: f.scaled(z @ right.T).T @ scaled,
+            component_scales=lambda: (of_components * (z @ right.T)).sum(axis=0),
+            right=lambda: inner.T @ z,
+        )
     back = f.rotated_back(dz)
     named |= only(asked, signs_in=lambda: (x * back).sum(axis=0))
     return f.input_signed(back), named

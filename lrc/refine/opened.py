@@ -22,7 +22,9 @@ from lrc_kernels.rotate import hadamard_transform
 
 @dataclass(frozen=True, eq=False)
 class OpenedLinear:
-    """``y = S_out M_mT gain (D Q + leftT right) M_n S_in x + bias``, D = diag(row_scales).
+    """``y = S_out M_mT gain (D Q + leftT C right) M_n S_in x + bias``.
+
+    D is the diagonal of ``row_scales``, C that of ``component_scales``.
 
     Attributes
     ----------
@@ -36,10 +38,12 @@ class OpenedLinear:
     signs_in, signs_out : (n,) and (m,), or None
         Real numbers, +1 or -1 as stored; None: the matrix is not rotated.
     bias : (m,) or None
+    component_scales : (r,) or None
+        What components are multiplied by: ones as stored; None is ones, too.
     """
 
     ARRAYS: ClassVar[tuple[str, ...]] = (
-        "gain", "row_scales", "left", "right", "signs_in", "signs_out", "bias",
+        "gain", "row_scales", "left", "right", "signs_in", "signs_out", "bias", "component_scales",
     )  # fmt: skip
 
     codes: Array | None
@@ -50,6 +54,7 @@ class OpenedLinear:
     signs_in: Array | None = None
     signs_out: Array | None = None
     bias: Array | None = None
+    component_scales: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,13 +89,17 @@ class OpenedLinear:
         return x if self.signs_in is None else x * self.signs_in
 
     def weighed(self, z: Array) -> Array:
-        """``D Q z + leftT right z`` for rows z (T, n): (T, m), without the gain."""
+        """``D Q z + leftT C right z`` for rows z (T, n): (T, m), without the gain."""
         terms = []
         if self.codes is not None:
             terms.append((z @ self.codes.T) * self.row_scales)
         if self.left is not None and self.right is not None:
-            terms.append((z @ self.right.T) @ self.left)
+            terms.append(self.scaled(z @ self.right.T) @ self.left)
         return added(terms, (len(z), self.shape[0]))
+
+    def scaled(self, components: Array) -> Array:
+        """``C components`` for rows of components (T, r)."""
+        return components if self.component_scales is None else components * self.component_scales
 
     def before_signs(self, u: Array) -> Array:
         """``M_mT u``."""
@@ -127,6 +136,7 @@ def opened_matrix(matrix: PackedMatrix, bias: Array | None = None) -> OpenedLine
         signs_in=unpack_signs(matrix.signs_in, n),
         signs_out=unpack_signs(matrix.signs_out, m),
         bias=bias,
+        component_scales=None if left is None else np.ones(len(left), np.float32),
     )
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from lrc.base.atomic import atomic_write_json
 from lrc.base.partial import sync_directory
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.parts.codes import Codes
+from lrc.parts.low_rank import LowRank
 from lrc.parts.manifest import read_manifest
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import (
@@ -30,37 +31,58 @@ from lrc.parts.packed import (
     matrix_record,
     matrix_tensors,
 )
+from lrc.refine.tunables import OF_MATRIX
 from lrc.refine.vjp import Array
 
 _TUNED = re.compile(r"(.+?)(?:\.tuned-(\d+))?\.safetensors")
-Values = Mapping[tuple[str, str], Array]
+Values: TypeAlias = Mapping[tuple[str, str], Array]
+_Kind = TypeVar("_Kind", Codes, LowRank)
 
 
 def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], Array]:
-    """The values that a reader finds where these are stored: scales have 16 bits."""
+    """The values that a reader finds where these are stored: scales and factors have 16 bits."""
     found: dict[tuple[str, str], Array] = {}
     for (name, what), value in values.items():
-        if what != "rows":
-            found[name, what] = value.astype(np.float32)
-            continue
-        matrix = source.linear(name)
-        assert isinstance(matrix, PackedMatrix)
-        scales = _codes(matrix).scales.astype(np.float32)[:, 0]
-        found[name, what] = (value * scales).astype(np.float16).astype(np.float32) / scales
+        stored = value.astype(np.float32)
+        if what in ("left", "right"):
+            stored = stored.astype(np.float16).astype(np.float32)
+        if what in ("rows", "components"):
+            matrix = source.linear(name)
+            assert isinstance(matrix, PackedMatrix)
+            if what == "rows":
+                scales = _one(matrix, Codes).scales[:, 0]
+            else:
+                scales = _one(matrix, LowRank).left.scales
+            wide = scales.astype(np.float32)
+            stored = (wide * stored).astype(np.float16).astype(np.float32) / wide
+        found[name, what] = stored
     return found
 
 
-def changed_matrix(matrix: PackedMatrix, gain: Array | None, rows: Array | None) -> PackedMatrix:
-    """The same codes under another gain, and under scales of rows times ``rows`` (m,)."""
-    parts = matrix.parts
-    if rows is not None:
-        codes = _codes(matrix)
-        scales = codes.scales.astype(np.float32) * rows[:, None]
-        new = dataclasses.replace(codes, scales=scales.astype(np.float16))
-        parts = tuple(new if part is codes else part for part in parts)
-    return dataclasses.replace(
-        matrix, gain=matrix.gain if gain is None else float(gain[0]), parts=parts
-    )
+def changed_matrix(matrix: PackedMatrix, new: Mapping[str, Array]) -> PackedMatrix:
+    """The same codes with other numbers beside them, by kind: see `lrc.refine.tunables`."""
+    parts, gain = list(matrix.parts), matrix.gain
+    if "gains" in new:
+        gain = float(new["gains"][0])
+    for i, part in enumerate(parts):
+        if isinstance(part, Codes) and "rows" in new:
+            scales = part.scales.astype(np.float32) * new["rows"][:, None]
+            parts[i] = dataclasses.replace(part, scales=scales.astype(np.float16))
+        if isinstance(part, LowRank):
+            parts[i] = _changed_factors(part, new)
+    return dataclasses.replace(matrix, gain=gain, parts=tuple(parts))
+
+
+def _changed_factors(part: LowRank, new: Mapping[str, Array]) -> LowRank:
+    left, right = part.left, part.right
+    if "components" in new:
+        scales = left.scales.astype(np.float32) * new["components"]
+        left = dataclasses.replace(left, scales=scales.astype(np.float16))
+    if "left" in new:
+        left = dataclasses.replace(left, words=new["left"].astype(np.float16))
+    if "right" in new:
+        right = dataclasses.replace(right, words=new["right"].astype(np.float16))
+    return dataclasses.replace(part, left=left, right=right)
 
 
 def save(
@@ -136,19 +158,19 @@ def _tensors(
     """Tensors with new values by the names under which they are stored, and records of matrices."""
     tensors: dict[str, NDArray[Any]] = {}
     records: dict[str, dict[str, Any]] = {}
-    matrices = {name for name, what in values if what in ("gains", "rows")}
-    for name in sorted(matrices):
+    for (name, what), value in values.items():
+        if what not in OF_MATRIX:
+            tensors[name] = value.astype(np.float32)
+    for name in dict.fromkeys(name for name, what in values if what in OF_MATRIX):
         matrix = source.linear(name)
         assert isinstance(matrix, PackedMatrix)
-        made = changed_matrix(matrix, values.get((name, "gains")), values.get((name, "rows")))
+        new = {kind: values[name, kind] for kind in OF_MATRIX if (name, kind) in values}
+        made = changed_matrix(matrix, new)
         tensors |= matrix_tensors(name, made)
         records[name] = matrix_record(made)
-    for (name, what), value in values.items():
-        if what not in ("gains", "rows"):
-            tensors[name] = value.astype(np.float32)
     return tensors, records
 
 
-def _codes(matrix: PackedMatrix) -> Codes:
-    (codes,) = (part for part in matrix.parts if isinstance(part, Codes))
-    return codes
+def _one(matrix: PackedMatrix, kind: type[_Kind]) -> _Kind:
+    (part,) = (part for part in matrix.parts if isinstance(part, kind))
+    return part

@@ -20,15 +20,19 @@ from lrc.models.source import WeightSource
 from lrc.nn.ops import Multiply, Norm, Op
 from lrc.nn.packed import PackedLinear
 from lrc.parts.codes import Codes
+from lrc.parts.low_rank import LowRank
 from lrc.parts.matrix import PackedMatrix
 from lrc.refine.backward import OPENING, Place
 from lrc.refine.overlay import Overlay
 from lrc.refine.vjp import Array, ByPlace
 
 #: What can be asked for.
-WHAT = ("norms", "biases", "gains", "rows")
-#: Arrays of an opened layer, by what is asked for.
-_OF_MATRIX = {"gains": "gain", "rows": "row_scales"}
+WHAT = ("norms", "biases", "gains", "rows", "factors")
+#: Arrays of an opened layer, by the kind of tunable that they are.
+OF_MATRIX = {
+    "gains": "gain", "rows": "row_scales", "components": "component_scales", "left": "left",
+    "right": "right",
+}  # fmt: skip
 
 
 class Use(NamedTuple):
@@ -50,7 +54,8 @@ class Tunable:
     tensor : str
         The tensor that stores them, or the matrix that they belong to.
     what : str
-        One of `WHAT`. "rows": what the scales of a matrix's rows are multiplied by.
+        "norms", "biases", or one of `OF_MATRIX`. "rows", "components": what the scales of a
+        matrix's rows, or of its low-rank components, are multiplied by.
     value : array
         As stored.
     uses : list of Use
@@ -129,7 +134,7 @@ def _find(
             if id(layer) in layers and isinstance(layer, PackedLinear):
                 for kind, array in _of_matrix(layer.matrix, what).items():
                     mine = Tunable(layers[id(layer)], kind, array)
-                    mine.uses.append(Use(place, i, f"{j}.{_OF_MATRIX[kind]}", 0.0, array.shape))
+                    mine.uses.append(Use(place, i, f"{j}.{OF_MATRIX[kind]}", 0.0, array.shape))
                     found[mine.key] = mine
     return missed
 
@@ -145,13 +150,24 @@ def _program(stack: Stack, part: int) -> tuple[tuple[Op, ...], dict[int, str]]:
 
 
 def _of_matrix(matrix: PackedMatrix, what: Collection[str]) -> dict[str, Array]:
-    """Its gain, and ones for its rows where codes are all that it is, with one scale a row."""
+    """Numbers of a matrix, by kind, as far as it stores them.
+
+    Rows: where codes have one scale a row, or one for all. Factors: their entries, where these are
+    numbers of 16 bits; where they are codes, the scales of their components.
+    """
     found: dict[str, Array] = {}
+    codes = [part for part in matrix.parts if isinstance(part, Codes)]
+    factors = [part for part in matrix.parts if isinstance(part, LowRank)]
     if "gains" in what:
         found["gains"] = np.array([matrix.gain], np.float32)
-    codes = [part for part in matrix.parts if isinstance(part, Codes)]
     if "rows" in what and len(codes) == 1 and codes[0].scales.shape[1] == 1:
         found["rows"] = np.ones(matrix.shape[0], np.float32)
+    if "factors" in what and len(factors) == 1:
+        (part,) = factors
+        if part.left.bits == 16:
+            found |= {"left": part.left.to_dense(), "right": part.right.to_dense()}
+        else:
+            found["components"] = np.ones(part.rank, np.float32)
     return found
 
 

@@ -14,23 +14,32 @@ import lrc
 import lrc.cli.main as cli
 from lrc.errors import LrcError
 from lrc.models.opened import open_model
-from lrc.parts.packed import PackedCheckpoint
+from lrc.parts.packed import PackedCheckpoint, matrix_tensors
 from lrc.refine import tune as tuning
 from lrc.refine.adam import AdamW
 from lrc.refine.options import TuneSpec
 from lrc.refine.tune import tune
-from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
+from lrc.spec import (
+    CalibrationSpec,
+    CompressSpec,
+    DecomposeSpec,
+    LowRankSpec,
+    MatrixSpec,
+    QuantSpec,
+)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a dense model, the same compressed, and a text."""
+    """A folder with a dense model, the same compressed, with two kinds of factors, and a text."""
     folder = tmp_path_factory.mktemp("tune")
     tiny.write_model(folder / "dense")
     text = str(tiny.write_text(folder / "text.txt"))
+    wide = MatrixSpec(QuantSpec("e8p", 2), LowRankSpec(rank=2, factor_bits=16))
     spec = CompressSpec(
         decompose=DecomposeSpec(quant=QuantSpec("e8p", 2), low_rank=LowRankSpec(rank=2)),
         calibration=CalibrationSpec(files=(text,), nsamples=4, seqlen=64),
+        matrices={"model.layers.1.mlp.down_proj": wide},
     )
     lrc.compress(folder / "dense", folder / "packed", spec, threads=1)
     return folder
@@ -38,8 +47,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spec_of(models: Path, **changes) -> TuneSpec:
     given = {
-        "what": ("norms", "gains", "rows"), "files": (str(models / "text.txt"),), "windows": 8,
-        "held_out": 2, "seqlen": 32, "passes": 2, "batch": 2, "rate": 0.01, "checks": 4,
+        "what": ("norms", "gains", "rows", "factors"), "files": (str(models / "text.txt"),),
+        "windows": 8, "held_out": 2, "seqlen": 32, "passes": 2, "batch": 2, "rate": 0.01,
+        "checks": 4,
     }  # fmt: skip
     return TuneSpec(**{**given, **changes})
 
@@ -70,12 +80,18 @@ def test_what_is_stored_is_better_and_has_the_same_codes(models: Path, tmp_path:
     )
     before, after = (PackedCheckpoint.open(path) for path in (models / "packed", out))
     assert before.names() == after.names()
+    changed = set()
     for name in before._matrices:
-        one, two = before.linear(name), after.linear(name)
-        for old, new in zip(one.parts, two.parts, strict=True):
-            for tensor, array in old.tensors().items():
-                if tensor != "scales":
-                    np.testing.assert_array_equal(new.tensors()[tensor], array)
+        one, two = (
+            matrix_tensors(name, before.linear(name)),
+            matrix_tensors(name, after.linear(name)),
+        )
+        changed |= {t.removeprefix(name) for t in one if not np.array_equal(one[t], two[t])}
+        codes = [t for t in one if one[t].dtype.kind == "u"]
+        assert codes
+        for tensor in codes:
+            np.testing.assert_array_equal(one[tensor], two[tensor])
+    assert changed == {".gain", ".scales", ".left_scales", ".left", ".right"}
     (said,) = after.report["tuned"]
     assert (said["kl_before"], said["kl_after"]) == (report.before, report.after)
     assert sorted(path.name for path in out.glob("*.safetensors")) == sorted(after.report["files"])

@@ -36,7 +36,8 @@ def add(subparsers: SubParsers) -> None:
         "--what",
         metavar="KINDS",
         help="what is tuned, with commas: norms, biases, gains (a number a matrix), rows (one a "
-        "row of a matrix, stored in 16 bits) (default: norms,gains)",
+        "row of a matrix, stored in 16 bits), factors (L and R of 16 bits; of coded ones the "
+        "scales of their components) (default: norms,gains)",
     )
     parser.add_argument(
         "--calib",
