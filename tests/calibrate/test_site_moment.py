@@ -16,6 +16,7 @@ from lrc.calibrate.site_moment import Routed, site_moment
 from lrc.calibrate.streams import Stream, window_chunks
 from lrc.calibrate.walk import SiteAtWork, Streams, replaced, start_stream, walk
 from lrc.errors import CalibrationError
+from lrc.linalg import precision
 from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models import declared, load_model
@@ -265,6 +266,26 @@ def test_rows_of_few_tokens_are_those_of_the_products(
             assert_within(relative_difference(gap.T @ z, D), 1e-4, f"D of {at.name}")
         of_rows += 1
     assert of_rows == 2 * (2 + EXPERTS)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_wide_moments_are_those_of_narrow_ones(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Summed by parts, in float32; of an expert that saw nothing, too."""
+    narrow = looked(Reading(0.7, gap=True), two=True)
+    monkeypatch.setattr(precision, "WIDE", 1)
+    wide = looked(Reading(0.7, gap=True), two=True, threads=threads)
+    unseen = 0
+    for (at, moment), found, expected in zip(wide.seen, wide.read, narrow.read, strict=True):
+        unseen += moment.rows == 0
+        for name, mine, other in zip("HCD", found, expected, strict=True):
+            assert (mine is None) == (other is None)
+            if mine is not None and other.any():
+                assert mine.dtype == np.float32
+                difference = relative_difference(mine, other)
+                assert_within(difference, 1e-4 if name == "D" else 1e-5, f"{name} of {at.name}")
+    assert unseen >= 2
 
 
 def test_tokens_that_experts_only_look_at_change_no_stream() -> None:
