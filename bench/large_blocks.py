@@ -5,13 +5,16 @@
 
 Weights are random, of the block's true shape, in float16; vocabularies are small. Only cost is
 measured, not quality. Each job is a process of its own, so its peak memory is its own. One JSON
-line a shape: seconds a block, what that makes for all of the model's blocks, and peak memory.
+line a shape: seconds a block, what that makes for all of the model's blocks, processor seconds of
+all threads, and peak memory as the operating system counts it: pages of the checkpoint's mapped
+files are in it, at most ``checkpoint_gib`` of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -122,7 +125,7 @@ def measure(name: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
     model = work / name
     weights = write_model(model, _COMMON | own | json.loads(given.change))
     material = speech if own["model_type"] == "whisper" else windows
-    start = time.perf_counter()
+    start, before = time.perf_counter(), processor_seconds()
     done = subprocess.run(
         [sys.executable, "-m", "lrc", "compress", str(model), "-o", str(work / "out"),
          *material(work, given.tokens), "--json", *given.options],
@@ -135,12 +138,20 @@ def measure(name: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "weights_of_a_block": weights,
         "tokens": given.tokens,
         "seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(processor_seconds() - before, 1),
         "seconds_per_block": round(block, 1),
         "blocks": blocks,
         "hours_for_all_blocks": round(block * blocks / 3600, 2),
         "peak_rss_gib": round(report["peak_rss_bytes"] / 2**30, 2),
+        "checkpoint_gib": round(sum(f.stat().st_size for f in model.iterdir()) / 2**30, 2),
         "bits_per_weight_linear": report["bits_per_weight_linear"],
     }
+
+
+def processor_seconds() -> float:
+    """Of all threads of finished children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
