@@ -35,6 +35,8 @@ WRITING, WALKING = 1.6, 1.4
 _FIT_PRODUCTS = 8
 #: Codebooks that a budget tries on every matrix.
 _TRIED_WIDTHS = 3
+#: Rows that are coded together, as far as sweeps depend on it: presets have trellises.
+_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None
     found = WALKING * streams * tokens * weights + streams * tokens * _moments(model)
     if not calibration.files:
         found += WRITING * tokens * (weights + head_weights(model))
-    sides = _FIT_PRODUCTS + 2 * spec.decompose.polish_sweeps
+    sides = _FIT_PRODUCTS + 2 * spec.decompose.sweeps_of(_TOGETHER)
     found += sum(sides * m * n * max(n - SOLVED, 0) + n**3 for m, n in shapes)
     if allocation is not None:
         heldout = allocation.heldout_windows * allocation.heldout_tokens
@@ -126,7 +128,8 @@ def weights_solved(
 ) -> float:
     """Weights that are solved; those that a budget tries are rounded once each, without sweeps."""
     weights = float(sum(m * n for m, n in _shapes(model)))
-    tried = _TRIED_WIDTHS / (1 + spec.decompose.polish_sweeps) if allocation is not None else 0.0
+    passes = 1 + spec.decompose.sweeps_of(_TOGETHER)
+    tried = _TRIED_WIDTHS / passes if allocation is not None else 0.0
     return weights * (1 + tried)
 
 

@@ -175,7 +175,8 @@ def decompose_at_site(
         signs_out=pack_signs(signs_out) if signs_out is not None else None,
         parts=solution.parts,
     )
-    return _measured(packed, solution, problem, original, divisor)
+    weights = None if regression_target is None else original / np.float32(divisor)
+    return _measured(packed, solution, problem, weights, divisor)
 
 
 def target_columns(
@@ -223,18 +224,23 @@ def _measured(
     packed: PackedMatrix,
     solution: Solution,
     problem: Problem,
-    original: NDArray[np.float32],
+    weights: NDArray[np.float32] | None,
     divisor: float,
 ) -> Decomposition:
-    """Errors from what was packed, not from what the solver believed."""
-    scaled: NDArray[np.float32] = original / np.float32(divisor)
+    """Errors from what was packed, not from what the solver believed.
+
+    ``weights`` are the original ones where something else was fitted.
+    """
     decoded = packed.rows(slice(0, packed.shape[0]))
     decoded /= np.float32(divisor)
-    weight_energy = proxy_loss(scaled, problem.metric.H, problem.threads, problem.spec.device)
+    relative_error = weight_error = problem.error(problem.target - decoded, problem.energy)
+    if weights is not None:
+        energy = proxy_loss(weights, problem.metric.H, problem.threads, problem.spec.device)
+        weight_error = problem.error(weights - decoded, energy)
     return Decomposition(
         matrix=packed,
-        relative_error=problem.error(problem.target - decoded, problem.energy),
-        weight_error=problem.error(scaled - decoded, weight_energy),
+        relative_error=relative_error,
+        weight_error=weight_error,
         trace=solution.trace,
         damping=problem.metric.damping,
         notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),

@@ -104,14 +104,16 @@ def polished(
     Each round is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Codes of
     many rows together get one plain round.
     """
-    dithers = _DITHERS if problem.quantizer.block_rows == 1 else _DITHERS[:_TOGETHER_ROUNDS]
-    for index, dither in enumerate(dithers[:rounds] if problem.spec.polish_sweeps else ()):
+    together = problem.quantizer.block_rows
+    sweeps = problem.spec.sweeps_of(together)
+    dithers = _DITHERS if together == 1 else _DITHERS[:_TOGETHER_ROUNDS]
+    for index, dither in enumerate(dithers[:rounds] if sweeps else ()):
         rounded = polish(
             A,
             rounded,
             H,
             grid(problem, scale),
-            problem.spec.polish_sweeps,
+            sweeps,
             dither=dither,
             seed=problem.spec.seed + index,
             threads=problem.threads,

@@ -126,6 +126,8 @@ class DecomposeSpec(Record):
     ``iterations`` bounds the Q -> LR alternations, which stop earlier when the proxy loss
     falls by less than ``tolerance`` (relative). Scales start at the RMS rule, or at the least
     rounding error of their group; with ``refit_scales`` polish fits them again in closed form.
+    A round of polish is ``polish_sweeps`` sweeps, ``"auto"`` 2, or 1 of a trellis, whose second
+    sweep takes 0.1 % off the error.
     ``device`` is where codes are found: another one rounds sums in another order.
 
     ``statistic`` is what recipes "low-rank" and "corrected" weigh errors of L R by: the second
@@ -141,7 +143,7 @@ class DecomposeSpec(Record):
     damping: float = 0.01
     iterations: int = 2
     inner_iterations: int = 4
-    polish_sweeps: int = 2
+    polish_sweeps: int | Literal["auto"] = "auto"
     refit_scales: bool = True
     tolerance: float = 3e-3
     seed: int = 20261122
@@ -149,6 +151,12 @@ class DecomposeSpec(Record):
     rounding: str = "feedback"
     first: str = "codes"
     device: str = "cpu"
+
+    def sweeps_of(self, block_rows: int) -> int:
+        """Sweeps of a round of polish where so many rows are coded together."""
+        if self.polish_sweeps == "auto":
+            return 2 if block_rows == 1 else 1
+        return self.polish_sweeps
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
@@ -172,7 +180,10 @@ class DecomposeSpec(Record):
             self.inner_iterations >= 1,
             f"inner_iterations={self.inner_iterations} must be at least 1",
         )
-        require(self.polish_sweeps >= 0, f"polish_sweeps={self.polish_sweeps} must be >= 0")
+        require(
+            self.polish_sweeps == "auto" or self.polish_sweeps >= 0,
+            f"polish_sweeps={self.polish_sweeps!r} must be 'auto' or an integer >= 0",
+        )
         require(0 <= self.tolerance < 1, f"tolerance={self.tolerance} must lie in [0, 1)")
         require(self.seed >= 0, f"seed={self.seed} must be >= 0")
 

@@ -48,7 +48,7 @@ DECOMPOSE = st.builds(
     damping=SHARES,
     iterations=st.integers(1, 20),
     inner_iterations=st.integers(1, 20),
-    polish_sweeps=st.integers(0, 20),
+    polish_sweeps=st.just("auto") | st.integers(0, 20),
     tolerance=SHARES,
     seed=st.integers(0, 2**63),
 )
