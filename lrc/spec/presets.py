@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lrc import codebooks
 from lrc.errors import SpecError
@@ -24,7 +25,7 @@ class Preset:
     windows: int
     passes: int
     heldout_windows: int
-    polish_sweeps: int = 2
+    polish_sweeps: int | Literal["auto"] = "auto"
 
     def spec(self, bits: int = 2) -> CompressSpec:
         """The parameters at a width; the codebook is the one that stands for its own there."""
@@ -38,7 +39,7 @@ class Preset:
 PRESETS = {
     "fast": Preset("shuffle10", windows=32, passes=20, heldout_windows=4),
     "balanced": Preset("shuffle12", windows=64, passes=80, heldout_windows=4),
-    "best": Preset("trellis14", windows=128, passes=200, heldout_windows=8),
+    "best": Preset("trellis14", windows=128, passes=200, heldout_windows=8, polish_sweeps=2),
 }
 
 
@@ -49,7 +50,7 @@ EFFORTS = {
     "quick": Preset("shuffle10", windows=16, passes=20, heldout_windows=4, polish_sweeps=1),
     "moderate": Preset("shuffle10", windows=32, passes=40, heldout_windows=4),
     "normal": Preset(codebooks.DEFAULT, windows=64, passes=80, heldout_windows=4),
-    "thorough": Preset("trellis14", windows=128, passes=200, heldout_windows=8),
+    "thorough": Preset("trellis14", windows=128, passes=200, heldout_windows=8, polish_sweeps=2),
 }
 
 
