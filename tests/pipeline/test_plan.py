@@ -78,7 +78,11 @@ def test_what_is_not_done_costs_nothing() -> None:
     budget = AllocationSpec(bits_per_weight=2.5, passes=7, heldout_windows=3, heldout_tokens=10)
     passes = products(MODEL, full, budget) - products(MODEL, full)
     assert passes == pytest.approx(planning.pass_products(MODEL, 210))
-    assert weights_solved(MODEL, full, budget) == pytest.approx(2 * weights_solved(MODEL, full))
+    for sweeps, passes in ((2, 2), (0, 4)):
+        decompose = dataclasses.replace(full.decompose, polish_sweeps=sweeps)
+        spec = dataclasses.replace(full, decompose=decompose)
+        once = weights_solved(MODEL, spec)
+        assert weights_solved(MODEL, spec, budget) == pytest.approx(passes * once)
 
 
 def test_speeds_are_measured_on_any_number_of_threads() -> None:
