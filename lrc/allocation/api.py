@@ -21,8 +21,8 @@ from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads, single_threaded_blas
-from lrc.calibrate.corpus import calibration_windows
 from lrc.calibrate.examples import Examples, TextExamples
+from lrc.calibrate.mixture import calibration_windows
 from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint

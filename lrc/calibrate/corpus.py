@@ -1,4 +1,4 @@
-"""Calibration windows: drawn over the user's files, or from text that the model writes itself."""
+"""Token windows drawn over files, and what a report says of windows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.progress import Progress
 from lrc.base.text_file import TextFile
-from lrc.calibrate.self_text import first_token, sample_batch
 from lrc.errors import CalibrationError, SpecError
-from lrc.models.base import Model
 from lrc.run.text import TokenIds, Tokenizer
 from lrc.spec import CalibrationSpec
 
@@ -41,16 +38,10 @@ class CalibrationText:
     warnings: tuple[str, ...] = ()
 
 
-def calibration_windows(
-    spec: CalibrationSpec,
-    tokenizer: Tokenizer,
-    model: Model,
-    *,
-    seed: int,
-    threads: int,
-    progress: Progress,
+def file_windows(
+    names: Sequence[str], tokenizer: Tokenizer, count: int, seqlen: int, seed: int
 ) -> CalibrationText:
-    """Draw token windows, ``nsamples`` of ``seqlen``, from the files or have the model write them.
+    """Draw ``count`` token windows of ``seqlen`` from files.
 
     The files count as one text, in the order given. It is cut into as many equal stretches as
     windows are wanted, and one window is taken at a random place of each, so that every file
@@ -62,25 +53,17 @@ def calibration_windows(
     CalibrationError
         If the files hold less than one window, or something that is no text.
     """
-    seqlen = window_length(spec, model.context)
-    if not spec.files:
-        first = first_token(model, tokenizer)
-        ids = sample_batch(
-            model, spec.nsamples, seqlen, seed=seed,
-            bos_id=first.id, threads=threads, progress=progress,
-        )  # fmt: skip
-        return CalibrationText(ids, described(ids, "written by the model"), first.notes)
-    files = [TextFile(Path(name)) for name in spec.files]
+    files = [TextFile(Path(name)) for name in names]
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-    draw = _Draw(_Corpus(files, tokenizer), spec.nsamples, seqlen, rng)
+    draw = _Draw(_Corpus(files, tokenizer), count, seqlen, rng)
     drawn = draw.windows()
     if not drawn:
-        raise CalibrationError(_too_little(draw.seen, seqlen, spec.files))
+        raise CalibrationError(_too_little(draw.seen, seqlen, names))
     ids = np.stack([stretch.ids for stretch in drawn])
     return CalibrationText(
         ids,
         described(ids, "files") | {"files": _uses(files, [stretch.owners for stretch in drawn])},
-        tuple(_warnings(files, drawn, spec.nsamples, seqlen)),
+        tuple(_warnings(files, drawn, count, seqlen)),
     )
 
 

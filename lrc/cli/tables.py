@@ -215,8 +215,10 @@ def calibration_line(record: Mapping[str, Any]) -> str:
         )
     text = f"calibrated on {record['windows']} windows of {record['window_tokens']} tokens"
     files = record.get("files")
+    if not files or "parts" in record:
+        text = f"{text}, {record['source']}"
     if not files:
-        return f"{text}, {record['source']}"
+        return text
     first, *rest = ((use["tokens"], use["file"]) for use in files)
     uses = [f"{first[0]} tokens of {first[1]}", *(f"{tokens} of {name}" for tokens, name in rest)]
     return f"{text}: {', '.join(uses)}"

@@ -11,14 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.base.progress import Progress
-from lrc.calibrate.corpus import (
-    WINDOW,
-    calibration_windows,
-    check_files,
-    described,
-    window_length,
-)
+from lrc.calibrate.corpus import WINDOW, check_files, described, window_length
 from lrc.calibrate.examples import Examples, TextExamples
+from lrc.calibrate.mixture import calibration_windows
+from lrc.calibrate.shipped import shipped_files
 from lrc.calibrate.speech import calibration_speech, chosen_utterances
 from lrc.calibrate.windows import given_windows
 from lrc.errors import SpecError
@@ -79,7 +75,9 @@ class TextMaterial(Material):
             yield np.ascontiguousarray(self._given, np.int64).tobytes()
             return
         yield b""
-        yield from (file_digest(Path(name)) for name in self.spec.calibration.files)
+        calibration = self.spec.calibration
+        shipped = shipped_files() if calibration.window_counts().shipped else ()
+        yield from (file_digest(Path(name)) for name in (*calibration.files, *shipped))
 
     def examples(self, job: Job, progress: Progress) -> Examples:
         """The windows, those of the interrupted run if there are any."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lrc.base.lock import LockedFile
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads
-from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.mixture import calibration_windows
 from lrc.errors import SpecError
 from lrc.models.base import Model
 from lrc.models.opened import open_model, open_original

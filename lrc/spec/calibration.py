@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lrc.base.record import Record, require
 
 STREAMS = ("mixed", "original")
+
+
+class WindowCounts(NamedTuple):
+    """Windows by where they come from."""
+
+    files: int
+    written: int
+    shipped: int
 
 
 @dataclass(frozen=True)
@@ -16,7 +24,9 @@ class CalibrationSpec(Record):
     """Which activations are seen.
 
     ``files`` empty means text that the model writes itself. ``nsamples`` windows of ``seqlen``
-    tokens (``"auto"``: 512, or the model's context where that is shorter). ``mix`` is the share of
+    tokens (``"auto"``: 512, or the model's context where that is shorter); of these the part
+    ``written`` is written by the model beside files, and the part ``shipped`` drawn over prose and
+    code that ship with Python. ``mix`` is the share of
     the original model's inputs in the regression target (0 ignores them), ``repair`` the share of
     what the residual stream has lost that layers writing to it are asked to make up;
     ``streams="original"`` takes moments of the original model alone. Second moments are estimates
@@ -33,6 +43,8 @@ class CalibrationSpec(Record):
     repair: float = 0.5
     shrinkage: float | Literal["auto"] = "auto"
     all_experts: bool = False
+    written: float = 0.0
+    shipped: float = 0.0
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
@@ -45,12 +57,29 @@ class CalibrationSpec(Record):
             self.streams in STREAMS,
             f"streams {self.streams!r} is unknown; use one of {', '.join(STREAMS)}",
         )
+        for name in ("written", "shipped"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name}={value} must lie in [0, 1]")
+        counts = self.window_counts()
+        require(
+            counts.files >= bool(self.files),
+            f"written={self.written} and shipped={self.shipped} leave no window of "
+            f"{self.nsamples} for the files; give less, or no files",
+        )
         require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
         require(0 <= self.repair <= 1, f"repair={self.repair} must lie in [0, 1]")
         require(
             self.shrinkage == "auto" or 0 <= self.shrinkage < 1,
             f"shrinkage={self.shrinkage!r} must be 'auto' or lie in [0, 1)",
         )
+
+    def window_counts(self) -> WindowCounts:
+        """Windows of each source; what no part is named for is the files', or the model's."""
+        shipped = round(self.nsamples * self.shipped)
+        if not self.files:
+            return WindowCounts(0, self.nsamples - shipped, shipped)
+        written = round(self.nsamples * self.written)
+        return WindowCounts(self.nsamples - written - shipped, written, shipped)
 
     def unused(self) -> tuple[str, ...]:
         """What was asked for, neither 0 nor the default, and does nothing in these streams."""

@@ -11,7 +11,7 @@ import tiny
 from tiny_llama import tiny_model
 
 from lrc.base.progress import SILENT
-from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.mixture import calibration_windows
 from lrc.calibrate.self_text import first_token
 from lrc.errors import CalibrationError, SpecError
 from lrc.run.text import Tokenizer

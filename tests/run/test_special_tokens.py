@@ -9,7 +9,7 @@ from tokenizers import models
 
 import lrc
 from lrc.base.progress import SILENT
-from lrc.calibrate.corpus import calibration_windows
+from lrc.calibrate.mixture import calibration_windows
 from lrc.cli.commands.generate import conversation
 from lrc.errors import FormatError, SpecError
 from lrc.run.text import Tokenizer

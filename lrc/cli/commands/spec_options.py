@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lrc import codebooks
+from lrc.cli.commands.calibration_options import add_calibration_options, calibration_values
 from lrc.cli.commands.spec_config import read_config
-from lrc.cli.commands.values import byte_count, effort, fraction_or_auto, number_or_auto
+from lrc.cli.commands.values import byte_count, effort, number_or_auto
 from lrc.errors import SpecError
 from lrc.recipes import ALONE, OVER_CODES, RECIPES, with_recipe
 from lrc.spec import (
     DEVICES,
     ROTATIONS,
-    STREAMS,
     AllocationSpec,
     CompressSpec,
     QuantSpec,
@@ -30,7 +30,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     """
     grouped = " and ".join(name for name, row in codebooks.CODEBOOKS.items() if row.grouped)
     default = CompressSpec()
-    solve, calib = default.decompose, default.calibration
+    solve = default.decompose
     _add_budget_options(parser)
     matrix = parser.add_argument_group("each matrix")
     matrix.add_argument(
@@ -90,51 +90,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         help="once a block is solved, let its L and R learn what the original's block gives, the "
         f"text seen so many times (default: {default.distil.epochs})",
     )
-    calibration = parser.add_argument_group("calibration")
-    calibration.add_argument(
-        "--calib",
-        nargs="+",
-        metavar="FILE",
-        help="text files, or .jsonl with a text a line; windows are drawn over all of them "
-        "(default: text that the model writes itself)",
-    )
-    calibration.add_argument(
-        "--nsamples", type=int, help=f"windows of text (default: {calib.nsamples})"
-    )
-    calibration.add_argument(
-        "--seqlen",
-        type=number_or_auto,
-        help="tokens of a window (default: auto, 512 or the model's context where it is shorter)",
-    )
-    calibration.add_argument(
-        "--streams",
-        choices=STREAMS,
-        help="inputs that H is measured on: the original model's, or those and the compressed "
-        f"layers' before (default: {calib.streams})",
-    )
-    calibration.add_argument(
-        "--mix",
-        type=float,
-        help=f"share of the original's inputs in the target (default: {calib.mix})",
-    )
-    calibration.add_argument(
-        "--repair",
-        type=float,
-        help="share of what the residual stream has lost that is asked back of layers writing "
-        f"to it (default: {calib.repair})",
-    )
-    calibration.add_argument(
-        "--shrinkage",
-        type=fraction_or_auto,
-        help=f"share of its diagonal added to each second moment (default: {calib.shrinkage})",
-    )
-    calibration.add_argument(
-        "--calibrate-all-experts",
-        action="store_true",
-        default=None,
-        help="let every expert of a mixture see all tokens (default: those routed to it, and the "
-        "fewer these are, the more of all others)",
-    )
+    add_calibration_options(parser)
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
         "--embed-bits",
@@ -269,17 +225,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
             seed=args.seed,
             device=args.device,
         ),
-        calibration=_replace(
-            base.calibration,
-            files=None if args.calib is None else tuple(args.calib),
-            nsamples=args.nsamples,
-            seqlen=args.seqlen,
-            streams=args.streams,
-            mix=args.mix,
-            repair=args.repair,
-            shrinkage=args.shrinkage,
-            all_experts=args.calibrate_all_experts,
-        ),
+        calibration=_replace(base.calibration, **calibration_values(args)),
         distil=_replace(base.distil, epochs=args.distil),
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
