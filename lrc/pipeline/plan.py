@@ -28,9 +28,9 @@ from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec
 SOLVED, MULTIPLIED = 256, 1024
 #: Columns of these products, and how often they are made.
 COLUMNS, REPEATS = 64, 16
-#: What a token takes, over its products alone: as measured when a model writes, and when windows
-#: pass through its blocks (`bench/self_text.py`).
-WRITING, WALKING = 1.6, 1.4
+#: What a token takes, over its products alone, when windows pass through blocks, and when a model
+#: writes very many sequences (`bench/self_text.py`); of so many, products run at half the speed.
+WALKING, WRITING, FEW_SEQUENCES = 1.4, 1.1, 32
 #: Products of a matrix (m, n) with (n, n) that fitting takes beside its sweeps, which are two each.
 _FIT_PRODUCTS = 8
 #: Codebooks that a budget tries on every matrix.
@@ -110,11 +110,13 @@ def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None
     shapes = _shapes(model)
     weights = sum(m * n for m, n in shapes)
     calibration = spec.calibration
-    tokens = calibration.nsamples * window_length(calibration, model.context)
+    length, written = window_length(calibration, model.context), calibration.window_counts().written
+    tokens = calibration.nsamples * length
     streams = 1 if calibration.streams == "original" else 2
     found = WALKING * streams * tokens * weights + streams * tokens * _moments(model)
-    if not calibration.files:
-        found += WRITING * tokens * (weights + head_weights(model))
+    if written:
+        columns = written + FEW_SEQUENCES
+        found += WRITING * columns * length * (weights + head_weights(model))
     sides = _FIT_PRODUCTS + 2 * spec.decompose.sweeps_of(_TOGETHER)
     found += sum(sides * m * n * max(n - SOLVED, 0) + n**3 for m, n in shapes)
     if allocation is not None:
@@ -182,11 +184,11 @@ def _solving_speed(spec: DecomposeSpec, threads: int) -> float:
     inputs = rng.standard_normal((2 * SOLVED, SOLVED)) / np.sqrt(1 + np.arange(SOLVED))
     H = inputs.T @ inputs
 
-    def fit(size: int) -> None:
-        decompose(W[:size, :size], H[:size, :size], spec, threads=1)
+    def solve(_: int) -> None:
+        decompose(W, H, spec, threads=1)
 
-    fit(64)  # compiles
+    solve(0)  # compiles; in a smaller matrix another codebook might stand in
     began = time.perf_counter()
-    for _ in ordered_map(fit, [SOLVED] * threads, threads):
+    for _ in ordered_map(solve, range(threads), threads):
         pass
     return threads * SOLVED**2 / (time.perf_counter() - began)

@@ -74,7 +74,8 @@ def test_what_is_not_done_costs_nothing() -> None:
     assert cost(files=("text.txt",)) < cost()
     assert cost(streams="original") < cost()
     text = cost() - cost(files=("text.txt",))
-    assert cost(nsamples=128) - cost(nsamples=128, files=("text.txt",)) == pytest.approx(2 * text)
+    twice = cost(nsamples=128) - cost(nsamples=128, files=("text.txt",))
+    assert text < twice < 2 * text  # more sequences are written at a better speed
     budget = AllocationSpec(bits_per_weight=2.5, passes=7, heldout_windows=3, heldout_tokens=10)
     passes = products(MODEL, full, budget) - products(MODEL, full)
     assert passes == pytest.approx(planning.pass_products(MODEL, 210))
@@ -101,10 +102,10 @@ def test_the_demo_plans_for_the_minutes_that_are_left(
     monkeypatch.setattr("time.perf_counter", lambda: 100.0)
     early, late = (demo_plan(model, 1, began, 64) for began in (100.0, -1e6))
     assert early["fits"]
-    assert early["effort"] == "thorough"
+    assert early["effort"] == "normal"
     assert late["effort"] == "least"
     assert not late["fits"]
-    assert CompressSpec.from_dict(early["spec"]) == demo_spec("thorough")
+    assert CompressSpec.from_dict(early["spec"]) == demo_spec("normal")
 
 
 def test_plain_rounding_has_the_bits_of_what_it_is_shown_beside() -> None:
