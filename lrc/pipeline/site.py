@@ -93,6 +93,8 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
             key: corrected_columns(at.weight(key), target, metric, residual_gap, repair, at.threads)
             for key, target in targets.items()
         }
+    if spec.decompose.device != "cpu":  # a search leaves most of its multiprocessors idle
+        at_once = min(at.threads, len(keys))
     return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped)
 
 
