@@ -19,6 +19,7 @@ from lrc.refine import tune as tuning
 from lrc.refine.adam import AdamW
 from lrc.refine.options import TuneSpec
 from lrc.refine.tune import tune
+from lrc.run.generate import Decoder
 from lrc.spec import (
     CalibrationSpec,
     CompressSpec,
@@ -27,6 +28,7 @@ from lrc.spec import (
     MatrixSpec,
     QuantSpec,
 )
+from lrc.testing.tolerance import relative_difference
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def decoding_error(folder: Path) -> float:
+    """How far token by token on integers, as it generates, is from whole windows on floats."""
+    model, _ = open_model(folder)
+    ids, decoder = np.random.default_rng(1).integers(0, 256, 12), Decoder(model, 13)
+    logits = [decoder.advance(part).copy() for part in (ids[:8], *ids[8:, None])]
+    return relative_difference(logits[-1], model.logits(ids[None])[0, -1])
+
+
 def divergence(folder: Path, models: Path, spec: TuneSpec) -> float:
     job = tuning._Job.open(folder, models / "dense", spec, 1, tuning.SILENT)
     values = {one.key: one.value for one in job.tunables}
@@ -95,6 +105,7 @@ def test_what_is_stored_is_better_and_has_the_same_codes(models: Path, tmp_path:
     (said,) = after.report["tuned"]
     assert (said["kl_before"], said["kl_after"]) == (report.before, report.after)
     assert sorted(path.name for path in out.glob("*.safetensors")) == sorted(after.report["files"])
+    assert decoding_error(out) < 2 * decoding_error(models / "packed")
 
 
 def test_threads_change_no_byte(models: Path, tmp_path: Path) -> None:
