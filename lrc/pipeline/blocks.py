@@ -25,6 +25,7 @@ from lrc.calibrate.walk import (
     start_stream,
     walk_stacks,
 )
+from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.models.base import Block, Model, Stack
@@ -129,7 +130,10 @@ def _tables(job: Job) -> Table:
 
 @dataclass
 class _Compressor:
-    """The visitor that decomposes; other fields are of the block at work."""
+    """The visitor that decomposes; other fields are of the block at work.
+
+    Once it is read, pages of the checkpoint's files are given back: they count as memory.
+    """
 
     job: Job
     advance: Callable[..., object]
@@ -137,11 +141,13 @@ class _Compressor:
     tensors: Tensors = field(default_factory=dict)
     dropped: int = 0
     started: float = 0.0
+    pages_read: bool = False
 
     def begin(self, block: int) -> bool:
         """Whether the journal lacks the block."""
         self.started, self.dropped = time.perf_counter(), 0
         self.linears, self.tensors = {}, {}
+        self.pages_read = True
         return _file(block) not in self.job.journal.files
 
     def replay(self, block: int, dense: Block) -> dict[str, Linear]:
@@ -159,6 +165,9 @@ class _Compressor:
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Decompose the matrices of a site."""
         journal, student = self.job.journal, {}
+        if self.pages_read:
+            release_pages(self.job.source.shards.values())
+            self.pages_read = False
         problem = site_problem(at, self.job.spec)
         self.dropped += problem.dropped
         # Matrices of a site are independent: side by side where there are several, and one

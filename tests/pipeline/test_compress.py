@@ -266,3 +266,22 @@ def test_tokens_left_out_of_a_moment_are_on_record(
     report = compress(model, tmp_path / "out", threads=1, windows=windows)
     assert PackedCheckpoint.open(report.path).report["calibration"]["dropped_rows"] == 8
     assert any("8 activations were not finite" in warning for warning in report.warnings)
+
+
+def test_pages_of_the_checkpoint_are_given_back_once_a_block(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They count as memory, though nothing reads them again."""
+    released: list[int] = []
+    monkeypatch.setattr(
+        "lrc.pipeline.blocks.release_pages", lambda files: released.append(len(list(files)))
+    )
+    lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
+    blocks = json.loads((model / "config.json").read_text())["num_hidden_layers"]
+    assert len(released) == blocks
+    assert min(released) > 0
