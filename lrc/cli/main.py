@@ -23,6 +23,7 @@ from lrc.cli.commands import (
     evaluate,
     generate,
     inspect,
+    ranks,
     transcribe,
     tune,
 )
@@ -102,7 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (demo, compress, tune, evaluate, generate, transcribe, bench, inspect, convert):
+    for verb in (
+        *(demo, compress, tune, evaluate, generate, transcribe),
+        *(bench, inspect, ranks, convert),
+    ):
         verb.add(subparsers)
     return parser
 
