@@ -19,6 +19,7 @@ KERNELS = {
     "shuffle": ("dot.dot_shuffle", "_seven_2_10", "iibiiiiifi"),
     "shuffle_levels": ("codes.shuffle", "_levels_4_12", "iibii"),
     "bytes": ("dot.dot_units", "_four_8", "iiiifiiiiiiii"),
+    "prompt": ("dot.weight_panels", "_multiply_rings", "iiiiii"),
     "peak": ("dot.dot_peak", "_dots", "ii"),
 }
 

@@ -54,11 +54,13 @@ def test_the_path_is_taken_where_there_are_dot_products(cpu: str, words: list[st
 
 @pytest.mark.parametrize("cpu", ["cortex-a76", "apple-m1"])
 def test_bytes_are_looked_up_and_multiplied_in_fours(cpu: str) -> None:
-    found = compiled(cpu, "shuffle", "shuffle_levels", "peak")
+    found = compiled(cpu, "shuffle", "shuffle_levels", "prompt", "peak")
     # Of eight weights in two registers: a product each, and four lookups at 10 state bits.
     assert found["shuffle"]["sdot"] >= 16
     assert found["shuffle"]["tbl"] >= 64
     assert found["shuffle_levels"]["tbl"] >= 64
+    # Of 16 rows: two planes of six tokens, and of the last two.
+    assert found["prompt"]["sdot"] == 64
     # One product a register of those in the loop.
     assert found["peak"]["sdot"] == 32
     for instructions in found.values():

@@ -18,8 +18,8 @@ from lrc_kernels.simd.values import Vector, call, constant, shuffle
 _I8X16, _I32X4 = Vector("i8", 16), Vector("i32", 4)
 
 
-def _registers(builder: Any, value: Any) -> list[Any]:
-    """The parts of a vector of 128 bits each."""
+def registers(builder: Any, value: Any) -> list[Any]:
+    """The parts of 128 bits of a vector."""
     size = 128 // value.type.element.width
     return [
         shuffle(builder, value, value, list(range(first, first + size)))
@@ -40,7 +40,7 @@ def joined(builder: Any, parts: list[Any]) -> Any:
 
 def _each(builder: Any, name: str, result: Vector, *values: Any) -> Any:
     """Call an intrinsic on each register of the values."""
-    parts = zip(*(_registers(builder, value) for value in values), strict=True)
+    parts = zip(*(registers(builder, value) for value in values), strict=True)
     return joined(builder, [call(builder, name, result.ir, list(part)) for part in parts])
 
 
@@ -90,7 +90,7 @@ def add_pairs(builder: Any, total: Any, a: Any, b: Any) -> Any:
     words = Vector("i16", 2 * total.type.count)
     halves = list(range(4)), list(range(4, 8))
     parts = []
-    both = (_registers(builder, builder.bitcast(v, words.ir)) for v in (a, b))
+    both = (registers(builder, builder.bitcast(v, words.ir)) for v in (a, b))
     for pair in zip(*both, strict=True):
         products = []
         for half in halves:
@@ -107,9 +107,7 @@ def look_up(builder: Any, table: Sequence[int], index: Any) -> Any:
         for first in range(0, len(table), 16)
     ]
     name = f"llvm.aarch64.neon.tbl{len(entries)}.v16i8"
-    found = [
-        call(builder, name, _I8X16.ir, [*entries, part]) for part in _registers(builder, index)
-    ]
+    found = [call(builder, name, _I8X16.ir, [*entries, part]) for part in registers(builder, index)]
     return joined(builder, found)
 
 
@@ -118,7 +116,7 @@ def look_up_16(builder: Any, table: Any, index: Any) -> Any:
     entries = shuffle(builder, table, table, list(range(16)))
     found = [
         call(builder, "llvm.aarch64.neon.tbl1.v16i8", _I8X16.ir, [entries, part])
-        for part in _registers(builder, index)
+        for part in registers(builder, index)
     ]
     return joined(builder, found)
 

@@ -19,7 +19,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import types
 
 from lrc_kernels.shuffle_code import CODES, LANES, PASS, RINGS, SEGMENT, SEGMENTS, ShuffleCode
-from lrc_kernels.simd import neon
+from lrc_kernels.simd import neon, shuffle_neon
 from lrc_kernels.simd.paths import path, picks_bits
 from lrc_kernels.simd.values import (
     I8X32,
@@ -123,7 +123,7 @@ def _placed(code: ShuffleCode, index: int) -> int:
 
 def _nibble_indices(builder: Any, code: ShuffleCode, data: list[Any]) -> list[Any]:
     """Indices in the form of `_placed`, and with a bit below the sign that is always set."""
-    low, four = _all(15), _all(4)
+    low, four = (ir.Constant(data[0].type, [v] * data[0].type.count) for v in (15, 4))
     nibbles = []
     for value in data:
         nibbles += [builder.and_(value, low), builder.and_(builder.lshr(value, four), low)]
@@ -160,24 +160,6 @@ def _magnitude_and_sign(builder: Any, code: ShuffleCode, index: Any) -> tuple[An
         pairs = zip(found[::2], found[1::2], strict=True)
         found = [_blend(builder, by, low, high) for low, high in pairs]
     return found[0], shifted[-1]
-
-
-def _value(builder: Any, code: ShuffleCode, index: Any) -> Any:
-    """Values i8, by ARM's lookups."""
-    if code.sign < 64:
-        return neon.look_up(builder, code.levels().tolist(), index)
-    size = neon.look_up(builder, code.magnitudes, builder.and_(index, _all(127)))
-    negative = builder.ashr(index, _all(7))
-    return builder.sub(builder.xor(size, negative), negative)
-
-
-def _dot_value(builder: Any, total: Any, value: Any, x: Any, weight: int) -> Any:
-    """``total`` plus ``weight`` times the sums over four bytes of values times x."""
-    if weight == 1:
-        return neon.dot_signed(builder, total, value, x)
-    apart = neon.dot_signed(builder, ir.Constant(total.type, None), value, x)
-    shift = constant(_SUM, [weight.bit_length() - 1] * _SUM.lanes)
-    return builder.add(total, builder.shl(apart, shift))
 
 
 def _dot_signed(builder: Any, total: Any, size: Any, sign: Any, x: Any, weight: int) -> Any:
@@ -224,10 +206,7 @@ def _step(builder: Any, code: ShuffleCode, sums: Any, data: list[Any], planes: A
         for x, weight in planes:
             found[PASS] = _dot(builder, found[PASS], _all(_BIAS), x, weight)
     elif NEON:
-        for t, index in enumerate(_nibble_indices(builder, code, data)):
-            value = _value(builder, code, index)
-            for x, weight in planes:
-                found[t] = _dot_value(builder, found[t], value, x, weight)
+        found = shuffle_neon.add_products(builder, code, found, data, planes, _nibble_indices)
     else:
         for t, index in enumerate(_nibble_indices(builder, code, data)):
             size, sign = _magnitude_and_sign(builder, code, index)
@@ -273,7 +252,7 @@ def _make_levels(code: ShuffleCode) -> Any:
             if WIDE:
                 value = builder.sub(_look_up(builder, code, index), _all(_BIAS))
             elif NEON:
-                value = _value(builder, code, index)
+                value = shuffle_neon.signed_values(builder, code, index)
             else:
                 size, sign = _magnitude_and_sign(builder, code, index)
                 value = call(builder, "llvm.x86.avx2.psign.b", BYTES.ir, [size, sign])

@@ -29,6 +29,7 @@ from lrc_kernels.simd.values import (
     shuffle,
     splat,
 )
+from lrc_kernels.simd.weight_bytes import BYTES, pair_of_bytes
 from lrc_kernels.trellis_code import BYTES_MEAN
 
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -146,10 +147,14 @@ def _make_multiply(tokens: int) -> Any:
             builder.load(pointer(builder, _at(builder, place, 64 * v), I32X16.ir), align=1)
             for v in vectors
         ]
-        own = builder.add(x, builder.mul(i, ir.Constant(_I64, 4)))
+        own = builder.add(x, builder.mul(i, ir.Constant(_I64, 2 if BYTES else 4)))
         for t in range(tokens):
-            at = pointer(builder, _at(builder, own, 2 * COLUMNS * t), _I32)
-            pair = splat(builder, I32X16, builder.load(at, align=1))
+            at = _at(builder, own, 2 * COLUMNS * t)
+            if BYTES:
+                pair = pair_of_bytes(builder, at)
+            else:
+                word = builder.load(pointer(builder, at, _I32), align=1)
+                pair = splat(builder, I32X16, word)
             for v in vectors:
                 after = _add_pairs(builder, sums[t][v], rows[v], pair)
                 sums[t][v].add_incoming(_all(0), before)

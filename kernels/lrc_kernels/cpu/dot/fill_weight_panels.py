@@ -1,6 +1,7 @@
 """Panels of 64 rows of trellis and shuffle-trellis weights, decoded a block of columns at a time.
 
-A panel is i16 (pairs of columns, 64, 2), as in :mod:`lrc_kernels.simd.weight_panels`. Its rows lie
+A panel is i16 (pairs of columns, 64, 2), as in :mod:`lrc_kernels.simd.weight_panels`, or of rings
+i8 (fours of columns, 64, 4), as in :mod:`lrc_kernels.simd.weight_bytes`. Its rows lie
 as a tile gives them: those of a trellis by its 16 segments, those of shuffle-trellis rings in the
 order of passes, [pass][weight of the pass][segment of the column].
 """
@@ -17,6 +18,7 @@ from lrc_kernels.shuffle_code import LANES, PASS, PASSES, RINGS, SEGMENT
 from lrc_kernels.simd.shuffle_stores import store_pairs
 from lrc_kernels.simd.threads import scratch_1k
 from lrc_kernels.simd.values import splat_i32x16
+from lrc_kernels.simd.weight_bytes import BYTES, store_quads
 from lrc_kernels.simd.weight_panels import COLUMNS, DECODE, PAIR_BYTES, VECTORS
 
 #: Rows of a panel.
@@ -69,7 +71,9 @@ def fill_trellis(
         v += min(blocks, VECTORS)
 
 
-_store_pairs = choose(store_pairs)
+#: Columns of rings that lie together.
+TOGETHER = 4 if BYTES else 2
+_store_columns = choose(store_quads if BYTES else store_pairs)
 
 
 @njit(inner=True)
@@ -87,11 +91,11 @@ def fill_shuffle(
     eights = (n + wide - 1) // wide
     size = PASSES * bits * LANES * eights
     for eight in range(first // wide, (last + wide - 1) // wide):
-        to = out + PAIR_BYTES * ((wide * eight - first) // 2)
+        to = out + PAIR_BYTES * ((wide * eight - first) // TOGETHER)
         for number in range(columns):
             # A panel is so many passes of one band, or of two.
             band = weight_panel * ROWS // rows + number // PASSES
             if rows * band < m:
                 decode_pass(data + size * band, bits, state_bits, columns, eights, levels, eight,
                             (weight_panel * columns + number) % PASSES, place)  # fmt: skip
-                _store_pairs(blocks, place, to + 4 * PASS * blocks * number, PAIR_BYTES)
+                _store_columns(blocks, place, to + 4 * PASS * blocks * number, PAIR_BYTES)

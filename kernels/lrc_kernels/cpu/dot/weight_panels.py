@@ -1,10 +1,10 @@
 """Trellis and shuffle-trellis weights times many tokens on integer activations.
 
 Activations are those of :mod:`lrc_kernels.cpu.transform.activations`, ``x = s q`` with one scale
-for 64 inputs and q of 15 bits; here q is one 16-bit integer. A block of 256 inputs of all tokens
-lies together: i16 (blocks, tokens, 256), and the scales f32 (blocks, tokens, 4). A panel of
-weights is decoded a block at a time and multiplied with all tokens. Sums of 64 products are
-exact.
+for 64 inputs and q of 15 bits; here q is one 16-bit integer, or where `BYTES` says so 64 bytes h
+and 64 bytes l of each group. A block of 256 inputs of all tokens lies together: i16 (blocks,
+tokens, 256), and the scales f32 (blocks, tokens, 4). A panel of weights is decoded a block at a
+time and multiplied with all tokens. Sums of 64 products are exact.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from lrc_kernels import shuffle_code
 from lrc_kernels._jit import choose, njit
 from lrc_kernels.cpu.codes.shuffle import check_bytes
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
-from lrc_kernels.cpu.dot.fill_weight_panels import ROWS, fill_shuffle, fill_trellis
+from lrc_kernels.cpu.dot.fill_weight_panels import ROWS, TOGETHER, fill_shuffle, fill_trellis
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.shuffle_code import SEGMENT as RING_SEGMENT
 from lrc_kernels.shuffle_code import state_levels
+from lrc_kernels.simd.codes import store_low_bytes
 from lrc_kernels.simd.math import absolute, largest, max_f32, to_i32
 from lrc_kernels.simd.values import (
     load_f32,
     load_f32x16,
     splat_f32x16,
+    splat_i32x16,
     store_f32,
     store_f32x16,
 )
+from lrc_kernels.simd.weight_bytes import BYTES, make_multiply
 from lrc_kernels.simd.weight_panels import (
     ABREAST,
     COLUMNS,
@@ -86,29 +89,56 @@ def split_words(z: int, n: int, t: int, capacity: int, words: int, scales: int) 
         row = capacity * b + t
         store_f32(scales + _SCALES * row + 4 * q, top / _LARGEST)
         for i in range(GROUP // 16):
-            whole = to_i32(load_f32x16(x + 64 * i) * inverse)
-            store_low_words(words + _WORDS * row + 2 * GROUP * q + 32 * i, whole)
+            value = load_f32x16(x + 64 * i) * inverse
+            _store_activations(words + _WORDS * row + 2 * GROUP * q, i, value)
 
 
-@njit(inner=True)
-def _multiply_block(
-    totals: int, weight_panel: int, n: int, tokens: int, words: int, scales: int
-) -> None:
-    """Add a block of ``n`` columns times all tokens to f32 (tokens, 4, 16)."""
-    for v in range(0, VECTORS, ABREAST):
-        for t in range(0, tokens, TOKENS):
-            for g in range((n + GROUP - 1) // GROUP):
-                pairs = (min(GROUP, n - GROUP * g) + 1) // 2
-                weights = weight_panel + PAIR_BYTES * GROUP // 2 * g + 64 * v
-                if t + TOKENS <= tokens:
-                    multiply_tokens(totals + TOTAL_BYTES * t + 64 * v, weights,
-                                    words + _WORDS * t + 2 * GROUP * g, pairs,
-                                    scales + _SCALES * t + 4 * g)  # fmt: skip
-                else:
-                    for u in range(t, tokens, LAST_TOKENS):
-                        multiply_last(totals + TOTAL_BYTES * u + 64 * v, weights,
-                                      words + _WORDS * u + 2 * GROUP * g, pairs,
-                                      scales + _SCALES * u + 4 * g)  # fmt: skip
+@njit(inline=True)
+def _store_words(group: int, i: int, value: Any) -> None:
+    """Number i of four vectors of a group, as 16-bit integers."""
+    store_low_words(group + 32 * i, to_i32(value))
+
+
+@njit(inline=True)
+def _store_planes(group: int, i: int, value: Any) -> None:
+    """The same as bytes h and l."""
+    h = to_i32(value * splat_f32x16(np.float32(1 / 128)))
+    store_low_bytes(group + 16 * i, h)
+    low = to_i32(value) - (h << splat_i32x16(np.int32(7)))
+    store_low_bytes(group + GROUP + 16 * i, low)
+
+
+_store_activations = _store_planes if BYTES else _store_words
+
+
+def _make_block(many: Any, few: Any, together: int) -> Any:
+    @njit(inner=True)
+    def multiply_block(
+        totals: int, weight_panel: int, n: int, tokens: int, words: int, scales: int
+    ) -> None:
+        """Add a block of ``n`` columns times all tokens to f32 (tokens, 4, 16)."""
+        for v in range(0, VECTORS, ABREAST):
+            for t in range(0, tokens, TOKENS):
+                for g in range((n + GROUP - 1) // GROUP):
+                    count = (min(GROUP, n - GROUP * g) + together - 1) // together
+                    weights = weight_panel + PAIR_BYTES * GROUP // together * g + 64 * v
+                    if t + TOKENS <= tokens:
+                        many(totals + TOTAL_BYTES * t + 64 * v, weights,
+                             words + _WORDS * t + 2 * GROUP * g, count,
+                             scales + _SCALES * t + 4 * g)  # fmt: skip
+                    else:
+                        for u in range(t, tokens, LAST_TOKENS):
+                            few(totals + TOTAL_BYTES * u + 64 * v, weights,
+                                words + _WORDS * u + 2 * GROUP * g, count,
+                                scales + _SCALES * u + 4 * g)  # fmt: skip
+
+    return multiply_block
+
+
+_multiply_block = _multiply_rings = _make_block(multiply_tokens, multiply_last, 2)
+if BYTES:
+    _many, _few = (make_multiply(t, _WORDS, PAIR_BYTES, TOTAL_BYTES) for t in (TOKENS, LAST_TOKENS))
+    _multiply_rings = _make_block(_many, _few, TOGETHER)
 
 
 def _make_store_rows(segment: int, blocks: int) -> Any:
@@ -166,12 +196,15 @@ def multiply_weight_panel(
         if rings:
             fill_shuffle(codes, bits, state_bits, table, rows, m, n, weight_panel, first,
                               min(first + COLUMNS, n), work)  # fmt: skip
+            _multiply_rings(totals, work, min(COLUMNS, n - first), padded,
+                            words + _WORDS * capacity * block,
+                            scales + _SCALES * capacity * block)  # fmt: skip
         else:
             fill_trellis(codes, bits, state_bits, np.int32(table), rows, n, m // 16,
                                  weight_panel, first, work)  # fmt: skip
-        _multiply_block(totals, work, min(COLUMNS, n - first), padded,
-                        words + _WORDS * capacity * block,
-                        scales + _SCALES * capacity * block)  # fmt: skip
+            _multiply_block(totals, work, min(COLUMNS, n - first), padded,
+                            words + _WORDS * capacity * block,
+                            scales + _SCALES * capacity * block)  # fmt: skip
     segment = RING_SEGMENT if rings else 16
     _store_weight_panel(totals, tokens, segment, rows, m, weight_panel, row_scales, y)
 
