@@ -138,7 +138,7 @@ class _Spectra:
         """Take the spectra of the matrices of a site."""
         moment = at.moment().matrix()
         H = np.eye(len(moment)) @ moment
-        inputs = _roots(np.linalg.eigvalsh(H))
+        inputs = _roots(np.asarray(np.linalg.eigvalsh(H), np.float64))
 
         def one(key: str) -> Spectrum:
             W = at.weight(key).astype(np.float64)
@@ -172,8 +172,7 @@ def _eigenvalues(W: F64, H: F64 | None) -> F64:
         values, vectors = np.linalg.eigh(H)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         gram = root.T @ (W.T @ W) @ root
-    found: F64 = np.linalg.eigvalsh(gram)
-    return found
+    return np.asarray(np.linalg.eigvalsh(gram), np.float64)
 
 
 def _roots(eigenvalues: F64) -> F64:
