@@ -1,7 +1,8 @@
 """LDLQ and polish on a CUDA device: of trellises in tiles of one column, that of the CPU elsewhere.
 
 The search is the CPU's bit for bit, and so are the products inside a column panel; sums over the
-columns beyond are rounded in cuBLAS's order, so codes may differ from the CPU's.
+columns beyond are rounded in cuBLAS's order, so codes may differ from the CPU's. A polish searches
+whole rings, where the CPU's compiled loops keep the bits that there are at a cut.
 """
 
 from __future__ import annotations
