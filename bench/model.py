@@ -1,13 +1,13 @@
 """How fast models decode and read prompts: ``lrc bench`` of several models, in turn.
 
     python bench/model.py DENSE COMPRESSED ... [--threads 1 2] [--rounds 3] [--blocks]
-                          [--llama-bench PATH --gguf FILE ...] [--out FILE]
+                          [--gguf FILE ... [--llama-bench PATH]] [--out FILE]
 
 Every run is a process of its own, so that peak memory is its own; models take turns, and what
-counts are the ratios to the first model, round by round. With ``--llama-bench`` (built from the
-source that llama-cpp-python's sdist carries: ``cmake -S vendor/llama.cpp -B build && cmake
---build build --target llama-bench``) GGUF files take their turns too. ``--blocks`` times two
-blocks of the shape of a 7-billion model on made-up weights instead, and extrapolates to 32.
+counts are the ratios to the first model, round by round. GGUF files take their turns too, by the
+wheel of llama.cpp that ``llama_cpp.py`` names, or with ``--llama-bench`` by a build for this
+machine. ``--blocks`` times two blocks of the shape of a 7-billion model on made-up weights instead,
+and extrapolates to 32.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import harness  # first: it pins the threads
+import llama_cpp
 
 KEYS = ("decode_tokens_per_s", "prefill_tokens_per_s")
 
@@ -38,7 +39,9 @@ def lrc_bench(model: Path, threads: int, given: argparse.Namespace) -> dict[str,
 
 
 def llama_bench(gguf: Path, threads: int, given: argparse.Namespace) -> dict[str, Any]:
-    """One run of llama.cpp's benchmark."""
+    """One run of llama.cpp: of its benchmark, or of its wheel."""
+    if given.llama_bench is None:
+        return llama_cpp.measure(gguf, threads, given.prompt, given.tokens)
     done = subprocess.run(
         [str(given.llama_bench), "-m", str(gguf), "-t", str(threads), "-p", str(given.prompt),
          "-n", str(given.tokens), "-ngl", "0", "-r", "3", "-o", "json"],
@@ -118,8 +121,8 @@ def main() -> None:
     parser.add_argument("--blocks", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    if bool(given.gguf) != bool(given.llama_bench):
-        parser.error("--gguf and --llama-bench go together")
+    if given.llama_bench and not given.gguf:
+        parser.error("--llama-bench needs --gguf")
     records = seven_billion_blocks(given) if given.blocks else compare(given)
     lines = [json.dumps(record) for record in (harness.environment(), *records)]
     if given.out is None:

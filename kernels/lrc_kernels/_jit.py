@@ -6,12 +6,13 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
 
+from lrc_kernels._inner import InnerCompiler
 from lrc_kernels.stamp import source_stamp
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -30,15 +31,24 @@ def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -
     bare = inline or inner
     keep = not bare and not os.environ.get("LRC_SIMD")
 
-    def decorate(fn: F) -> F:
-        jitted = numba.njit(  # type: ignore[call-overload]  # its stubs lack the last two
+    def compiled(fn: F, bare: bool) -> Any:
+        return numba.njit(  # type: ignore[call-overload]  # its stubs lack the last three
             nogil=True,
             error_model="numpy",
             fastmath=fastmath,
             forceinline=inline,
             no_cpython_wrapper=bare,
             no_cfunc_wrapper=bare,
+            **({"pipeline_class": InnerCompiler} if bare else {}),
         )(fn)
+
+    def decorate(fn: F) -> F:
+        jitted = compiled(fn, bare)
+        if not bare:
+            # Compiled code calls another form of it, see `_inner`.
+            linked = compiled(fn, True)
+            jitted.get_call_template = linked.get_call_template
+            jitted.get_overload = linked.get_overload
         if keep:
             try:
                 jitted._cache = _Cache(fn)

@@ -65,14 +65,24 @@ def _bytes_of_half(builder: Any, bits: int, codes: Any, half: int) -> Any:
 
 def _crossing(builder: Any, bits: int, codes: Any, half: int) -> tuple[Any, Any]:
     """Even and odd codes of 3, 5, 6 or 7 bits of a half: 16 lie in so many pairs of bytes."""
-    low, high = (_load(builder, _I8X16.ir, codes, 4 * bits * half + 2 * bits * k) for k in (0, 1))
-    data = shuffle(builder, low, high, list(range(32)))
+    first, second = 4 * bits * half, 4 * bits * half + 2 * bits
+    ahead = second - 16 if half else first
+    if half:
+        # One load: the second 16 are where its upper lane begins, the first ones in the lower.
+        data = _load(builder, I8X32.ir, codes, ahead)
+    else:
+        low, high = (_load(builder, _I8X16.ir, codes, skip) for skip in (first, second))
+        data = shuffle(builder, low, high, list(range(32)))
 
-    def windows(first: int, width: int) -> Any:
+    def windows(odd: int, width: int) -> Any:
         """Words with the bits of each second code's place at their top."""
-        starts = [bits * (2 * w + first) for w in range(8)]
-        order = [i for s in starts for i in (s // 8, min(s // 8 + 1, 15))] * 2
-        order = [i + 16 * (n // 16) for n, i in enumerate(order)]
+        starts = [bits * (2 * w + odd) for w in range(8)]
+        order = [
+            16 * lane + min(skip + byte, 15)
+            for lane, skip in ((0, first - ahead), (1, 0))
+            for s in starts
+            for byte in (s // 8, s // 8 + 1)
+        ]
         pairs = builder.bitcast(shuffle(builder, data, data, order), I16X16.ir)
         return builder.mul(pairs, constant(I16X16, [1 << (16 - width - s % 8) for s in starts] * 2))
 
@@ -108,40 +118,41 @@ def _half(builder: Any, bits: int, looked_up: bool, codes: Any, entries: Any, ha
     return builder.and_(both, _words(255)), _down(builder, both, 8)
 
 
+_FOUR = types.UniTuple(F32X16, 4)  # type: ignore[no-untyped-call]
+
+
 def _make_add(bits: int, looked_up: bool) -> Any:
-    @operation(F32X16, F32X16, types.intp, I8X64, types.intp, types.intp, types.intp)
-    def add_unit(
-        builder: Any, total: Any, codes: Any, entries: Any, even: Any, odd: Any, scale: Any
-    ) -> Any:
-        wide = splat(builder, _F32X8, builder.load(pointer(builder, scale, _F32), align=1))
-        found = []
+    @operation(_FOUR, _FOUR, I8X64, *[types.intp] * 6)
+    def add_units(
+        builder: Any, totals: Any, entries: Any, codes: Any, size: Any, even: Any, odd: Any,
+        scale: Any, apart: Any,
+    ) -> Any:  # fmt: skip
+        found: list[list[Any]] = [[] for _ in range(4)]
+        # By halves, so that two vectors of activations serve four rows.
         for half in (0, 1):
-            parts = zip(
-                _half(builder, bits, looked_up, codes, entries, half), (even, odd), strict=True
-            )
-            a, b = (
-                call(
-                    builder, "llvm.x86.avx2.pmadd.wd", _I32X8.ir,
-                    [words, _load(builder, I16X16.ir, x, 32 * half)],
+            sides = [_load(builder, I16X16.ir, at, 32 * half) for at in (even, odd)]
+            for row in range(4):
+                at, place = (
+                    builder.add(address, builder.mul(step, ir.Constant(_I64, row)))
+                    for address, step in ((codes, size), (scale, apart))
                 )
-                for words, x in parts
-            )  # fmt: skip
-            product = builder.fmul(builder.sitofp(builder.add(a, b), _F32X8.ir), wide)
-            before = shuffle(builder, total, total, [8 * half + i for i in range(8)])
-            found.append(builder.fadd(before, product))
-        return shuffle(builder, found[0], found[1], list(range(16)))
+                factor = builder.load(pointer(builder, place, _F32), align=1)
+                words = _half(builder, bits, looked_up, at, entries, half)
+                a, b = (
+                    call(builder, "llvm.x86.avx2.pmadd.wd", _I32X8.ir, [w, v])
+                    for w, v in zip(words, sides, strict=True)
+                )
+                whole = builder.sitofp(builder.add(a, b), _F32X8.ir)
+                product = builder.fmul(whole, splat(builder, _F32X8, factor))
+                total = builder.extract_value(totals, row)
+                before = shuffle(builder, total, total, [8 * half + i for i in range(8)])
+                found[row].append(builder.fadd(before, product))
+        for row, (low, high) in enumerate(found):
+            whole = shuffle(builder, low, high, list(range(16)))
+            totals = builder.insert_value(totals, whole, row)
+        return totals
 
-    return add_unit
-
-
-#: ``add(total, codes, entries, even, odd, scale)``: total f32 x 16 plus the f32 at ``scale`` times
-#: the sums over four codes each, or entries, times activations i16 (32,) at ``even`` and ``odd``.
-#: By (bits, whether codes are looked up in the 16 ``entries``).
-ADD_UNIT = {
-    (bits, looked_up): _make_add(bits, looked_up)
-    for bits in range(2, 9)
-    for looked_up in ((False, True) if bits <= 4 else (False,))
-}
+    return add_units
 
 
 @operation(types.void, I8X64, I8X64, types.intp, types.intp)
@@ -154,3 +165,14 @@ def store_words(builder: Any, high: Any, low: Any, even: Any, odd: Any) -> None:
         h, rest = (builder.ashr(v, eight) for v in (h, rest))
         words = builder.add(builder.shl(h, seven), rest)
         builder.store(words, pointer(builder, address, I16X32.ir), align=1)
+
+
+#: ``add(totals, entries, codes, size, even, odd, scale, apart)``: four times f32 x 16 plus the f32
+#: at ``scale`` times the sums over four codes each, or entries, times activations i16 (32,) at
+#: ``even`` and ``odd``. The next row's codes are ``size`` bytes further on, its scale ``apart``.
+#: By (bits, whether codes are looked up in the 16 ``entries``).
+ADD_UNITS = {
+    (bits, looked_up): _make_add(bits, looked_up)
+    for bits in range(2, 9)
+    for looked_up in ((False, True) if bits <= 4 else (False,))
+}

@@ -29,7 +29,7 @@ from lrc_kernels.simd.values import (
     store_f32x16,
     store_i8,
 )
-from lrc_kernels.simd.word_units import ADD_UNIT
+from lrc_kernels.simd.word_units import ADD_UNITS
 
 #: Bytes from the codes that are multiplied to those that are asked for.
 AHEAD = 16384
@@ -60,7 +60,7 @@ def _weigh(
 
 def _make_add(bits: int, looked_up: bool) -> Any:
     if BY_WORDS:
-        return ADD_UNIT[bits, looked_up]
+        return ADD_UNITS[bits, looked_up]
     unit = WIDE[bits]
     # The low halves are at most 64.
     dot, dot_low = (dot_u8, dot_small) if looked_up or bits == 8 else (dot_seven, dot_seven)
@@ -75,7 +75,19 @@ def _make_add(bits: int, looked_up: bool) -> Any:
         product = dot_low(product, values, load_i8x64(low))
         return total + to_f32(product) * splat_f32x16(load_f32(scale))
 
-    return add
+    @njit(inline=True)
+    def add_units(
+        totals: Any, entries: Any, codes: Any, size: Any, x: Any, low: Any, scale: Any, apart: Any
+    ) -> Any:
+        a, b, c, d = totals
+        return (
+            add(a, codes, entries, x, low, scale),
+            add(b, codes + size, entries, x, low, scale + apart),
+            add(c, codes + 2 * size, entries, x, low, scale + 2 * apart),
+            add(d, codes + 3 * size, entries, x, low, scale + 3 * apart),
+        )
+
+    return add_units
 
 
 def _make_four(bits: int, looked_up: bool) -> Any:
@@ -88,7 +100,8 @@ def _make_four(bits: int, looked_up: bool) -> Any:
     ) -> None:  # fmt: skip
         """Four rows ``size`` bytes apart to y f32 (4,); with scales of groups less ``centre``."""
         entries, scratch, none = load_i8x64(table), scratch_256(), splat_f32x16(np.float32(0))
-        a, b, c, d, p, q, r, s = none, none, none, none, none, none, none, none
+        p, q, r, s = none, none, none, none
+        totals = none, none, none, none
         for first in range(0, units, 16):
             count, scale, apart = min(16, units - first), x_scales + 4 * first, 0
             if halves != 0:
@@ -105,12 +118,10 @@ def _make_four(bits: int, looked_up: bool) -> Any:
                 fetch(at + size + AHEAD)
                 fetch(at + 2 * size + AHEAD)
                 fetch(at + 3 * size + AHEAD)
-                a = add(a, at, entries, h, k, scale)
-                b = add(b, at + size, entries, h, k, scale + apart)
-                c = add(c, at + 2 * size, entries, h, k, scale + 2 * apart)
-                d = add(d, at + 3 * size, entries, h, k, scale + 3 * apart)
+                totals = add(totals, entries, at, size, h, k, scale, apart)
                 scale += 4
         middle = splat_f32x16(centre)
+        a, b, c, d = totals
         store_f32(y, sum_f32(a - middle * p))
         store_f32(y + 4, sum_f32(b - middle * q))
         store_f32(y + 8, sum_f32(c - middle * r))

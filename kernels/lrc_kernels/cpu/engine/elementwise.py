@@ -14,11 +14,10 @@ from lrc_kernels.simd.math import absolute, exp_f32, largest, log1p_f32
 from lrc_kernels.simd.sigmoids import logistic_f32, normal_f32, tanh_f32
 from lrc_kernels.simd.values import (
     first_f32x16,
-    load_f32,
     load_f32x16,
     splat_f32x16,
-    store_f32,
     store_f32x16,
+    store_first_f32x16,
 )
 
 # Kinds of activation.
@@ -59,8 +58,9 @@ def gate_by(gate: int, up: int, n: int, kind: int) -> None:
 @njit(inline=True)
 def scale_by(x: int, n: int, factor: np.float32) -> None:
     """X = x * factor."""
-    for i in range(n):
-        store_f32(x + 4 * i, load_f32(x + 4 * i) * factor)
+    wide = splat_f32x16(factor)
+    for i in range(0, n, 16):
+        store_first_f32x16(x + 4 * i, first_f32x16(x + 4 * i, n - i) * wide, n - i)
 
 
 @njit(inline=True)
@@ -87,13 +87,15 @@ def soften(x: int, bias: int, n: int, least: np.float32, most: np.float32) -> No
 @njit(inline=True)
 def add_to(x: int, y: int, n: int) -> None:
     """X += y."""
-    for i in range(n):
-        store_f32(x + 4 * i, load_f32(x + 4 * i) + load_f32(y + 4 * i))
+    for i in range(0, n, 16):
+        a, b = first_f32x16(x + 4 * i, n - i), first_f32x16(y + 4 * i, n - i)
+        store_first_f32x16(x + 4 * i, a + b, n - i)
 
 
 @njit(inline=True)
 def copy_stretches(x: int, count: int, n: int, stride: int, y: int) -> None:
     """``count`` stretches of n, ``stride`` numbers apart in x, to y one after the other."""
     for j in range(count):
-        for i in range(n):
-            store_f32(y + 4 * (n * j + i), load_f32(x + 4 * (stride * j + i)))
+        a, b = x + 4 * stride * j, y + 4 * n * j
+        for i in range(0, n, 16):
+            store_first_f32x16(b + 4 * i, first_f32x16(a + 4 * i, n - i), n - i)

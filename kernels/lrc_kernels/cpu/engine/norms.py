@@ -9,7 +9,13 @@ import numpy as np
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine.elementwise import add_to
 from lrc_kernels.simd.math import sum_f32
-from lrc_kernels.simd.values import first_f32x16, load_f32, splat_f32x16, store_f32
+from lrc_kernels.simd.values import (
+    first_f32x16,
+    load_f32,
+    splat_f32x16,
+    store_f32,
+    store_first_f32x16,
+)
 
 # Kinds of norm.
 RMS, LAYER = 0, 1
@@ -35,9 +41,9 @@ def _centre(x: int, n: int, y: int) -> None:
     total = splat_f32x16(np.float32(0))
     for i in range(0, n, 16):
         total = total + first_f32x16(x + 4 * i, n - i)
-    mean = sum_f32(total) / np.float32(n)
-    for i in range(n):
-        store_f32(y + 4 * i, load_f32(x + 4 * i) - mean)
+    mean = splat_f32x16(sum_f32(total) / np.float32(n))
+    for i in range(0, n, 16):
+        store_first_f32x16(y + 4 * i, first_f32x16(x + 4 * i, n - i) - mean, n - i)
 
 
 @njit(inline=True)
@@ -48,8 +54,10 @@ def _normalise(x: int, weight: int, n: int, eps: np.float32, y: int) -> None:
         v = first_f32x16(x + 4 * i, n - i)
         total = total + v * v
     scale = np.float32(1) / np.float32(math.sqrt(sum_f32(total) / np.float32(n) + eps))
-    for i in range(n):
-        store_f32(y + 4 * i, load_f32(x + 4 * i) * scale * load_f32(weight + 4 * i))
+    wide = splat_f32x16(scale)
+    for i in range(0, n, 16):
+        v = first_f32x16(x + 4 * i, n - i) * wide * first_f32x16(weight + 4 * i, n - i)
+        store_first_f32x16(y + 4 * i, v, n - i)
 
 
 @njit(inline=True)
