@@ -39,9 +39,12 @@ def assembly(name: str) -> str:
     from numba import types
     from numba.core.caching import NullCache
 
+    from lrc_kernels._jit import njit
+
     module, function, letters = KERNELS[name]
     kinds = {"i": types.int64, "f": types.float32, "b": types.boolean}
-    kernel = getattr(importlib.import_module(f"lrc_kernels.cpu.{module}"), function)
+    found = getattr(importlib.import_module(f"lrc_kernels.cpu.{module}"), function)
+    kernel = njit()(found.py_func)  # Whatever it is, as a kernel that Python can call.
     kernel._cache = NullCache()  # What comes from a cache has no assembly.
     kernel.compile(tuple(kinds[letter] for letter in letters))
     return "\n".join(kernel.inspect_asm().values())
