@@ -19,7 +19,8 @@ from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import CHUNK_TOKENS, Stream
 from lrc.linalg.precision import is_wide
 from lrc.linalg.row_moment import RowMoment, rows_are_few
-from lrc.linalg.second_moment import ChunkMoment, SecondMoment, TokenRows, chunk_moment, token_rows
+from lrc.linalg.second_moment import SecondMoment
+from lrc.linalg.token_rows import ChunkMoment, TokenRows, chunk_moment, token_rows
 from lrc.nn.routing import Dispatch, Rows
 
 Array = NDArray[np.float32]

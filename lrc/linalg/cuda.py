@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.linalg.factor import absorbed, raising_the_diagonal
-from lrc.linalg.second_moment import ChunkMoment, TokenRows
+from lrc.linalg.token_rows import ChunkMoment, TokenRows
 from lrc_kernels.gpu.device import cupy
 
 _Real = TypeVar("_Real", np.float32, np.float64)

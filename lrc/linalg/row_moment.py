@@ -7,13 +7,8 @@ from numpy.typing import NDArray
 
 from lrc.errors import SpecError
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
-from lrc.linalg.second_moment import (
-    TokenRows,
-    check_rows,
-    effective_rows,
-    mixture_of,
-    no_finite_rows,
-)
+from lrc.linalg.second_moment import effective_rows, mixture_of, no_finite_rows
+from lrc.linalg.token_rows import TokenRows, check_rows
 
 F32 = NDArray[np.float32]
 

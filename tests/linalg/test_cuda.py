@@ -14,7 +14,8 @@ from lrc.linalg import cuda
 from lrc.linalg.factor import factor, schur_complement
 from lrc.linalg.lowrank import rank_constrained_regression, top_eigenvectors
 from lrc.linalg.norms import proxy_loss, times_metric
-from lrc.linalg.second_moment import SecondMoment, token_rows
+from lrc.linalg.second_moment import SecondMoment
+from lrc.linalg.token_rows import token_rows
 from lrc.solvers.site import site_metric
 from lrc.testing.tolerance import sum_bound
 from lrc_kernels.gpu import device

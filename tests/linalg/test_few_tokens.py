@@ -6,7 +6,8 @@ import numpy as np
 
 from lrc.linalg.lowrank import top_output_eigenvectors
 from lrc.linalg.norms import relative_proxy_error
-from lrc.linalg.second_moment import SecondMoment, chunk_moment
+from lrc.linalg.second_moment import SecondMoment
+from lrc.linalg.token_rows import chunk_moment
 from lrc.spec import CalibrationSpec
 
 N, RANK, SEEDS = 64, 16, range(6)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lrc.errors import CalibrationError, SpecError
 from lrc.linalg import precision
 from lrc.linalg import second_moment as second_moment_module
-from lrc.linalg.second_moment import SecondMoment, chunk_moment, token_rows
+from lrc.linalg.second_moment import SecondMoment
+from lrc.linalg.token_rows import chunk_moment, token_rows
 from lrc.testing.strategies import seeds
 from lrc.testing.tolerance import assert_within, sum_bound
 

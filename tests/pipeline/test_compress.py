@@ -22,7 +22,8 @@ from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import write_safetensors
 from lrc.formats.side_files import copy_side_files
-from lrc.linalg.second_moment import ChunkMoment, SecondMoment
+from lrc.linalg.second_moment import SecondMoment
+from lrc.linalg.token_rows import ChunkMoment
 from lrc.measure.storage import linear_weights
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline import blocks as blockwise

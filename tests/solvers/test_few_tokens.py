@@ -13,7 +13,8 @@ from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.factor import schur_complement
 from lrc.linalg.incoherence import rotate_columns
 from lrc.linalg.row_moment import RowMoment, rows_are_few
-from lrc.linalg.second_moment import SecondMoment, token_rows
+from lrc.linalg.second_moment import SecondMoment
+from lrc.linalg.token_rows import token_rows
 from lrc.solvers.api import corrected_columns, decompose_at_site, metric_for, target_columns
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.testing.strategies import seeds
