@@ -87,7 +87,7 @@ def ldlq(
         :func:`lrc.linalg.diagonal_plus_low_rank.block_ldl`, with the quantizer's block size.
     grid : Grid
     threads : int
-        Rows are cut into chunks of 256 whatever the count, so it never changes the codes.
+        Rows are cut into chunks alike for any count, so it never changes the codes.
     device : str
         ``"cuda"`` for what :mod:`lrc.quant.cuda` knows; the CPU does the rest.
 

@@ -82,3 +82,15 @@ def test_polish_gains_what_the_plain_loop_gains(codebook: str, m: int) -> None:
     planes = grid.quantizer.pack(fast.codes)
     again = grid.quantizer.unpack(planes, W.shape[1])
     np.testing.assert_array_equal(again[0].reshape(m, -1), fast.codes[0].reshape(m, -1))
+
+
+def test_threads_change_nothing() -> None:
+    W, H, feedback, grid = case("shuffle10", 384)
+    begin = ldlq(W, feedback, grid)
+    done = polish(W, begin, H, grid, 1)
+    for found, wanted in (
+        (ldlq(W, feedback, grid, threads=2), begin),
+        (polish(W, begin, H, grid, 1, threads=2), done),
+    ):
+        np.testing.assert_array_equal(found.codes[0], wanted.codes[0])
+        np.testing.assert_array_equal(found.values, wanted.values)
