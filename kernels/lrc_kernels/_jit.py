@@ -67,7 +67,7 @@ def constant(value: int) -> int:
     return cast(int, np.int64(value))
 
 
-def choose(table: Mapping[int, Callable[..., object]]) -> Callable[..., None]:
+def choose(table: Mapping[int, Callable[..., object]]) -> Callable[..., Any]:
     """``f(number, *arguments)`` for compiled code: calls what the table has under ``number``.
 
     The last one is called under any other number.
@@ -76,18 +76,17 @@ def choose(table: Mapping[int, Callable[..., object]]) -> Callable[..., None]:
     if not rest:
 
         @njit(inline=True)
-        def call(wanted: int, *arguments: object) -> None:
-            chosen(*arguments)
+        def call(wanted: int, *arguments: object) -> object:
+            return chosen(*arguments)
 
         return call
     others = choose(dict(rest))
 
     @njit(inline=True)
-    def call_one(wanted: int, *arguments: object) -> None:
+    def call_one(wanted: int, *arguments: object) -> object:
         if wanted == number:
-            chosen(*arguments)
-        else:
-            others(wanted, *arguments)
+            return chosen(*arguments)
+        return others(wanted, *arguments)
 
     return call_one
 

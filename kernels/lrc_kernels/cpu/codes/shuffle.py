@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import njit
+from lrc_kernels._jit import choose, njit
 from lrc_kernels.shuffle_code import (
     CODES,
     GROUP,
@@ -23,8 +23,8 @@ from lrc_kernels.shuffle_code import (
     state_levels,
 )
 from lrc_kernels.simd.paths import path
-from lrc_kernels.simd.shuffle import PARTS, store_levels
 from lrc_kernels.simd.shuffle_stores import splat_f32x8, store_row
+from lrc_kernels.simd.shuffle_values import PARTS, store_levels
 from lrc_kernels.simd.threads import scratch_1k
 from lrc_kernels.simd.values import load_i8, load_u8, store_i8
 
@@ -80,8 +80,8 @@ def _make_plain_levels(bits: int, state_bits: int) -> Any:
 
 
 _make = _make_plain_levels if path() == "generic" else _make_levels
-_levels_2_10, _levels_2_12 = _make(2, 10), _make(2, 12)
-_levels_3_12, _levels_4_12 = _make(3, 12), _make(4, 12)
+_levels_of_pass = {100 * bits + states: _make(bits, states) for bits, states in CODES}
+_levels = choose(_levels_of_pass)
 
 
 @njit(inner=True)
@@ -99,14 +99,7 @@ def decode_pass(
     group = band + PASSES * size * first + size * (eight - first)
     at, last = group + stride * number, number == PASSES - 1
     after = group if last else at + stride
-    if bits == 3:
-        _levels_3_12(at, after, last, levels, out)
-    elif bits == 4:
-        _levels_4_12(at, after, last, levels, out)
-    elif state_bits == 10:
-        _levels_2_10(at, after, last, levels, out)
-    else:
-        _levels_2_12(at, after, last, levels, out)
+    _levels(100 * bits + state_bits, at, after, last, levels, out)
 
 
 @njit()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lrc_kernels._jit import njit
+from lrc_kernels._jit import choose, njit
 from lrc_kernels.cpu.transform.activations import LOW, group_scales, seven
 from lrc_kernels.shuffle_code import (
     CODES,
@@ -26,13 +26,9 @@ from lrc_kernels.shuffle_code import (
 )
 from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.shuffle import (
-    PARTS,
+    SPREADS,
     add_scaled,
     no_sums,
-    spread_32,
-    spread_64,
-    spread_128,
-    spread_256,
     step_fifteen,
     step_seven,
 )
@@ -44,37 +40,27 @@ AHEAD = 2048
 _UNIT = np.float32(1 / UNIT)
 
 
-@njit(inline=True)
-def _spread(x: int, columns: int) -> Any:
-    if columns == 1:
-        return spread_256(x)
-    if columns == 4:
-        return spread_64(x)
-    if columns == 2:
-        return spread_128(x)
-    return spread_32(x)
+_spread = choose(SPREADS)
 
 
 def _make_pass(bits: int, state_bits: int, alone: bool) -> Any:
     """One pass over a group of columns, added to f32 (8 weights, 8 segments) at ``totals``."""
     one, both = step_seven[bits, state_bits], step_fifteen[bits, state_bits]
-    size, part_bytes = bits * LANES, LANES // PARTS
+    size = bits * LANES
 
     @njit(inner=True)
     def run(
         at: int, after: int, last: bool, eights: int, columns: int, levels: int, x: int, low: int,
         scale: np.float32, totals: int,
     ) -> None:  # fmt: skip
-        sums, wide = no_sums(), RINGS * columns // PARTS
+        sums = no_sums()
         for g in range(eights):
-            for part in range(PARTS):
-                skip, column = size * g + part_bytes * part, wide * (PARTS * g + part)
-                v = _spread(x + column, columns)
-                if alone:
-                    sums = one(sums, at + skip, after + skip, last, v)
-                else:
-                    w = _spread(low + column, columns)
-                    sums = both(sums, at + skip, after + skip, last, v, w)
+            here, following, column = at + size * g, after + size * g, RINGS * columns * g
+            v = _spread(columns, x + column)
+            if alone:
+                sums = one(sums, here, following, last, v)
+            else:
+                sums = both(sums, here, following, last, v, _spread(columns, low + column))
         add_scaled(totals, sums, scale)
 
     return run
@@ -125,36 +111,12 @@ def _make_plain_pass(bits: int, state_bits: int, alone: bool) -> Any:
 
 
 _make = _make_plain_pass if path() == "generic" else _make_pass
-_seven_2_10, _fifteen_2_10 = _make(2, 10, True), _make(2, 10, False)
-_seven_2_12, _fifteen_2_12 = _make(2, 12, True), _make(2, 12, False)
-_seven_3_12, _fifteen_3_12 = _make(3, 12, True), _make(3, 12, False)
-_seven_4_12, _fifteen_4_12 = _make(4, 12, True), _make(4, 12, False)
-
-
-@njit(inline=True)
-def _pass(
-    code: int, alone: bool, at: int, after: int, last: bool, eights: int, columns: int, levels: int,
-    x: int, low: int, scale: np.float32, totals: int,
-) -> None:  # fmt: skip
-    if code == 210:
-        if alone:
-            _seven_2_10(at, after, last, eights, columns, levels, x, low, scale, totals)
-        else:
-            _fifteen_2_10(at, after, last, eights, columns, levels, x, low, scale, totals)
-    elif code == 212:
-        if alone:
-            _seven_2_12(at, after, last, eights, columns, levels, x, low, scale, totals)
-        else:
-            _fifteen_2_12(at, after, last, eights, columns, levels, x, low, scale, totals)
-    elif code == 312:
-        if alone:
-            _seven_3_12(at, after, last, eights, columns, levels, x, low, scale, totals)
-        else:
-            _fifteen_3_12(at, after, last, eights, columns, levels, x, low, scale, totals)
-    elif alone:
-        _seven_4_12(at, after, last, eights, columns, levels, x, low, scale, totals)
-    else:
-        _fifteen_4_12(at, after, last, eights, columns, levels, x, low, scale, totals)
+_passes = {
+    200 * bits + 2 * state_bits + alone: _make(bits, state_bits, alone)
+    for bits, state_bits in CODES
+    for alone in (False, True)
+}
+_pass = choose(_passes)
 
 
 @njit(inline=True)
@@ -176,7 +138,7 @@ def _band(
             fetch(at + AHEAD)
             last = p == PASSES - 1
             after = group if last else at + size * count
-            _pass(100 * bits + state_bits, alone, at, after, last, count, columns, levels,
+            _pass(200 * bits + 2 * state_bits + alone, at, after, last, count, columns, levels,
                   act + column, low + column, scale, totals + 4 * PASS * SEGMENTS * p)  # fmt: skip
 
 
