@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lrc.codebooks.base import F32, Codebook, CodedRows, EngineRow, PlaneLayout, Planes, row_scales
-from lrc.errors import FormatError
+from lrc.codebooks.tiled import Tiled
 from lrc_kernels.shuffle_code import (
     RINGS,
     TILE_ROWS,
@@ -37,35 +37,19 @@ PREFIX = "shuffle"
 
 
 @dataclass(frozen=True)
-class Shuffle(Codebook):
+class Shuffle(Tiled):
     """States of a bitshift register, whose bits are combined to an index of a small table."""
 
-    compiled: ClassVar[bool] = True
     prompt_unit: ClassVar[float | None] = float(UNIT)
-
-    @property
-    def state_bits(self) -> int:
-        """Bits of a state."""
-        return int(self.name.removeprefix(PREFIX))
-
-    def misfit(self, m: int) -> str | None:
-        """Where no tile divides the rows."""
-        if tile_rows(m):
-            return None
-        return f"needs rows in multiples of {TILE_ROWS[-1]}, not {m}"
+    prefix: ClassVar[str] = PREFIX
+    least_rows: ClassVar[int] = TILE_ROWS[-1]
+    tile_rows = staticmethod(tile_rows)
 
     def waste(self, m: int, n: int) -> str | None:
         """Where eights of rings reach far past the last column."""
         wide = RINGS * TILE // tile_rows(m)
         padded = -(-n // wide) * wide
         return f"stores {padded} columns of {n}" if padded - n > n // 16 else None
-
-    def band(self, m: int) -> int:
-        """Rows of a tile."""
-        why = self.misfit(m)
-        if why is not None:
-            raise FormatError(f"codebook {self.name} {why}")
-        return tile_rows(m)
 
     def layout(self, m: int, n: int) -> PlaneLayout:
         """One plane of bytes, a row a band."""
@@ -87,10 +71,6 @@ class Shuffle(Codebook):
         out = np.empty((len(data) * band, n), np.float32)
         decode_rows_shuffle(data, self.bits, self.state_bits, scales, out, band)
         return out
-
-    def takes_integers(self, coded: CodedRows) -> bool:
-        """Always."""
-        return True
 
     def matvec_integers(self, coded: CodedRows, x: Activations, out: F32) -> None:
         """Products of integer values with integers."""

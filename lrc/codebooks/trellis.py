@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lrc.codebooks.base import F32, Codebook, CodedRows, EngineRow, PlaneLayout, Planes, row_scales
-from lrc.errors import FormatError
+from lrc.codebooks.tiled import Tiled
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.trellis_code import SEGMENTS, TILE, TILE_ROWS, UNIT, tile_rows
 
@@ -30,29 +30,13 @@ PREFIX = "trellis"
 
 
 @dataclass(frozen=True)
-class Trellis(Codebook):
+class Trellis(Tiled):
     """States of a bitshift register, hashed to values."""
 
-    compiled: ClassVar[bool] = True
     prompt_unit: ClassVar[float | None] = float(UNIT)
-
-    @property
-    def state_bits(self) -> int:
-        """Bits of a state."""
-        return int(self.name.removeprefix(PREFIX))
-
-    def misfit(self, m: int) -> str | None:
-        """Where no tile divides the rows."""
-        if tile_rows(m):
-            return None
-        return f"needs rows in multiples of {TILE_ROWS[-1]}, not {m}"
-
-    def band(self, m: int) -> int:
-        """Rows of a tile."""
-        why = self.misfit(m)
-        if why is not None:
-            raise FormatError(f"codebook {self.name} {why}")
-        return tile_rows(m)
+    prefix: ClassVar[str] = PREFIX
+    least_rows: ClassVar[int] = TILE_ROWS[-1]
+    tile_rows = staticmethod(tile_rows)
 
     def layout(self, m: int, n: int) -> PlaneLayout:
         """One plane of 16-bit words, a row a band."""
@@ -80,10 +64,6 @@ class Trellis(Codebook):
         y = get_kernels().matvec_trellis(coded.planes[0], self.bits, self.state_bits, coded.band, x)
         y *= coded.wide[:, 0]
         return y
-
-    def takes_integers(self, coded: CodedRows) -> bool:
-        """Always."""
-        return True
 
     def matvec_integers(self, coded: CodedRows, x: Activations, out: F32) -> None:
         """Products of integer values with integers."""

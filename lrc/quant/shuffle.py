@@ -1,30 +1,27 @@
 """Shuffle-trellis codebooks: 2 to 4 bits a weight, 256 weights coded together.
 
 The code and its rings are in :mod:`lrc_kernels.shuffle_code`; they are found by the search of the
-bitshift trellis (Tseng et al. 2024, arXiv:2406.11235). Tiles are as tall as the rows allow, up to
-one column wide: then LDLQ's feedback and the polish see single columns.
+bitshift trellis (Tseng et al. 2024, arXiv:2406.11235).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar
 
 from lrc.codebooks.shuffle import PREFIX
-from lrc.errors import SpecError
 from lrc.quant.base import F32, Codes, Quantizer
+from lrc.quant.tiled import U16, Tiled, checked_rows
 from lrc_kernels.shuffle_code import (
     CODES,
+    TILE_ROWS,
     UNIT,
     pack_states,
     ring_values,
     tile_rows,
     unpack_states,
 )
-from lrc_kernels.trellis_code import TILE, rows_to_tiles, tiles_to_rows
+from lrc_kernels.trellis_code import tiles_to_rows
 from lrc_kernels.trellis_fixed import RingCode, shuffled_code
 
 if TYPE_CHECKING:
@@ -36,22 +33,14 @@ _UNDER_FEEDBACK = {2: 1.0, 3: 0.96, 4: 0.95}
 
 
 @dataclass(frozen=True)
-class Shuffle:
+class Shuffle(Tiled):
     """A shuffle trellis over tiles of ``block_rows`` rows; codes are states."""
+
+    prefix: ClassVar[str] = PREFIX
 
     bits: int
     state_bits: int = 12
     block_rows: int = 32
-
-    @property
-    def id(self) -> str:
-        """Codebook name."""
-        return f"{PREFIX}{self.state_bits}"
-
-    @property
-    def block_size(self) -> int:
-        """Columns of a tile."""
-        return TILE // self.block_rows
 
     @property
     def input_scale(self) -> float:
@@ -70,35 +59,26 @@ class Shuffle:
 
         return shuffled_columns(self.bits, self.state_bits)
 
-    def encode(self, Z: F32) -> Codes:
-        """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""
-        tiles = rows_to_tiles(Z, self.block_rows)
-        a, b, _ = tiles.shape
+    def search(self, tiles: F32) -> U16:
+        """States of the best paths around the rings."""
         from lrc_kernels.cpu.encode.rings import encode_shuffle
 
-        states = encode_shuffle(tiles.reshape(a * b, TILE), self.bits, self.state_bits)
-        flat = tiles_to_rows(states.reshape(a, b, TILE), self.block_rows)
-        return (np.ascontiguousarray(flat).reshape(len(Z), b, self.block_size),)
+        return encode_shuffle(tiles, self.bits, self.state_bits)
 
     def decode(self, codes: Codes) -> F32:
         """Values of the states: f32 (rows, k * block_size)."""
-        rings = self._rings(codes)
+        rings = self._tiles(codes)
         return tiles_to_rows(ring_values(rings, self.bits, self.state_bits), self.block_rows)
 
     def pack(self, codes: Codes) -> Codes:
         """Bytes of each band of tiles."""
-        return (pack_states(self._rings(codes), self.bits, self.block_rows),)
+        return (pack_states(self._tiles(codes), self.bits, self.block_rows),)
 
     def unpack(self, planes: Codes, n: int) -> Codes:
         """Undo :meth:`pack`."""
         rings = -(-n // self.block_size)
         states = unpack_states(planes[0], self.bits, self.state_bits, self.block_rows, rings)
-        flat = tiles_to_rows(states, self.block_rows)
-        return (np.ascontiguousarray(flat).reshape(len(flat), rings, self.block_size),)
-
-    def _rings(self, codes: Codes) -> NDArray[Any]:
-        states = codes[0].reshape(len(codes[0]), -1)
-        return rows_to_tiles(states, self.block_rows)
+        return self._codes(states)
 
 
 def quantizer(name: str, bits: int, rows: int) -> Quantizer:
@@ -109,6 +89,5 @@ def quantizer(name: str, bits: int, rows: int) -> Quantizer:
     SpecError
         If 32 does not divide ``rows``.
     """
-    if tile_rows(rows) == 0:
-        raise SpecError(f"{name} needs a multiple of 32 rows, not {rows}; use a lattice")
-    return Shuffle(bits, int(name.removeprefix(PREFIX)), tile_rows(rows))
+    height = checked_rows(name, tile_rows(rows), rows, TILE_ROWS[-1])
+    return Shuffle(bits, int(name.removeprefix(PREFIX)), height)

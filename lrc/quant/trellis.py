@@ -1,27 +1,23 @@
 """Bitshift-trellis codebooks: 2 to 4 bits a weight, 256 weights coded together (QTIP).
 
 Source: Tseng et al. 2024, arXiv:2406.11235; the code and its tiles are in
-:mod:`lrc_kernels.trellis_code`. Tiles are as tall as the rows allow, up to one column wide: then
-LDLQ's feedback and the polish see single columns, where rounding in the Euclidean metric is exact.
+:mod:`lrc_kernels.trellis_code`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from lrc.codebooks.trellis import PREFIX
-from lrc.errors import SpecError
 from lrc.quant.base import F32, Codes, Quantizer
+from lrc.quant.tiled import U16, Tiled, checked_rows
 from lrc_kernels.trellis_code import (
     TILE,
+    TILE_ROWS,
     pack_states,
-    rows_to_tiles,
     state_values,
     tile_rows,
-    tiles_to_rows,
     unpack_states,
 )
 from lrc_kernels.trellis_fixed import RingCode, hashed_code
@@ -34,25 +30,17 @@ _INPUT_SCALE = {2: 1.107, 3: 1.04, 4: 1.03}
 
 
 @dataclass(frozen=True)
-class Trellis:
+class Trellis(Tiled):
     """A trellis of ``state_bits`` over tiles of ``block_rows`` rows; codes are states.
 
     ``bits`` is 2, 3 or 4, ``block_rows`` one of :data:`lrc_kernels.trellis_code.TILE_ROWS`.
     """
 
+    prefix: ClassVar[str] = PREFIX
+
     bits: int
     state_bits: int = 12
     block_rows: int = 16
-
-    @property
-    def id(self) -> str:
-        """Codebook name."""
-        return f"{PREFIX}{self.state_bits}"
-
-    @property
-    def block_size(self) -> int:
-        """Columns of a tile."""
-        return TILE // self.block_rows
 
     @property
     def input_scale(self) -> float:
@@ -71,15 +59,11 @@ class Trellis:
 
         return hashed_columns(self.bits, self.state_bits)
 
-    def encode(self, Z: F32) -> Codes:
-        """States of the tiles of ``Z`` (rows, k * block_size): (u16 (rows, k, block_size),)."""
-        tiles = rows_to_tiles(Z, self.block_rows)
-        a, b, _ = tiles.shape
+    def search(self, tiles: F32) -> U16:
+        """States of the best paths around the rings."""
         from lrc_kernels.cpu.encode.viterbi import encode_trellis
 
-        states = encode_trellis(tiles.reshape(a * b, TILE), self.bits, self.state_bits)
-        flat = tiles_to_rows(states.reshape(a, b, TILE), self.block_rows)
-        return (np.ascontiguousarray(flat).reshape(len(Z), b, self.block_size),)
+        return encode_trellis(tiles, self.bits, self.state_bits)
 
     def decode(self, codes: Codes) -> F32:
         """Values of the states: f32 (rows, k * block_size)."""
@@ -88,18 +72,16 @@ class Trellis:
 
     def pack(self, codes: Codes) -> Codes:
         """Words of each band of tiles: (u16 (rows / block_rows, k * 16 bits),)."""
-        states = codes[0].reshape(len(codes[0]), -1)
-        tiles = rows_to_tiles(states, self.block_rows)
-        a, b, _ = tiles.shape
-        return (pack_states(tiles.reshape(a * b, TILE), self.bits).reshape(a, -1),)
+        tiles = self._tiles(codes)
+        words = pack_states(tiles.reshape(-1, TILE), self.bits)
+        return (words.reshape(len(tiles), -1),)
 
     def unpack(self, planes: Codes, n: int) -> Codes:
         """Undo :meth:`pack`."""
         words = planes[0]
         a, b = len(words), -(-n // self.block_size)
         states = unpack_states(words.reshape(a * b, -1), self.bits, self.state_bits)
-        flat = tiles_to_rows(states.reshape(a, b, TILE), self.block_rows)
-        return (np.ascontiguousarray(flat).reshape(len(flat), b, self.block_size),)
+        return self._codes(states.reshape(a, b, TILE))
 
 
 def quantizer(name: str, bits: int, rows: int) -> Quantizer:
@@ -110,6 +92,5 @@ def quantizer(name: str, bits: int, rows: int) -> Quantizer:
     SpecError
         If 16 does not divide ``rows``.
     """
-    if tile_rows(rows) == 0:
-        raise SpecError(f"{name} needs a multiple of 16 rows, not {rows}; use a lattice")
-    return Trellis(bits, int(name.removeprefix(PREFIX)), tile_rows(rows))
+    height = checked_rows(name, tile_rows(rows), rows, TILE_ROWS[-1])
+    return Trellis(bits, int(name.removeprefix(PREFIX)), height)
