@@ -36,6 +36,21 @@ def _make_scratch(size: int) -> Any:
 scratch_256, scratch_1k = _make_scratch(256), _make_scratch(1024)
 
 
+@operation(types.void)
+def align_stack(builder: Any) -> None:
+    """Let vectors that registers have no place for lie within cache lines.
+
+    LLVM aligns a stack for what it knows of before it allots registers: here for 64 bytes that
+    nothing uses, whose address an empty instruction takes.
+    """
+    place = cgutils.alloca_once(  # type: ignore[no-untyped-call]
+        builder, ir.ArrayType(ir.IntType(8), 64)
+    )
+    place.align = 64
+    address = builder.ptrtoint(place, _I64)
+    builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), "", "r", [address], side_effect=True)
+
+
 @operation(types.void, types.intp)
 def fetch(builder: Any, address: Any) -> None:
     """Ask for the cache line at an address, which need not be readable."""

@@ -32,7 +32,7 @@ from lrc_kernels.simd.shuffle import (
     step_fifteen,
     step_seven,
 )
-from lrc_kernels.simd.threads import fetch, scratch_1k
+from lrc_kernels.simd.threads import align_stack, fetch, scratch_1k
 from lrc_kernels.simd.values import load_f32, load_i8, load_u8, store_f32
 
 #: Bytes from the codes that are multiplied to those that are asked for.
@@ -53,6 +53,7 @@ def _make_pass(bits: int, state_bits: int, alone: bool) -> Any:
         at: int, after: int, last: bool, eights: int, columns: int, levels: int, x: int, low: int,
         scale: np.float32, totals: int,
     ) -> None:  # fmt: skip
+        align_stack()
         sums = no_sums()
         for g in range(eights):
             here, following, column = at + size * g, after + size * g, RINGS * columns * g
