@@ -207,6 +207,14 @@ def test_predictions_that_can_change_no_choice_are_not_made(data, seed):
     assert len(asked) == len(set(asked)) <= count
 
 
+def test_a_rank_that_is_a_little_better_than_the_next_is_found():
+    left = {8: 0.9, 16: 0.3, 32: 0.25, 64: 0.24, 128: 0.23}
+    curve = np.ones(129)
+    _lower_by_prediction(curve, 128, 0.01, left.__getitem__)
+    worth = {rank: 0.5 * np.log2(curve[rank]) + rank * 0.01 for rank in left}
+    assert min(worth, key=worth.__getitem__) == 16
+
+
 def test_a_rank_that_cannot_pay_costs_two_predictions():
     asked = []
     _lower_by_prediction(np.ones(129), 128, 0.1, lambda rank: asked.append(rank) or 0.9)
