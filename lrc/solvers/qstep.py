@@ -56,7 +56,7 @@ def left_to_the_cpu(problem: Problem) -> tuple[str, ...]:
         return (f"{where} second moments of more tokens than these few alone",)
     if ring_code(quantizer, problem.metric.H) is None:
         block = f"{quantizer.block_rows} x {quantizer.block_size}"
-        return (f"{where} trellises in blocks of 256 x 1, not {quantizer.id} in {block}",)
+        return (f"{where} rings in blocks of 256 x 1, not {quantizer.id} in {block}",)
     return ()
 
 

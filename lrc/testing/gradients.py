@@ -88,7 +88,7 @@ class Weighted:
 
     def __init__(self, shapes: Sequence[tuple[int, int]], seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self._weights = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
+        self._weights = [0.5 + rng.random(shape) for shape in shapes]
 
     def __call__(self, part: int, rows: slice, logits: Array) -> tuple[float, Array]:
         """Half the sum of ``w x^2``, and ``w x``."""

@@ -1,4 +1,4 @@
-"""What a codebook is called is known to its own files, the table, the presets and the reader."""
+"""What a codebook is called is known to its files, the table, presets, recipes and the reader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrc.codebooks import CODEBOOKS
 
 LRC = Path(__file__).parents[2] / "lrc"
 #: Where names may stand.
-AT_HOME = ("codebooks/", "quant/", "spec/presets.py")
+AT_HOME = ("codebooks/", "quant/", "recipes/", "spec/presets.py")
 #: What names begin with: "e8p", "trellis", "uniform", "lloyd", ...
 STEMS = sorted({name.split("-")[0].rstrip("0123456789") for name in CODEBOOKS})
 

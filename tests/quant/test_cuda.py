@@ -114,9 +114,7 @@ def test_what_only_the_cpu_knows_is_done_there_and_noted(on_fake_device, quant, 
     assert on_fake_device == []
     np.testing.assert_array_equal(found.to_dense(), expected.to_dense())
     (note,) = set(found.notes) - set(expected.notes)
-    assert note.startswith(
-        "codes found on the CPU: device cuda knows trellises in blocks of 256 x 1"
-    )
+    assert note.startswith("codes found on the CPU: device cuda knows rings in blocks of 256 x 1")
 
 
 def test_rounding_to_nearest_is_noted_and_low_rank_alone_has_no_codes(on_fake_device):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lrc import codebooks
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 from lrc.spec.presets import EFFORTS
 
@@ -82,7 +83,7 @@ def rounded_spec(spec: CompressSpec) -> CompressSpec:
     return CompressSpec(
         decompose=DecomposeSpec(
             recipe="round-to-nearest",
-            quant=QuantSpec("uniform", bits),
+            quant=QuantSpec(codebooks.TABLES, bits),
             low_rank=LowRankSpec(0),
             rotation="none",
         ),
