@@ -119,7 +119,12 @@ def test_its_export_says_the_same(lrc: Lrc, small: Path, text: Path) -> None:
     # The export is rounded to 16 bits: where two experts are nearly alike, another is chosen.
     mixture = any("experts" in name for name in library.load(small).model.tensors.matrices)
     assert math.isclose(ours, theirs, rel_tol=2e-2 if mixture else 2e-3)
-    assert greedy(out, 4)[1] == greedy(small, 4)[1]
+    # Weights of 16 bits are off by up to 2^-11; greedy tokens may be nearly as likely as others.
+    ids = np.random.default_rng(2).integers(0, 256, (1, PROMPT))
+    exported, stored = (library.load(path).model.logits(ids)[0] for path in (out, small))
+    errors = np.linalg.norm(exported - stored, axis=1) / np.linalg.norm(stored, axis=1)
+    assert 0 < np.median(errors) < 2.0**-7
+    assert len(greedy(out, 4)[1]) > 0
 
 
 def test_its_error_falls_as_bits_rise(dense: Path) -> None:
