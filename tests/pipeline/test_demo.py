@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -55,6 +56,8 @@ def test_second_run_reuses_everything(
     assert first.compressed["bits_per_weight_linear"] < 8
     assert first.compressed["kl_divergence"] > 0
     assert first.original["kl_divergence"] is None
+    kept = json.loads((tmp_path / f"{NAME}-answer.json").read_text())["key"]["options"]
+    assert kept[kept.index("--temp") + 1] == "0"  # what is shown is the model's, not a draw's
     assert first.rounded["bits_per_weight_linear"] < 8
     assert first.rounded["kl_divergence"] > first.compressed["kl_divergence"]
     for record in (first.original, first.compressed, first.rounded):

@@ -10,7 +10,7 @@ import pytest
 from tiny_llama import tiny_model
 
 import lrc.pipeline.plan as planning
-from lrc.cli.demo.plan import demo_plan, demo_spec, rounded_spec
+from lrc.cli.demo.plan import ROUNDED_GROUP, demo_plan, demo_spec, rounded_spec
 from lrc.pipeline.plan import Speeds, plan, products, weights_solved
 from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
 from lrc.spec.presets import EFFORTS
@@ -114,3 +114,4 @@ def test_plain_rounding_has_the_bits_of_what_it_is_shown_beside() -> None:
     assert plain.decompose.quant.bits == spec.decompose.quant.bits
     assert plain.table_bits() == spec.table_bits()
     assert plain.decompose.recipe == "round-to-nearest"
+    assert plain.decompose.quant.group_size == ROUNDED_GROUP

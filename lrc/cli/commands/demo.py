@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from lrc.cli.commands.base import Console, SubParsers, add_json, add_threads, add_verb
-from lrc.cli.demo.plan import MINUTES
+from lrc.cli.demo.plan import MINUTES, ROUNDED_GROUP
 from lrc.cli.demo.records import Record
 from lrc.cli.demo.run import CTX, QUESTION, WINDOWS, DemoResult, default_folder, run_demo
 from lrc.cli.tables import human_size, human_time, number, table, with_error
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"peak memory {human_size(result.compression['peak_rss_bytes'])}. "
         f"Perplexity and KL divergence on Python's help topics, second half of "
         f"{args.windows} windows of {CTX} tokens, on float32 activations. "
-        "Plain rounding: each weight to the nearest of evenly spaced values, a scale a row."
+        "Plain rounding: each weight to the nearest of evenly spaced values, a scale for "
+        f"{ROUNDED_GROUP} of them."
     )
     for name, record in zip(NAMES, _each(result), strict=True):
         console.line("")

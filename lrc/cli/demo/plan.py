@@ -14,6 +14,8 @@ from lrc.spec.presets import EFFORTS
 MINUTES = 8.0
 #: Bits at which the demo's model still answers; at 2 it does not.
 BITS = 4
+#: Weights that share a scale where they are plainly rounded.
+ROUNDED_GROUP = 64
 #: Efforts to choose from: compiling the search of the last one takes too long to find out about it.
 CHOICES = tuple(EFFORTS)[:-1]
 #: Seconds for what is not counted: files, compilation, answers.
@@ -77,13 +79,15 @@ def demo_spec(effort: str) -> CompressSpec:
 def rounded_spec(spec: CompressSpec) -> CompressSpec:
     """Plain rounding to the bits of ``spec``: to the nearest of evenly spaced values.
 
-    A row has the scale of least error; tables have the bits that they have there.
+    `ROUNDED_GROUP` weights share a scale, which takes a quarter of a bit more than ``spec``: with
+    one a row the scale of least error cuts off large weights, which alone ruins the model.
+    Tables have the bits that they have there.
     """
     bits = spec.decompose.quant.bits
     return CompressSpec(
         decompose=DecomposeSpec(
             recipe="round-to-nearest",
-            quant=QuantSpec(codebooks.TABLES, bits),
+            quant=QuantSpec(codebooks.TABLES, bits, ROUNDED_GROUP),
             low_rank=LowRankSpec(0),
             rotation="none",
         ),

@@ -215,7 +215,8 @@ class _Stages:
     def answer(self, model: Path, spec: CompressSpec | None = None) -> Record:
         """Answer the question in a process of its own, so that its peak memory is its own."""
         options = [
-            *("--chat", "-p", QUESTION, "--max-tokens", str(ANSWER_TOKENS), "--json"),
+            *("--chat", "-p", QUESTION, "--max-tokens", str(ANSWER_TOKENS)),
+            *("--temp", "0", "--json"),
             *(() if self.threads is None else ("--threads", str(self.threads))),
         ]
         quiet = ["--quiet"] if isinstance(self.progress, SilentProgress) else []
