@@ -190,7 +190,7 @@ def walk(
     for index in range(len(stack)):
         place = stack.first + index
         fresh = visitor.begin(place)
-        _through(stack, index, streams, visitor, threads, learner if fresh else None, fresh=fresh)
+        _through(stack, index, streams, visitor, threads, learner, fresh=fresh)
         if fresh:
             visitor.end(place)
 
@@ -225,9 +225,14 @@ def _through(
     *,
     fresh: bool,
 ) -> None:
-    """Through one block, of which nothing is left in memory."""
+    """Through one block, of which nothing is left in memory.
+
+    With a ``learner`` the student runs what was learned from what it had before the block, in the
+    run that has learned it as in one that goes on from there: both give the same bits.
+    """
     dense = stack.load_block(index)
-    student = dense if fresh else dense.with_linears(visitor.replay(stack.first + index, dense))
+    known = {} if fresh else visitor.replay(stack.first + index, dense)
+    student = dense.with_linears(known)
     before = None if learner is None else streams.hidden()
     streams.enter(dense, threads)
     shared: Shared = {}
@@ -239,8 +244,9 @@ def _through(
         passed = {key: _Passed(dense.linears[key].shape) for key in site.linears}
         dense, student = dense.with_linears(passed), student.with_linears(passed)
     if learner is not None and before is not None:
-        learned = learner(stack.first + index, dense, streams.taught(before))
-        streams.student.again(dense.with_linears(learned), before[0], threads)
+        if fresh:
+            known = learner(stack.first + index, dense, streams.taught(before))
+        streams.student.again(dense.with_linears(known), before[0], threads)
 
 
 class _Passed:

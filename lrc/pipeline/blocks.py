@@ -30,7 +30,7 @@ from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.models.base import Block, Model, Stack
 from lrc.models.tensors import EMBEDDING, HEAD, linear_of
-from lrc.nn.linear import Linear
+from lrc.nn.linear import Linear, make_linear
 from lrc.nn.packed import PackedLinear
 from lrc.parts.fields import MATRIX
 from lrc.parts.matrix import PackedMatrix
@@ -202,7 +202,10 @@ class _Compressor:
             self.tensors |= matrix_tensors(names[key], linear.matrix)
             record = self.job.journal.records[names[key]]
             record["notes"] = [*record["notes"], lessons.note]
-        return dict(lessons.linears)
+        return {
+            key: make_linear(linear.matrix.to_dense(), linear.bias)  # as `replay` gives them
+            for key, linear in lessons.linears.items()
+        }
 
     def end(self, block: int) -> None:
         """Write the block and put it on record."""

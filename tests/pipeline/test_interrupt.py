@@ -71,6 +71,21 @@ def test_an_interrupted_compression_goes_on_to_the_same_bytes(
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_an_interrupted_distillation_goes_on_to_the_same_bytes(
+    lrc: Lrc, model: Path, text: Path, fast: tuple[str, ...], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Stopped in the second block: what runs in the first is read again, not learned again."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    options = ("--calib", text, *fast, "--recipe", "lillama", "--rank", "6", "--distil", 1)
+    lrc("compress", model, "-o", whole, *options).check()
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "NotesOnly", lambda _: Interrupting(10))
+        assert lrc("compress", model, "-o", out, *options).code == 130
+    lrc("compress", model, "-o", out, *options).check()
+    assert digests(out) == digests(whole)
+
+
 def test_another_command_does_not_go_on_from_a_partial_run(
     lrc: Lrc,
     model: Path,
