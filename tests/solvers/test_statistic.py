@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,3 +213,10 @@ def test_a_recipe_beats_what_looks_at_less():
 def test_an_unknown_recipe_is_refused_by_name():
     with pytest.raises(SpecError, match=r"recipe 'best' is unknown; use one of caldera"):
         with_recipe("best", CompressSpec())
+
+
+def test_the_readme_names_every_recipe_and_no_other():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Methods of the literature")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)*)`", section))
+    assert named == set(RECIPES)
