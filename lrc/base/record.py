@@ -23,8 +23,8 @@ class Record:
     """A dataclass that is what its annotations say, however it is built.
 
     Fields are bool, int, float, str, a ``Literal`` of strings, another record, a tuple of any of
-    these, a dictionary of them by string, or a union. Whole numbers stand for fractions, numbers
-    of NumPy for Python's, and lists for tuples.
+    these, a dictionary of them by string or integer, or a union. Whole numbers stand for
+    fractions, numbers of NumPy for Python's, and lists for tuples.
 
     Raises
     ------
@@ -81,8 +81,14 @@ def _built(value: Any, hint: Any) -> Any:
     if isinstance(value, dict) and _is_record(hint):
         return hint.from_dict(value)
     if isinstance(value, dict) and get_origin(hint) is dict:
-        return {key: _built(item, get_args(hint)[1]) for key, item in value.items()}
+        keys, items = get_args(hint)
+        return {_key(key, keys): _built(item, items) for key, item in value.items()}
     return value
+
+
+def _key(key: Any, hint: Any) -> Any:
+    """A key from JSON, where all are text, as the number that ``hint`` asks for."""
+    return int(key) if hint is int and isinstance(key, str) and key.isdecimal() else key
 
 
 def _plain(value: Any) -> Any:

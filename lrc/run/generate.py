@@ -13,7 +13,7 @@ from lrc.errors import SpecError
 from lrc.models.base import Model
 from lrc.nn.engine.team import Team
 from lrc.nn.execution import Execution
-from lrc.run.sampler import Logits, Sampler
+from lrc.run.sampler import Chooser, Logits, Sampler
 
 #: What a compressed model may be fed with; see `generate`.
 ACTIVATIONS = ("i8", "f32")
@@ -82,8 +82,10 @@ def generate(
         raise SpecError(f"activations={activations!r} must be one of {', '.join(ACTIVATIONS)}")
     workers = resolve_threads(threads)
     model.check_ids(prompt)
+    sampler = sampler or Sampler()
+    sampler.check_ids(model.vocab_size)
     decoder = Decoder(model, len(prompt) + max_new_tokens - 1, workers, activations, progress)
-    return _continue(decoder, prompt, max_new_tokens, sampler or Sampler(), frozenset(eos_ids))
+    return _continue(decoder, prompt, max_new_tokens, sampler, frozenset(eos_ids))
 
 
 class Decoder:
@@ -157,12 +159,11 @@ def _continue(
     sampler: Sampler,
     eos_ids: frozenset[int],
 ) -> Iterator[int]:
-    rng = np.random.default_rng(sampler.seed)
-    ids, seen = prompt, set(prompt.tolist())
+    chooser = Chooser(sampler, prompt)
+    ids = prompt
     for _ in range(max_new_tokens):
-        token = sampler.pick(decoder.advance(ids), rng, seen)
+        token = chooser.choose(decoder.advance(ids))
         if token in eos_ids:
             return
         yield token
-        seen.add(token)
         ids = np.array([token])

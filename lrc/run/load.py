@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from lrc.base.progress import SILENT, Progress
 from lrc.errors import SpecError
 from lrc.models.base import Model
 from lrc.run.generate import generate
+from lrc.run.stops import until_stop
 from lrc.run.text import TokenIds, Tokenizer, text_pieces
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ class LoadedModel:
         max_new_tokens: int | None = None,
         sampler: Sampler | None = None,
         *,
+        stop: Sequence[str] = (),
         threads: int | None = None,
         activations: str = "i8",
         progress: Progress = SILENT,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Continue a text or answer a conversation, up to where the model ends it.
 
         Parameters
@@ -78,11 +80,14 @@ class LoadedModel:
             Most tokens; None is 512, or what the model's context leaves.
         sampler, threads, activations, progress
             As of :func:`lrc.generate`, except that ``threads`` is every processor by default.
+        stop : sequence of str
+            Texts before which the answer ends, wherever they come up in it.
 
         Returns
         -------
-        iterator of str
-            Pieces of text as they are made, never half a character.
+        generator of str
+            Pieces of text as they are made, never half a character. ``close()`` ends it, and
+            gives back what it works with.
 
         Raises
         ------
@@ -97,7 +102,7 @@ class LoadedModel:
             self.model, ids, max_new_tokens, sampler, self.tokenizer.eos_ids,
             threads=threads, activations=activations, progress=progress,
         )  # fmt: skip
-        return text_pieces(self.tokenizer, tokens)
+        return until_stop(text_pieces(self.tokenizer, tokens), stop)
 
     def transcribe(
         self,

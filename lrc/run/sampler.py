@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from lrc.base.record import Record
 from lrc.errors import NumericalError, SpecError
 
 Logits = NDArray[np.float32]
+_NONE: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Sampler(Record):
         Above 0: logits of tokens that the prompt or the text has already are divided by it
         before all else (Keskar et al., 2019), or multiplied where they are negative, so that
         above 1 such a token is never more likely than without; 1 changes nothing.
+    presence_penalty, frequency_penalty : float
+        Taken off the logits of tokens that the text has, which the prompt is no part of: the
+        first once, the second as often as the token is there (as in OpenAI's interface).
+    logit_bias : dict of int to float
+        Added to the logits of these ids, after the penalties.
     """
 
     temperature: float = 0.0
@@ -46,6 +54,9 @@ class Sampler(Record):
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
@@ -61,8 +72,20 @@ class Sampler(Record):
             raise SpecError(f"min_p={self.min_p} must lie in [0, 1]")
         if not 0 < self.repetition_penalty < float("inf"):
             raise SpecError(f"repetition_penalty={self.repetition_penalty} must be above 0")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not abs(getattr(self, name)) < float("inf"):
+                raise SpecError(f"{name}={getattr(self, name)} must be a finite number")
+        for index, bias in self.logit_bias.items():
+            if index < 0 or not abs(bias) < float("inf"):
+                raise SpecError(f"logit_bias gives {bias} to {index}; expected ids and numbers")
 
-    def pick(self, logits: Logits, rng: np.random.Generator, seen: Collection[int] = ()) -> int:
+    def pick(
+        self,
+        logits: Logits,
+        rng: np.random.Generator,
+        seen: Collection[int] = (),
+        counts: Mapping[int, int] = _NONE,
+    ) -> int:
         """Choose a token id from logits (vocab,); one uniform draw unless greedy.
 
         Parameters
@@ -73,22 +96,53 @@ class Sampler(Record):
             Gives the draw.
         seen
             Ids of the prompt and the text so far, for ``repetition_penalty``.
+        counts
+            How often the text so far has each id, for the other penalties.
 
         Raises
         ------
         NumericalError
             When a logit is NaN, or none is finite.
+        SpecError
+            When there is a bias for an id that the model does not have.
         """
         check_logits(logits.max())
-        scores = logits.astype(np.float64)
-        if self.repetition_penalty != 1:
-            _penalise(scores, seen, self.repetition_penalty)
+        scores = self._scores(logits, seen, counts)
         if self.temperature == 0:
             return int(scores.argmax())
         weights = np.exp((scores - scores.max()) / self.temperature)
         kept = self._kept(scores, weights)
         mass = np.cumsum(weights[kept])
         return int(kept[invert(mass, rng.random() * mass[-1])])
+
+    def _scores(
+        self, logits: Logits, seen: Collection[int], counts: Mapping[int, int]
+    ) -> NDArray[np.float64]:
+        """Logits after penalties and biases."""
+        scores = logits.astype(np.float64)
+        if self.repetition_penalty != 1:
+            _penalise(scores, seen, self.repetition_penalty)
+        if counts and (self.presence_penalty or self.frequency_penalty):
+            ids, times = np.array(list(counts)), np.array(list(counts.values()))
+            scores[ids] -= self.presence_penalty * (times > 0) + self.frequency_penalty * times
+        if self.logit_bias:
+            self.check_ids(len(scores))
+            scores[list(self.logit_bias)] += list(self.logit_bias.values())
+        return scores
+
+    def check_ids(self, vocab_size: int) -> None:
+        """Refuse biases for ids beyond a vocabulary.
+
+        Raises
+        ------
+        SpecError
+            With the id.
+        """
+        largest = max(self.logit_bias, default=0)
+        if largest >= vocab_size:
+            raise SpecError(
+                f"logit_bias names token {largest}; this model has ids 0 to {vocab_size - 1}"
+            )
 
     def _kept(self, scores: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.intp]:
         """Indices that may be drawn; heaviest first where they had to be put in order."""
@@ -100,6 +154,28 @@ class Sampler(Record):
         if self.min_p:
             kept = kept[weights[kept] >= self.min_p * weights.max()]
         return kept
+
+
+class Chooser:
+    """Chooses the tokens of one text by a sampler, and counts them for its penalties.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    prompt : (T,) integers
+    """
+
+    def __init__(self, sampler: Sampler, prompt: NDArray[np.integer]) -> None:
+        self._sampler, self._rng = sampler, np.random.default_rng(sampler.seed)
+        self._seen: set[int] = set(prompt.tolist())
+        self._counts: Counter[int] = Counter()
+
+    def choose(self, logits: Logits) -> int:
+        """The next token, from logits (vocab,); it is counted."""
+        token = self._sampler.pick(logits, self._rng, self._seen, self._counts)
+        self._seen.add(token)
+        self._counts[token] += 1
+        return token
 
 
 def _penalise(scores: NDArray[np.float64], seen: Collection[int], penalty: float) -> None:

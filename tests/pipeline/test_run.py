@@ -116,6 +116,38 @@ def test_options_of_the_sampler_reach_it(lrc: Lrc, model: Path) -> None:
     assert text("--temp", 2, "--top-p", 1, "--top-k", 1) == greedy
     assert text("--temp", 2, "--top-p", 1, "--min-p", 1) == greedy
     assert text("--temp", 0, "--repetition-penalty", 5) != greedy
+    assert text("--temp", 0, "--frequency-penalty", 50) != greedy
+    assert text("--temp", 0, "--presence-penalty", 50) != greedy
+    assert set(text("--temp", 2, "--logit-bias", "65:100")[:-1]) == {"b"}
+
+
+def test_a_stop_string_ends_what_is_generated(lrc: Lrc, model: Path) -> None:
+    options = ("generate", model, "-p", "The quick", "--max-tokens", 40, "--quiet", "--temp", 1)
+    whole = lrc(*options).check().out[:-1]
+    stop = whole[8:10]
+    expected = whole[: whole.index(stop)]
+    assert lrc(*options, "--stop", "\x01\x02", stop).check().out == expected + "\n"
+    record = lrc(*options, "--stop", stop, "--json").check().json
+    assert record["text"] == expected
+    assert record["tokens"] < 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--stop", ""), "a stop string is empty"),
+        (("--logit-bias", "x"), "write it as 11:-100"),
+        (("--logit-bias", "999:1"), "ids 0 to 257"),
+        (("--presence-penalty", "nan"), "presence_penalty=nan"),
+    ],
+)
+def test_senseless_options_of_the_sampler_are_one_line(
+    lrc: Lrc, model: Path, options: tuple[str, ...], words: str
+) -> None:
+    outcome = lrc("generate", model, "-p", "A", *options)
+    assert outcome.code == 1
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 def test_quiet_does_not_hide_that_kernels_are_compiled(

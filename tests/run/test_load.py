@@ -1,6 +1,7 @@
 """A loaded model generates text: from text or messages, up to where the model ends it."""
 
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -83,3 +84,30 @@ def test_pieces_never_split_a_character(loaded):
     assert list(text_pieces(tokenizer, ids)) == ["a", "é", "猫"]
     assert list(text_pieces(tokenizer, ids[:-1])) == ["a", "é", "\ufffd"]
     assert list(text_pieces(tokenizer, [])) == []
+
+
+def test_a_stop_string_ends_the_text(loaded):
+    whole = "".join(loaded.generate("The quick", 30, lrc.Sampler(temperature=1.0)))
+    stop = whole[7:9]
+    cut = "".join(loaded.generate("The quick", 30, lrc.Sampler(temperature=1.0), stop=[stop]))
+    assert cut == whole[: whole.index(stop)]
+    with pytest.raises(SpecError, match="empty"):
+        loaded.generate("The quick", stop=[""])
+
+
+def test_a_text_may_be_closed_and_gives_back_its_cache(loaded, monkeypatch):
+    made = []
+    original = type(loaded.model).new_cache
+
+    def new_cache(self, *sizes):
+        cache = original(self, *sizes)
+        made.append(weakref.ref(cache))
+        return cache
+
+    monkeypatch.setattr(type(loaded.model), "new_cache", new_cache)
+    pieces = loaded.generate("The quick", 30)
+    next(pieces)
+    assert made[0]() is not None
+    pieces.close()
+    assert made[0]() is None
+    assert list(pieces) == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from lrc.base.progress import Advance
 from lrc.base.resources import peak_rss_bytes
 from lrc.cli.commands.base import (
     Console,
@@ -20,11 +22,11 @@ from lrc.cli.commands.base import (
     within_context,
 )
 from lrc.cli.commands.prompt import read_prompt
+from lrc.cli.commands.sampling_options import add_sampling, sampler_of
 from lrc.errors import LrcError
 
 if TYPE_CHECKING:
     from lrc.run.chat import Message
-    from lrc.run.text import Tokenizer
 
 #: New tokens at most, unless asked otherwise.
 MAX_TOKENS = 128
@@ -57,37 +59,7 @@ def add(subparsers: SubParsers) -> None:
         metavar="N",
         help=f"most new tokens (default: {MAX_TOKENS}, or what the model's context has room for)",
     )
-    parser.add_argument(
-        "--temp", type=float, default=0.7, metavar="T",
-        help="how freely tokens are drawn: 0 takes the likeliest, 1 as the model says "
-        "(default: 0.7)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--top-p", type=float, default=0.95, metavar="P",
-        help="only the fewest likeliest tokens that reach this probability together (default: "
-        "0.95; 1: all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--top-k",
-        type=int,
-        default=0,
-        metavar="N",
-        help="only the N likeliest tokens (default: all)",
-    )
-    parser.add_argument(
-        "--min-p", type=float, default=0.0, metavar="P",
-        help="only tokens at least P times as probable as the likeliest (default: 0, all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="R",
-        help="above 1 makes tokens that were there already less likely (default: 1; 1.1 is mild)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=20261122,
-        help="seed of the draws: the same one gives the same text",
-    )
+    add_sampling(parser)
     add_activations(parser)
     add_threads(parser)
     add_json(parser)
@@ -100,12 +72,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.system is not None and not args.chat:
         raise LrcError("--system is part of a conversation; add --chat")
     from lrc.run.generate import generate
-    from lrc.run.sampler import Sampler
+    from lrc.run.stops import StopFilter, until_stop
     from lrc.run.text import text_pieces
 
-    sampler = Sampler(
-        args.temp, args.top_p, args.seed, args.top_k, args.min_p, args.repetition_penalty
-    )
+    sampler = sampler_of(args)
+    StopFilter(args.stop)  # refuses what makes no sense before anything is read
     loaded = load_and_tell(args.model, console)
     text = read_prompt(args.prompt)
     prompt = loaded.prompt_ids(conversation(text, args.system) if args.chat else text)
@@ -122,17 +93,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
         progress=console.progress,
     )
     if not args.json:
-        for piece in text_pieces(loaded.tokenizer, tokens):
+        for piece in until_stop(text_pieces(loaded.tokenizer, tokens), args.stop):
             console.stream(piece)
         console.line("")
         return
-    ids, stamps = [], [time.perf_counter()]
     with console.progress.bar("generating", most, "token") as advance:
-        for token in tokens:
-            ids.append(token)
-            stamps.append(time.perf_counter())
-            advance()
-    console.json({"max_tokens": most, **_record(loaded.tokenizer, len(prompt), ids, stamps)})
+        timed = _Timed(tokens, advance)
+        answer = "".join(until_stop(text_pieces(loaded.tokenizer, timed), args.stop))
+    console.json({"max_tokens": most, "text": answer, **_record(len(prompt), timed.stamps)})
 
 
 def conversation(question: str, system: str | None) -> list[Message]:
@@ -141,15 +109,26 @@ def conversation(question: str, system: str | None) -> list[Message]:
     return [*told, {"role": "user", "content": question}]
 
 
-def _record(
-    tokenizer: Tokenizer, prompt: int, ids: list[int], stamps: list[float]
-) -> dict[str, Any]:
+class _Timed:
+    """Hands tokens on, and notes when each came; the first stamp is before all of them."""
+
+    def __init__(self, tokens: Iterator[int], advance: Advance) -> None:
+        self._tokens, self._advance = tokens, advance
+        self.stamps = [time.perf_counter()]
+
+    def __iter__(self) -> Iterator[int]:
+        for token in self._tokens:
+            self.stamps.append(time.perf_counter())
+            self._advance()
+            yield token
+
+
+def _record(prompt: int, stamps: list[float]) -> dict[str, Any]:
     steps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
     steady = sorted(steps[_WARM_UP:])
     return {
-        "text": tokenizer.decode([i for i in ids if i not in tokenizer.eos_ids]),
         "prompt_tokens": prompt,
-        "tokens": len(ids),
+        "tokens": len(steps),
         "tokens_per_second": 1 / steady[len(steady) // 2] if steady else None,
         "first_token_seconds": steps[0] if steps else None,
         "peak_rss_bytes": peak_rss_bytes(),
