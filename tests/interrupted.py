@@ -71,7 +71,7 @@ def main(codebook, threads, count):
 
     def kept():
         decoder = Decoder(model, 40, threads)
-        return decode_on(decoder, decoder._cache)
+        return decode_on(decoder, decoder.cache)
 
     expected = text(SHORT, 50), text(LONG, 2), kept()
     # Kernels are compiled now: what takes longer hangs.

@@ -24,6 +24,7 @@ from lrc.cli.commands import (
     generate,
     inspect,
     ranks,
+    serve,
     transcribe,
     tune,
 )
@@ -104,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
-        *(demo, compress, tune, evaluate, generate, transcribe),
+        *(demo, compress, tune, evaluate, generate, serve, transcribe),
         *(bench, inspect, ranks, convert),
     ):
         verb.add(subparsers)

@@ -221,6 +221,37 @@ class KVCache:
         """Take over, at once, what a `branch` has stored and counted."""
         self._now = branch._now
 
+    def can_rewind(self, length: int) -> bool:
+        """Whether what later tokens need of the first ``length`` is there; states are not."""
+        if length in (0, self.length):
+            return True
+        sees = all(
+            layer.begin <= max(0, length + 1 - layer.window)
+            for layer in self.layers
+            if layer.window
+        )
+        return 0 < length < self.length and not self.states and sees
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens but the first ``length``.
+
+        Raises
+        ------
+        SpecError
+            When `can_rewind` says no.
+        """
+        if not self.can_rewind(length):
+            raise SpecError(
+                f"the cache has {self.length} tokens and cannot go back to the first {length}; "
+                "go back to none"
+            )
+        layers, states, _ = self._now
+        if length == 0:
+            layers = tuple(layer._replace(begin=0) for layer in layers)
+            states = {name: np.zeros_like(state) for name, state in states.items()}
+        self._now = _Now(layers, states, length)
+        self._moved, self._next = {}, {}
+
     def _append_many(self, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
         """The same for more tokens than there is room for: the last ones will be kept."""
         kept = self.layers[layer]

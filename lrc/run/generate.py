@@ -100,23 +100,29 @@ class Decoder:
     model : Model
     capacity : int
         Most tokens that will be seen.
-    threads : int
-        Threads that share a token.
+    threads : int or Team
+        Threads that share a token. Decoders that one thread advances may have the same team.
     activations : str
         "i8" or "f32".
     progress : Progress
+
+    Attributes
+    ----------
+    cache : KVCache
+        Of the sequence. It may be rewound between two calls.
     """
 
     def __init__(
         self,
         model: Model,
         capacity: int,
-        threads: int = 1,
+        threads: int | Team = 1,
         activations: str = "i8",
         progress: Progress = SILENT,
     ) -> None:
-        self._model, self._team = model, Team(threads)
-        self._cache = model.new_cache(1, capacity)
+        self._model = model
+        self._team = threads if isinstance(threads, Team) else Team(threads)
+        self.cache = model.new_cache(1, capacity)
         integers = activations == "i8"
         self._engine = model.engines().decode(self._team) if integers else None
         self._prompt = model.engines().prompt(self._team) if integers else None
@@ -131,10 +137,20 @@ class Decoder:
         """Logits (vocab,) after the tokens ``ids`` (T,); valid until the next call."""
         if self._engine is None or len(ids) > self._stepped:
             return self._by_blocks(ids)
-        rows = self._model.embed(ids, self._cache.length)
+        rows = self._model.embed(ids, self.cache.length)
         for row in rows[:-1]:
-            self._engine.step(row, self._cache, head=False)
-        return self._engine.step(rows[-1], self._cache)
+            self._engine.step(row, self.cache, head=False)
+        return self._engine.step(rows[-1], self.cache)
+
+    def outputs(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Residual streams (T, hidden) of the tokens ``ids`` (T,), for `Model.head`."""
+        with single_threaded_blas():
+            if self._prompt is None:
+                found = self._model.hidden(ids[None], self.cache, Execution(self._team))
+                rows: NDArray[np.float32] = found[0]
+                return rows
+            start = self._model.embed(ids, self.cache.length)
+            return self._prompt.outputs(start, self.cache, self._progress)
 
     def _by_blocks(self, ids: NDArray[np.integer]) -> Logits:
         with single_threaded_blas():
@@ -145,11 +161,11 @@ class Decoder:
     def _last_hidden(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """The last token's residual stream (hidden,) after the tokens ``ids`` (T,)."""
         if self._prompt is None:
-            hidden = self._model.hidden(ids[None], self._cache, Execution(self._team))
+            hidden = self._model.hidden(ids[None], self.cache, Execution(self._team))
             last: NDArray[np.float32] = hidden[0, -1]
             return last
-        start = self._model.embed(ids, self._cache.length)
-        return self._prompt.advance(start, self._cache, self._progress)
+        start = self._model.embed(ids, self.cache.length)
+        return self._prompt.advance(start, self.cache, self._progress)
 
 
 def _continue(

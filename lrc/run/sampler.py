@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -162,12 +162,12 @@ class Chooser:
     Parameters
     ----------
     sampler : Sampler
-    prompt : (T,) integers
+    prompt : iterable of int
     """
 
-    def __init__(self, sampler: Sampler, prompt: NDArray[np.integer]) -> None:
+    def __init__(self, sampler: Sampler, prompt: Iterable[int]) -> None:
         self._sampler, self._rng = sampler, np.random.default_rng(sampler.seed)
-        self._seen: set[int] = set(prompt.tolist())
+        self._seen: set[int] = set(map(int, prompt))
         self._counts: Counter[int] = Counter()
 
     def choose(self, logits: Logits) -> int:

@@ -11,10 +11,10 @@ from lrc.errors import SpecError
 from lrc.nn import cache as kept
 from lrc.nn.attention import attention
 from lrc.nn.cache import KVCache
-from lrc.nn.engine import prompt as prompt_engine
 from lrc.nn.engine import prompt_program
 from lrc.nn.engine.engines import Engines
 from lrc.nn.engine.team import Team
+from lrc_kernels.cpu.engine import prompt as prompt_kernel
 from lrc_kernels.simd import paths as simd_paths
 
 DIM = 16
@@ -101,7 +101,7 @@ def test_an_interrupted_prompt_leaves_the_cache_as_it_was(monkeypatch):
     engines, rows = Engines(HIDDEN, windows(), tail()), tokens(80)
     engine, cache = engines.prompt(Team(1)), KVCache(3, 1, KV_HEADS, 80, DIM, WINDOWS)
     engine.advance(rows[:50], cache)
-    calls, run_prompt = [], prompt_engine.prompt.run_prompt
+    calls, run_prompt = [], prompt_kernel.run_prompt
 
     def failing(*args):
         calls.append(args)
@@ -110,7 +110,7 @@ def test_an_interrupted_prompt_leaves_the_cache_as_it_was(monkeypatch):
         return run_prompt(*args)
 
     failing.signatures = run_prompt.signatures
-    monkeypatch.setattr(prompt_engine.prompt, "run_prompt", failing)
+    monkeypatch.setattr(prompt_kernel, "run_prompt", failing)
     with pytest.raises(KeyboardInterrupt):
         engine.advance(rows[50:], cache)
     assert cache.length == 50
@@ -147,3 +147,49 @@ def test_engines_refuse_caches_that_keep_less_than_they_see():
         engines.decode(Team(1)).step(tokens(1)[0], cache)
     with pytest.raises(SpecError, match="make one with this model's new_cache"):
         engines.prompt(Team(1)).advance(tokens(4), cache)
+
+
+@given(
+    window=st.integers(0, 20),
+    parts=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    length=st.integers(0, 72),
+    more=st.integers(1, 9),
+)
+def test_a_cache_that_goes_back_is_one_that_never_saw_the_rest(window, parts, length, more):
+    q, k, v = (
+        np.random.default_rng(i).standard_normal((1, 90, 3, 4)).astype(np.float32) for i in range(3)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "SPARE", 5)
+        cache, whole = KVCache(1, 1, 3, 90, 4, (window,)), KVCache(1, 1, 3, 90, 4)
+    for part in parts:
+        new = slice(cache.length, cache.length + part)
+        cache.append(0, k[:, new], v[:, new], window)
+        cache.advance(part)
+    if not cache.can_rewind(length):
+        assert length > sum(parts) or window
+        with pytest.raises(SpecError, match="cannot go back"):
+            cache.rewind(length)
+        return
+    cache.rewind(length)
+    whole.append(0, k[:, :length], v[:, :length])
+    whole.advance(length)
+    assert cache.length == length
+    new = slice(length, length + more)
+    found = cache.append(0, -k[:, new], -v[:, new], window)
+    expected = whole.append(0, -k[:, new], -v[:, new], window)
+    np.testing.assert_array_equal(
+        attention(q[:, new], *found, window), attention(q[:, new], *expected, window)
+    )
+
+
+def test_states_go_back_to_the_beginning_alone():
+    cache = KVCache(0, 1, 1, 9, 4, states={"s": (2,)})
+    cache.carry("s", np.ones((1, 2), np.float32))
+    cache.advance(3)
+    assert [cache.can_rewind(length) for length in range(5)] == [True, False, False, True, False]
+    cache.rewind(3)
+    assert cache.states["s"].all()
+    cache.rewind(0)
+    assert cache.length == 0
+    assert not cache.states["s"].any()

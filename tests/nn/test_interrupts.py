@@ -65,7 +65,7 @@ def logits(model, threads, parts):
                 break
             except KeyboardInterrupt:
                 interrupts += 1
-                assert decoder._cache.length == start
+                assert decoder.cache.length == start
         start += part
     return np.array(found), interrupts
 

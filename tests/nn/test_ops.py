@@ -25,7 +25,7 @@ from packed_models import packed_model
 from lrc.errors import SpecError
 from lrc.nn.cache import KVCache
 from lrc.nn.engine import prompt as prompt_engine
-from lrc.nn.engine import prompt_program
+from lrc.nn.engine import prompt_program, stage_calls
 from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.engines import Engines
 from lrc.nn.engine.program import Program
@@ -106,6 +106,36 @@ def test_prompts(case):
     np.testing.assert_array_equal(found[3], found[1])
 
 
+@pytest.mark.parametrize("case", [*CASES, *EXPERT_CASES])
+def test_batches(case):
+    """Sequences of several lengths go on together as each would alone."""
+    ops, rows, lengths = case(), start(), (1, 40, 7)
+    engines = Engines(HIDDEN, ops, tail())
+
+    def after(*numbers, threads=1):
+        caches = [cache_of(ops) for _ in numbers]
+        for i, kept in zip(numbers, caches, strict=True):
+            engines.prompt(Team(1)).advance(rows[i : i + lengths[i]], kept)
+        engine, found = engines.batch(Team(threads)), []
+        for step in range(3):
+            now = np.stack([rows[i + lengths[i] + step] for i in numbers])
+            found.append(engine.step(now, caches).copy())
+        assert [kept.length for kept in caches] == [lengths[i] + 3 for i in numbers]
+        return np.stack(found, axis=1)
+
+    together = after(0, 1, 2)
+    for i, length in enumerate(lengths):
+        alone = engines.prompt(Team(1)).outputs(rows[i : i + length + 3], cache_of(ops))
+        assert_close(together[i], alone[-3:])
+        np.testing.assert_array_equal(after(i)[0], together[i])
+    np.testing.assert_array_equal(after(2, 1, 0, threads=3)[::-1], together)
+
+
+@pytest.mark.parametrize("case", STATE_CASES)
+def test_states_are_not_batched(case):
+    assert Engines(HIDDEN, case(), tail()).batch(Team(1)) is None
+
+
 @pytest.mark.parametrize("chunk", [1, 6, 44])
 @pytest.mark.parametrize("case", [*EXPERT_CASES, *STATE_CASES])
 def test_prompts_of_experts_and_states_may_be_cut_anywhere(monkeypatch, case, chunk):
@@ -113,7 +143,7 @@ def test_prompts_of_experts_and_states_may_be_cut_anywhere(monkeypatch, case, ch
     engines = Engines(HIDDEN, body, tail())
     whole = engines.prompt(Team(1)).advance(start(), cache_of(body)).copy()
     monkeypatch.setattr(prompt_engine, "CHUNK", chunk)
-    monkeypatch.setattr(prompt_engine, "CALL", 3 * chunk)
+    monkeypatch.setattr(stage_calls, "CALL", 3 * chunk)
     found = engines.prompt(Team(2)).advance(start(), cache_of(body))
     np.testing.assert_array_equal(found, whole)
 

@@ -11,6 +11,7 @@ from lrc.nn.engine import prompt as prompt_engine
 from lrc.nn.engine import prompt_program
 from lrc.nn.engine.team import Team
 from lrc.run.generate import Decoder
+from lrc_kernels.cpu.engine import prompt as prompt_kernel
 from lrc_kernels.simd import paths as simd_paths
 
 IDS = np.random.default_rng(37).integers(0, 48, 43)
@@ -101,7 +102,7 @@ def test_the_first_use_announces_compilation(monkeypatch):
     model = model_of({}, TRELLIS)
     engine = model.engines().prompt(Team(1))
     for compiled in (True, False):
-        monkeypatch.setattr(prompt_engine.prompt, "is_compiled", lambda known=compiled: known)
+        monkeypatch.setattr(prompt_kernel, "is_compiled", lambda known=compiled: known)
         engine.advance(model.embed(IDS), model.new_cache(1, 43), Progress())
     assert len(notes) == 1
     assert "compiling" in notes[0]

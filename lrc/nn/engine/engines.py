@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lrc.nn.engine.batch import BatchEngine
 from lrc.nn.engine.decode import DecodeEngine
 from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.program import Program, outside
@@ -47,3 +48,9 @@ class Engines:
     def prompt(self, team: Team) -> PromptEngine | None:
         """An engine that works through many tokens fast; None where this model has none."""
         return None if self._prompt is None else PromptEngine(self._prompt, team)
+
+    def batch(self, team: Team) -> BatchEngine | None:
+        """An engine that advances several sequences at once; None where this model has none."""
+        if self._prompt is None or self._prompt.source.states:
+            return None
+        return BatchEngine(self._prompt, team)

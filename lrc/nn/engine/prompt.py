@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +11,15 @@ from lrc.base.progress import SILENT, Progress
 from lrc.nn.cache import KVCache
 from lrc.nn.engine.prompt_buffers import PromptBuffers
 from lrc.nn.engine.prompt_program import PromptProgram
+from lrc.nn.engine.stage_calls import Passing, note_compilation, run_stages
+from lrc.nn.engine.states import StateBuffers
 from lrc.nn.engine.team import Team
-from lrc_kernels.cpu.engine import prompt
 
 F32 = NDArray[np.float32]
 
 #: Most tokens that go through the layers together: more need more memory, fewer decode the
 #: weights more often.
 CHUNK = 512
-#: Tokens times stages of one compiled call, in which no interrupt is heard: some 10 are a layer.
-CALL = 5120
 
 
 class PromptEngine:
@@ -60,48 +58,48 @@ class PromptEngine:
         SpecError
             When the cache is too small or holds several sequences.
         """
+        for _, outputs in self._stretches(start, cache, progress):
+            last: F32 = outputs[-1]
+        return last
+
+    def outputs(self, start: F32, cache: KVCache, progress: Progress = SILENT) -> F32:
+        """Advance as `advance` does; return the residual streams (T, hidden) of all tokens."""
+        found = np.empty_like(start)
+        for tokens, outputs in self._stretches(start, cache, progress):
+            found[tokens] = outputs
+        return found
+
+    def _stretches(
+        self, start: F32, cache: KVCache, progress: Progress
+    ) -> Iterator[tuple[slice, F32]]:
+        """Which tokens went through together, and their outputs, overwritten by the next ones'."""
         tokens = len(start)
-        if not prompt.is_compiled():
-            progress.note("compiling the kernels for prompts; it takes up to a few minutes")
+        note_compilation(progress)
         calls = -(-tokens // min(CHUNK, cache.most))
         # An interrupt must leave the cache as it was, even where windows have moved.
         branch = cache.branch()
         branch.check(tokens)
         buffers = PromptBuffers(
-            self._program, cache, -(-tokens // calls), tokens, self._team.threads
+            self._program, -(-tokens // calls), cache.length + tokens, self._team.threads
         )
+        states = StateBuffers(tuple(self._program.source.states))
         for i in range(calls):
-            done, end = tokens * i // calls, tokens * (i + 1) // calls
-            self._run(start[done:end], branch, buffers)
+            part = slice(tokens * i // calls, tokens * (i + 1) // calls)
+            self._run(start[part], branch, buffers, states)
+            yield part, buffers.outputs(part.stop - part.start)
         cache.adopt(branch)
-        return buffers.last(end - done)
 
-    def _run(self, start: F32, cache: KVCache, buffers: PromptBuffers) -> None:
+    def _run(
+        self, start: F32, cache: KVCache, buffers: PromptBuffers, states: StateBuffers
+    ) -> None:
         """Take tokens that follow those in the cache through all layers."""
-        program, tokens, position = self._program, len(start), cache.length
+        source, tokens = self._program.source, len(start)
         cache.reserve(tokens)
-        cached = program.source.cached(cache)
-        angles = program.source.angles(np.arange(position, position + tokens), cache.max_length)
-        sizes = buffers.begin(start, position)
-        states = buffers.states.addresses(cache)
-        lists = np.zeros((program.experts, tokens), np.int32)
-        counts = np.zeros(program.experts, np.int64)
-        run: Callable[..., bool] = prompt.run_prompt
-
-        def task(
-            first: int, stop: int, place: NDArray[np.int64], thread: int, threads: int
-        ) -> bool:
-            return run(
-                program.mats, program.nums, program.extra, program.ops, program.numbers,
-                program.stages, sizes, buffers.addresses, buffers.strides, buffers.shared,
-                lists, counts, cached.rows, states, angles.addresses, first, stop,
-                place.ctypes.data, thread, threads,
-            )  # fmt: skip
-
-        end, step = len(program.stages), -(-CALL // tokens)
-        for first in range(0, end, step):
-            stop = min(first + step, end)
-            # An interrupt of the compiler ends it, where it runs in this thread alone.
-            threads = self._team.threads if prompt.is_ready() else 1
-            self._team.call(partial(task, first, stop), threads, stop - first)
-        buffers.states.advance(cache, tokens)
+        positions = np.arange(cache.length, cache.length + tokens)
+        passing = Passing(
+            buffers.begin(start), np.stack([np.zeros_like(positions), positions], axis=1),
+            source.cached(cache).rows, states.addresses(cache),
+            source.angles(positions, cache.max_length),
+        )  # fmt: skip
+        run_stages(self._program, self._team, buffers, passing)
+        states.advance(cache, tokens)

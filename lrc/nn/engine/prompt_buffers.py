@@ -1,4 +1,4 @@
-"""Memory of one prompt: what threads share, and what each has for itself."""
+"""Memory of tokens on their way: what threads share, and what each has for itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.nn.cache import KVCache
 from lrc.nn.engine.prompt_program import PromptProgram
-from lrc.nn.engine.states import StateBuffers
 from lrc.nn.ops import STREAM
 from lrc_kernels.cpu.dot import product, weight_panels
 from lrc_kernels.cpu.engine import prompt, prompt_parts
@@ -21,33 +19,29 @@ F32 = NDArray[np.float32]
 
 
 class PromptBuffers:
-    """The cache and the buffers that the addresses handed to compiled code lead to.
+    """The buffers that the addresses handed to compiled code lead to.
 
     Parameters
     ----------
     program : PromptProgram
-    cache : KVCache
-        Without the prompt.
     most : int
         Tokens that go through the layers together.
-    tokens : int
-        Tokens of the whole prompt, behind those in the cache.
+    reach : int
+        Tokens of the longest text, these included.
     threads : int
 
     Attributes
     ----------
+    most, reach
+        As given.
     addresses, strides, shared
         As `lrc_kernels.cpu.engine.prompt` wants them.
-    states
-        Memory that takes turns with that of the cache.
     """
 
-    def __init__(
-        self, program: PromptProgram, cache: KVCache, most: int, tokens: int, threads: int
-    ) -> None:
+    def __init__(self, program: PromptProgram, most: int, reach: int, threads: int) -> None:
+        self.most, self.reach = most, reach
         self._program = program
         self._padded = weight_panels.padded_tokens(most)
-        self.states = StateBuffers(tuple(program.source.states))
         self._kept: list[NDArray[Any]] = []
         self._rows: dict[str, F32] = {}
         self.shared = self._make_shared(most)
@@ -59,7 +53,7 @@ class PromptBuffers:
             prompt.WORK: max(_whole(int(mats.max())), program.source.scanned),
             prompt.WEIGHT_PANEL: weight_panels.WEIGHT_PANEL_BYTES // 4,
             prompt.TOTALS: weight_panels.TOTAL_BYTES // 4 * self._padded,
-            prompt.SCORES: LANES * (cache.length + tokens + program.source.head_dim + 1),
+            prompt.SCORES: LANES * (reach + program.source.head_dim + 1),
         }  # fmt: skip
         for place, length in lengths.items():
             self.addresses[:, place] = [self._new(length) for _ in range(threads)]
@@ -89,20 +83,22 @@ class PromptBuffers:
             shared[prompt_parts.PRODUCTS, i] = self._new(rows * tokens)
         return shared
 
-    def begin(self, start: F32, position: int) -> NDArray[np.int64]:
-        """Put tokens in place, the first of them at ``position``; return a call's sizes."""
+    def begin(self, start: F32, *, layers: int = 0, apart: bool = False) -> NDArray[np.int64]:
+        """Put tokens in place; return a call's sizes.
+
+        ``apart``: each is of a sequence of its own, whose cache has so many ``layers``.
+        """
         self._hidden[: len(start)] = start
         p = prompt
         sizes = {
-            p.TOKENS: len(start), p.POSITION: position, p.ACTIVATIONS: self._padded,
-            p.HIGHEST: self._program.highest,
+            p.TOKENS: len(start), p.ACTIVATIONS: self._padded, p.HIGHEST: self._program.highest,
+            p.LAYERS: layers, p.APART: apart,
         }  # fmt: skip
         return np.array([sizes[i] for i in range(p.SIZES)], np.int64)
 
-    def last(self, tokens: int) -> F32:
-        """Output of the last of the tokens."""
-        row: F32 = self._hidden[tokens - 1]
-        return row
+    def outputs(self, tokens: int) -> F32:
+        """What has become of so many tokens: (tokens, hidden), overwritten by the next ones."""
+        return self._hidden[:tokens]
 
     def _new(self, length: int) -> int:
         """Address of f32 (length,), beginning on a cache line."""

@@ -50,6 +50,7 @@ from lrc_kernels.cpu.engine.table import (
     WINDOW,
     compute,
 )
+from lrc_kernels.cpu.engine.token_attention import attend_head
 from lrc_kernels.simd.lanes import LANES
 from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import load_f32, store_f32
@@ -58,10 +59,12 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
-#: Sizes: tokens that the quantized activations have room for, how many tokens there are and where
-#: they begin, numbers of a token in R x.
-ACTIVATIONS, TOKENS, POSITION, HIGHEST = 0, 1, 2, 3
-SIZES = 4
+#: Sizes: tokens that the quantized activations have room for, how many tokens there are, numbers of
+#: a token in R x, layers of a cache, and whether each token is of a sequence of its own (0 or 1).
+ACTIVATIONS, TOKENS, HIGHEST, LAYERS, APART = 0, 1, 2, 3, 4
+SIZES = 5
+#: Of a token: the number of its sequence, and its position there.
+SEQUENCE, POSITION = 0, 1
 #: Buffers of a thread's own, before those that the table names.
 Z, WORK, WEIGHT_PANEL, TOTALS, SCORES = 0, 1, 2, 3, 4
 BUFFERS = 5
@@ -82,12 +85,14 @@ def _keep(x: int, heads: int, dim: int, to: int, stride: int) -> None:
 
 @njit(inner=True)
 def _attention(
-    op: I64, numbers: F32, sizes: I64, buffers: I64, strides: I64, cache: I64, claims: int
-) -> None:
-    """Heads of 32 queries, those that see most first, until all are done."""
+    op: I64, numbers: F32, sizes: I64, places: I64, buffers: I64, strides: I64, cache: I64,
+    claims: int,
+) -> None:  # fmt: skip
+    """Heads of 32 queries of one sequence, those that see most first, until all are done."""
     tokens, dim, heads = sizes[TOKENS], op[WIDTH], op[COUNT]
     group, blocks = heads // op[KV_HEADS], (tokens + LANES - 1) // LANES
-    queries, out, now = strides[op[SOURCE]], strides[op[TARGET]], sizes[POSITION] - cache[BEGIN]
+    queries, out = strides[op[SOURCE]], strides[op[TARGET]]
+    now = places[0, POSITION] - cache[BEGIN]
     while True:
         item = arrive(claims)
         if item >= blocks * heads:
@@ -102,6 +107,27 @@ def _attention(
                      buffers[op[TARGET]] + out * first + 4 * dim * head, out)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, blocks * heads)
+
+
+@njit(inner=True)
+def _attention_apart(
+    op: I64, numbers: F32, sizes: I64, places: I64, buffers: I64, strides: I64, caches: I64,
+    claims: int,
+) -> None:  # fmt: skip
+    """Heads of queries that each see a sequence of their own, until all are done."""
+    dim, heads, tokens = op[WIDTH], op[COUNT], sizes[TOKENS]
+    while True:
+        item = arrive(claims)
+        if item >= tokens * heads:
+            break
+        t, head = item // heads, item % heads
+        cache = caches[sizes[LAYERS] * places[t, SEQUENCE] + op[ADDRESS]]
+        q = buffers[op[SOURCE]] + strides[op[SOURCE]] * t + 4 * dim * head
+        y = buffers[op[TARGET]] + strides[op[TARGET]] * t + 4 * dim * head
+        attend_head(op, numbers, cache, places[t, POSITION], head, q, buffers[WORK],
+                    buffers[SCORES], y)  # fmt: skip
+        arrive(claims + 8)
+    wait_for_pieces(claims + 8, tokens * heads)
 
 
 @njit(inner=True)
@@ -127,8 +153,8 @@ def _list(
 @njit(inner=True)
 def _tokens(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, start: int, stop: int, sizes: I64,
-    tokens: int, lists: I32, expert: int, buffers: I64, strides: I64, shared: I64, caches: I64,
-    ropes: I64, claims: int,
+    places: I64, tokens: int, lists: I32, expert: int, buffers: I64, strides: I64, shared: I64,
+    caches: I64, ropes: I64, claims: int,
 ) -> None:  # fmt: skip
     """Rows of one stage for each of ``tokens``, all or an expert's, until all are done."""
     while True:
@@ -148,8 +174,8 @@ def _tokens(
                     enter(mats, nums, extra, k, count, x, i, sizes[ACTIVATIONS], sizes[HIGHEST],
                           shared, buffers[Z], buffers[WORK])  # fmt: skip
                 elif code == KEEP:
-                    layer = ops[r, ADDRESS]
-                    slot = sizes[POSITION] + t - caches[layer, BEGIN]
+                    layer = sizes[LAYERS] * places[t, SEQUENCE] + ops[r, ADDRESS]
+                    slot = places[t, POSITION] - caches[layer, BEGIN]
                     _keep(x, ops[r, KV_HEADS], width,
                           caches[layer, CACHED_KEYS + ops[r, KIND]] + 4 * width * slot,
                           4 * width * caches[layer, CAPACITY])  # fmt: skip
@@ -166,22 +192,23 @@ def _tokens(
 @njit()
 def run_prompt(
     mats: I64, nums: F32, extra: I64, ops: I64, numbers: F32, stages: I64, sizes: I64,
-    all_buffers: I64, strides: I64, shared: I64, lists: I32, counts: I64, caches: I64, states: I64,
-    ropes: I64, first: int, stop: int, place: int, thread: int, threads: int,
+    places: I64, all_buffers: I64, strides: I64, shared: I64, lists: I32, counts: I64, caches: I64,
+    states: I64, ropes: I64, first: int, stop: int, place: int, thread: int, threads: int,
 ) -> bool:  # fmt: skip
     """Do the stages from ``first`` to ``stop`` for all tokens.
 
-    ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, all trellises. ``ops`` and
-    ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``all_buffers``: a row of addresses a
-    thread; token t has its part of buffer b ``strides[b] * t`` bytes further on. ``shared``:
-    (4, most matrices of a site) addresses of `prompt_parts`. ``lists`` (experts, tokens) and
-    ``counts`` (experts,), of the tokens of each expert of each block: of this call and of earlier
-    ones for the same tokens alone, so that who comes late finds nothing to do. ``caches``: rows of
-    the table's module, a layer each, which receive keys and values. ``states``: addresses of those
-    before the tokens, and of those after them, (states, 2). ``ropes``: addresses
-    of cosines and sines f32 (tokens, head_dim / 2). ``place``: of a `barrier.new_place` with
-    a part for every stage. False, and nothing done by this thread, where it came too late;
-    thread 0 then has to do it all.
+    Tokens are consecutive ones of one sequence, or each of a sequence of its own, where there are
+    no states. ``mats``, ``nums`` and ``extra``: rows of `prompt_parts`, all trellises. ``ops`` and
+    ``numbers``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``places``: a row for each token.
+    ``all_buffers``: a row of addresses a thread; token t has its part of buffer b
+    ``strides[b] * t`` bytes further on. ``shared``: (4, most matrices of a site) addresses of
+    `prompt_parts`. ``lists`` (experts, tokens) and ``counts`` (experts,), of the tokens of each
+    expert of each block: of this call and of earlier ones for the same tokens alone, so that who
+    comes late finds nothing to do. ``caches``: rows of the table's module, one for each layer of
+    each sequence, which receive keys and values. ``states``: addresses of those before the tokens,
+    and of those after them, (states, 2). ``ropes``: addresses of cosines and sines f32 (tokens,
+    head_dim / 2). ``place``: of a `barrier.new_place` with a part for every stage. False, and
+    nothing done by this thread, where it came too late; thread 0 then has to do it all.
     """
     if threads > 1 and not gather(place, thread, 0):
         return False
@@ -195,8 +222,11 @@ def run_prompt(
         elif code == MULTIPLY:
             multiply_site(mats, extra, op[MATRIX], op[COUNT], tokens, sizes[ACTIVATIONS], shared,
                           claims, buffers[WEIGHT_PANEL], buffers[TOTALS])  # fmt: skip
+        elif code == ATTEND and sizes[APART]:
+            _attention_apart(op, numbers[start], sizes, places, buffers, strides, caches, claims)
         elif code == ATTEND:
-            _attention(op, numbers[start], sizes, buffers, strides, caches[op[ADDRESS]], claims)
+            _attention(op, numbers[start], sizes, places, buffers, strides, caches[op[ADDRESS]],
+                       claims)  # fmt: skip
         elif code == CONVOLVE:
             convolve_tokens(op, tokens, buffers, strides, states, claims)
         elif code == SELECTIVE_SCAN:
@@ -207,8 +237,8 @@ def run_prompt(
             _list(buffers[op[SOURCE]], strides[op[SOURCE]], tokens, op[FIRST], op[COUNT], lists,
                   counts, claims)  # fmt: skip
         else:
-            _tokens(mats, nums, extra, ops, numbers, start, end, sizes, tokens, lists, expert,
-                    buffers, strides, shared, caches, ropes, claims)  # fmt: skip
+            _tokens(mats, nums, extra, ops, numbers, start, end, sizes, places, tokens, lists,
+                    expert, buffers, strides, shared, caches, ropes, claims)  # fmt: skip
         claims += 16
     return True
 

@@ -49,10 +49,9 @@ from lrc_kernels.cpu.engine.table import (
     TARGET,
     VALUES,
     WIDTH,
-    WINDOW,
     compute,
 )
-from lrc_kernels.cpu.engine.token_attention import attend
+from lrc_kernels.cpu.engine.token_attention import attend_head
 from lrc_kernels.simd.values import load_f32, store_f32
 
 I64 = NDArray[np.int64]
@@ -86,25 +85,20 @@ def _attention(
     """One thread's heads of one layer; q, k, v are in the buffers, k and v go to the cache."""
     heads, dim, now = op[COUNT], op[WIDTH], position - cache[BEGIN]
     group, stride = heads // op[KV_HEADS], 4 * dim * cache[CAPACITY]
-    first = max(0, now + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
     k, v, stored = buffers[op[KEYS]], buffers[op[VALUES]], -1
     for head in range(heads * thread // threads, heads * (thread + 1) // threads):
         kv = head // group
-        k_at, v_at = cache[CACHED_KEYS] + stride * kv, cache[CACHED_VALUES] + stride * kv
         if kv != stored:
             # Threads that share a kv head write the same bytes.
+            k_at, v_at = cache[CACHED_KEYS] + stride * kv, cache[CACHED_VALUES] + stride * kv
             for j in range(dim):
                 new = 4 * (now * dim + j)
                 store_f32(k_at + new, load_f32(k + 4 * (kv * dim + j)))
                 store_f32(v_at + new, load_f32(v + 4 * (kv * dim + j)))
             stored = kv
-        q = buffers[op[SOURCE]] + 4 * dim * head
-        for j in range(dim):
-            store_f32(buffers[WORK] + 4 * j, load_f32(q + 4 * j) * numbers[0])
-        before = 4 * dim * first
-        slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
-        attend(buffers[WORK], k_at + before, v_at + before, now + 1 - first, dim, numbers[1], slope,
-               buffers[SCORES], buffers[op[TARGET]] + 4 * dim * head)  # fmt: skip
+        at = 4 * dim * head
+        attend_head(op, numbers, cache, position, head, buffers[op[SOURCE]] + at, buffers[WORK],
+                    buffers[SCORES], buffers[op[TARGET]] + at)  # fmt: skip
 
 
 @njit(inline=True)

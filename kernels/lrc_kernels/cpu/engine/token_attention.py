@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine.elementwise import cap_softly
+from lrc_kernels.cpu.engine.table import (
+    BEGIN,
+    BIAS,
+    CACHED_KEYS,
+    CACHED_VALUES,
+    CAPACITY,
+    COUNT,
+    KV_HEADS,
+    WIDTH,
+    WINDOW,
+)
 from lrc_kernels.simd.math import exp_f32, largest, max_f32, sum_f32
 from lrc_kernels.simd.values import (
     first_f32x16,
@@ -122,3 +134,22 @@ def attend(
         _mix_64(scores, values, count, scale, y)
     else:
         _mix(scores, values, count, dim, scale, y)
+
+
+@njit(inline=True)
+def attend_head(
+    op: NDArray[np.int64], numbers: NDArray[np.float32], cache: NDArray[np.int64], position: int,
+    head: int, q: int, work: int, scores: int, y: int,
+) -> None:  # fmt: skip
+    """Query f32 (dim,) at ``q`` of one head over what its layer keeps up to ``position``, to y.
+
+    ``op``, ``numbers`` and ``cache``: rows of :mod:`~lrc_kernels.cpu.engine.table`.
+    """
+    dim, now = op[WIDTH], position - cache[BEGIN]
+    first = max(0, now + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
+    before = 4 * dim * (cache[CAPACITY] * (head // (op[COUNT] // op[KV_HEADS])) + first)
+    for j in range(dim):
+        store_f32(work + 4 * j, load_f32(q + 4 * j) * numbers[0])
+    slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
+    attend(work, cache[CACHED_KEYS] + before, cache[CACHED_VALUES] + before, now + 1 - first, dim,
+           numbers[1], slope, scores, y)  # fmt: skip

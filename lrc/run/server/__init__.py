@@ -1,0 +1,1 @@
+"""An HTTP server that speaks OpenAI's protocol; extra ``serve``. `http` alone needs starlette."""
