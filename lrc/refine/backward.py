@@ -11,7 +11,7 @@ makes of them. Time: about three forward passes, where only few arrays are asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -133,7 +133,9 @@ class Backward:
         tail, _ = self._forward(parts, keep=False)
         return sum(value for value, _, _ in self._at_logits(tail, loss, pulls=False))
 
-    def gradients(self, parts: Sequence[Part], loss: Loss) -> Gradients:
+    def gradients(
+        self, parts: Sequence[Part], loss: Loss, found: Gradients | None = None
+    ) -> Gradients:
         """The loss of a batch and its gradients.
 
         Parameters
@@ -141,6 +143,8 @@ class Backward:
         parts : sequence of (B, T) token ids, or tuples of the inputs of each stack
             What is worked on together: all values of one in one block have to fit in memory.
         loss : Loss
+        found : Gradients, optional
+            What they are added to, part by part and in the order of the parts; new ones otherwise.
 
         Raises
         ------
@@ -150,7 +154,7 @@ class Backward:
             The model hears, and token ids are all that is given; or sequences are too long.
         """
         tail, kept = self._forward(parts, keep=True)
-        found = Gradients()
+        found = Gradients() if found is None else found
         streams: list[Array] = []
         for value, g, named in self._at_logits(tail, loss, pulls=True):
             found.loss += value
@@ -227,7 +231,9 @@ class Backward:
 
         return list(ordered_map(work, range(len(kept.values)), self._threads))
 
-    def _pulled(self, kept: _Kept, above: Sequence[Any]) -> list[tuple[dict[str, Array], ByPlace]]:
+    def _pulled(
+        self, kept: _Kept, above: Sequence[Any]
+    ) -> Iterator[tuple[dict[str, Array], ByPlace]]:
         """Gradients before a program, of every part."""
         ops = kept.load()
         asked = self._programs.asked(kept.place, ops)
@@ -236,7 +242,7 @@ class Backward:
             _, steps = forward_kept(ops, kept.values[part], kept.passes[part])
             return pull(steps, above[part], asked)
 
-        return list(ordered_map(work, range(len(kept.values)), self._threads))
+        return ordered_map(work, range(len(kept.values)), self._threads)
 
     def _at_logits(
         self, tail: _Kept, loss: Loss, *, pulls: bool

@@ -22,8 +22,8 @@ _Pull = Callable[[Any, Array, Array, Asked], tuple[Array, Named]]
 
 
 def dense(linear: DenseLinear, x: Array, g: Array, asked: Asked) -> tuple[Array, Named]:
-    """Of ``y = W x + b``: ``WT g`` for each row, the sum of ``g xT``, and that of g."""
-    named = only(asked, weight=lambda: g.T @ x, bias=lambda: g.sum(axis=0))
+    """Of ``y = W x + b``: ``WT g`` for each row; the sums of ``g xT`` and of g, or g itself."""
+    named = only(asked, weight=lambda: g.T @ x, bias=lambda: g.sum(axis=0), output=lambda: g)
     return g @ linear.weight, named
 
 
@@ -41,6 +41,7 @@ def packed(linear: OpenedLinear, x: Array, g: Array, asked: Asked) -> tuple[Arra
         row_scales=lambda: _of_row_scales(f, z, scaled),
         signs_out=lambda: (g * f.before_signs(mixed * f.gain)).sum(axis=0),
         bias=lambda: g.sum(axis=0),
+        output=lambda: g,
     )
     if f.left is not None and f.right is not None:
         left, right = f.left, f.right
@@ -79,8 +80,9 @@ LINEARS = {
 def multiply(step: Step, grads: tuple[Array, ...], asked: Asked) -> Pulled:
     """Of the layers of a site, which share their input: the sum of their gradients.
 
-    Arrays are named by the place of the layer, as ``"0.weight"``. What the rows of an expert were
-    gathered from is read by who looks at inputs alone: nothing here depends on it.
+    Arrays are named by the place of the layer, as ``"0.weight"``; ``"0.output"`` is the gradient
+    (rows, m) at what it gives. What the rows of an expert were gathered from is read by who looks
+    at inputs alone: nothing here depends on it.
     """
     op: Multiply = step.op
     x = step.found[op.source]
