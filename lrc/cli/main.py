@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import importlib
+import io
 import json
 import os
 import sys
@@ -17,6 +19,7 @@ from lrc import __version__
 from lrc.base.progress import Advance, NotesOnly, Progress
 from lrc.cli.commands import (
     bench,
+    chat,
     compress,
     convert,
     demo,
@@ -94,6 +97,14 @@ class StandardConsole:
         """Print a JSON document that any parser reads: no NaN, no infinity."""
         print(json.dumps(json_ready(value), indent=2, ensure_ascii=False, allow_nan=False))
 
+    def read(self, prompt: str) -> str:
+        """Read a line; with a history where the platform has one."""
+        if sys.stdin is None:
+            raise EOFError
+        with contextlib.suppress(ImportError):
+            importlib.import_module("readline")
+        return input(prompt if sys.stdin.isatty() else "")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the whole command line."""
@@ -105,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
-        *(demo, compress, tune, evaluate, generate, serve, transcribe),
+        *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
         *(bench, inspect, ranks, convert),
     ):
         verb.add(subparsers)
@@ -126,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 1 for an error, 130 when interrupted. Wrong usage exits with 2.
     """
     args = build_parser().parse_args(argv)
-    _tolerant_output()
+    _tolerant_streams()
     try:
         console = StandardConsole(quiet=args.quiet)
         with _warnings_as_notes(console.progress):
@@ -193,9 +204,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _tolerant_output() -> None:
+def _tolerant_streams() -> None:
     """Replace characters that the terminal's encoding lacks rather than fail on them."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="replace")
+            with contextlib.suppress(io.UnsupportedOperation):  # it has been read from
+                reconfigure(errors="replace")

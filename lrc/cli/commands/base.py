@@ -34,6 +34,10 @@ class Console(Protocol):
         """Write one JSON document to standard output."""
         ...
 
+    def read(self, prompt: str) -> str:
+        """Read a line from standard input, prompting a terminal; EOFError at its end."""
+        ...
+
 
 #: Runs a verb with its parsed arguments.
 Run = Callable[[argparse.Namespace, Console], None]

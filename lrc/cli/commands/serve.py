@@ -98,8 +98,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
                 console.progress.note(f"anybody who reaches {args.host} may use it: no --api-key")
             host = f"[{args.host}]" if ":" in args.host else args.host
             port = own.getsockname()[1]
-            console.line(f"{name} is at http://{host}:{port}/v1; Ctrl-C ends it")
-            console.line(described(scheduler.streams, scheduler.context))
+            where = f"{name} is at http://{host}:{port}/v1; Ctrl-C ends it"
+            console.stream(f"{where}\n{described(scheduler.streams, scheduler.context)}\n")
             listen(app, own, scheduler.stop)
         finally:
             scheduler.stop()
