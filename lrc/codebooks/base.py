@@ -101,6 +101,8 @@ class Codebook(ABC):
     compiled: ClassVar[bool] = False
     #: What the prompt engine's integers are multiples of; None where it does not know the codes.
     prompt_unit: ClassVar[float | None] = None
+    #: Whether :meth:`matmul_few` is faster than decoding rows for BLAS.
+    multiplies_few: ClassVar[bool] = False
     #: Bits a weight of scales that lie among the planes, besides ``bits``.
     scale_bits: ClassVar[float] = 0.0
 
@@ -173,6 +175,13 @@ class Codebook(ABC):
 
     def matvec_integers(self, coded: CodedRows, x: Activations, out: F32) -> None:
         """Q times a vector of integer activations, written to ``out`` f32 (count,)."""
+        raise NotImplementedError
+
+    def matmul_few(self, coded: CodedRows, x: F32, out: F32) -> None:
+        """Q times a few vectors f32 (T, n), written to ``out`` (T, count), whose rows lie apart.
+
+        What comes of a vector does not depend on the others.
+        """
         raise NotImplementedError
 
     def engine_row(self, coded: CodedRows) -> EngineRow:

@@ -57,6 +57,7 @@ class Scalar(Codebook):
     """Codes that are looked up in a table of levels."""
 
     compiled: ClassVar[bool] = True
+    multiplies_few: ClassVar[bool] = True
 
     @property
     def levels(self) -> F32:
@@ -76,12 +77,23 @@ class Scalar(Codebook):
         from lrc_kernels.cpu.codes.decode_levels import decode_rows_scalar
 
         out = np.empty((coded.count, coded.columns), np.float32)
-        known = level_bytes(self.name, self.bits)
-        table: dict[str, Any] = {"levels": self.levels} if known is None else known._asdict()
         decode_rows_scalar(
-            coded.planes[0], self.bits, coded.wide, coded.group_size, out, **table
+            coded.planes[0], self.bits, coded.wide, coded.group_size, out, **self._table()
         )  # fmt: skip
         return out
+
+    def matmul_few(self, coded: CodedRows, x: F32, out: F32) -> None:
+        """Every row is decoded once, and never stored."""
+        from lrc_kernels.cpu.dot.few_vectors import multiply_few
+
+        multiply_few(
+            coded.planes[0], self.bits, coded.wide, coded.group_size, x, out, **self._table()
+        )  # fmt: skip
+
+    def _table(self) -> dict[str, Any]:
+        """What the codes stand for, as the kernels want it."""
+        known = level_bytes(self.name, self.bits)
+        return {"levels": self.levels} if known is None else known._asdict()
 
     def matvec(self, coded: CodedRows, x: F32) -> F32:
         """Products with levels, never stored."""

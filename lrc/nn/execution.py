@@ -24,7 +24,8 @@ class Execution:
         Its threads share tiles of the work, and BLAS is kept to one (`single_threaded_blas`).
         None: tiles one after the other, and whole products by BLAS where no tiles are needed.
     integers : bool
-        Whether packed layers may round a single token to 15 bits.
+        Whether packed layers may round a single token to 15 bits, and sum up a few tokens in an
+        order of their own.
     """
 
     team: Team | None = None

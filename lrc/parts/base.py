@@ -117,7 +117,7 @@ class Part(ABC):
         """Products with rotated vectors z f32 (T, n): f32 (T, m), fresh.
 
         ``each`` shares tiles of rows among threads; ``integers`` allows that a single vector is
-        rounded to 15 bits.
+        rounded to 15 bits, and that sums of a few have an order of their own.
         """
         m = self.shape[0]
         y = np.empty((len(z), m), np.float32)

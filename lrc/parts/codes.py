@@ -30,6 +30,8 @@ from lrc.parts.fields import FLAG, NATURAL, TEXT, Fields
 _PLANES = {np.dtype(np.uint8): "U8", np.dtype(np.uint16): "U16"}
 #: Rows of one piece of work on integers, whole bands of every codebook.
 _TILE_ROWS = 4096
+#: Vectors up to which codes are multiplied row by row, where that is allowed.
+FEW = 16
 
 
 def codes_record(codebook: str, bits: int, group_size: int, *, row_scales: bool) -> dict[str, Any]:
@@ -194,12 +196,26 @@ class Codes(Part):
         return max(self.coded.band, 16)
 
     def apply(self, z: F32, each: Each, *, integers: bool) -> F32:
-        """One vector is multiplied from the codes, several by tiles of decoded rows."""
+        """One vector, or a few, are multiplied from the codes, several by tiles of decoded rows."""
+        if integers and 1 < len(z) <= FEW and self.coding.multiplies_few:
+            return self._few(z, each)
         if len(z) != 1:
             return super().apply(z, each, integers=integers)
         if integers and self.coding.takes_integers(self.coded):
             return self._integers(z[0], each)[None]
         return self.coding.matvec(self.coded, z[0])[None]
+
+    def _few(self, z: F32, each: Each) -> F32:
+        """Q times a few vectors f32 (T, n)."""
+        coding, coded, y = self.coding, self.coded, np.empty((len(z), self.size[0]), np.float32)
+        x = np.ascontiguousarray(z)
+
+        def tile(rows: slice) -> None:
+            bands = slice(rows.start // coded.band, rows.stop // coded.band)
+            coding.matmul_few(coded.rows_of_planes(bands), x, y[:, rows])
+
+        each(tile, chunks(coded.count, _TILE_ROWS))
+        return y
 
     def _integers(self, x: F32, each: Each) -> F32:
         """Q times one vector f32 (n,) on 15-bit activations: for heads, whose rows are many."""

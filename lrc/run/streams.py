@@ -130,11 +130,11 @@ class Streams:
         ]
         with single_threaded_blas():
             rows = self._batch.step(np.stack(start), caches, self._progress)
-            logits = self.head(rows)
+            logits = self._model.head(rows, Execution(self._team, True))
         for stream, token in zip(streams, tokens, strict=True):
             stream.ids.append(token)
         return list(logits)
 
     def head(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (T, vocab) of residual streams (T, hidden)."""
+        """Logits (T, vocab) of residual streams (T, hidden), exact."""
         return self._model.head(rows, Execution(self._team))

@@ -116,6 +116,16 @@ def test_integer_activations(codebook, group, row_scales, shape):
     assert_within(relative_difference(fast, exact), 2.0**-12)
 
 
+@pytest.mark.parametrize(("codebook", "group"), [(("uniform", 8), 64), (("lloyd-max", 3), 0)])
+def test_what_a_few_tokens_give_is_their_own(codebook, group):
+    layer = PackedLinear(random_matrix((4160, 70), codebook, group_size=group, rotation="none"))
+    x, execution = tokens((9, 70)), Execution(integers=True)
+    found = layer(x, execution)
+    assert_within(relative_difference(found, layer(x)), 2.0**-18)
+    np.testing.assert_array_equal(layer(x, Execution(Team(2), integers=True)), found)
+    np.testing.assert_array_equal(layer(x[3:5], execution), found[3:5])
+
+
 @pytest.mark.parametrize("codebook", CODEBOOKS[:-1] + TRELLISES, ids=str)
 @pytest.mark.parametrize("integers", [True, False])
 def test_one_token_decodes_no_rows(codebook, integers, monkeypatch):

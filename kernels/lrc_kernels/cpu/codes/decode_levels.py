@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,8 @@ from lrc_kernels.simd.values import (
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+#: Of `decode`: its table, unit, centre, levels, scales, step, groups and group.
+Checked: TypeAlias = tuple[int, np.float32, np.float32, int, int, int, int, int]
 
 
 @njit()
@@ -48,10 +52,11 @@ def _from_bytes(stored: int, count: int, centre: np.float32, scale: np.float32, 
 
 
 @njit()
-def _decode(
+def decode(
     bits: int, words: int, rows: int, n: int, table: int, unit: np.float32, centre: np.float32,
     levels: int, scales: int, step: int, groups: int, group: int, work: int, out: int,
 ) -> None:  # fmt: skip
+    """Rows to f32 (rows, n). ``table`` to ``group``: of `checked`; ``work``: n bytes, in 64s."""
     size, units = (n * bits + 7) // 8, (n + 63) // 64
     for i in range(rows):
         expand(bits, words + size * i, size, units, work)
@@ -74,7 +79,31 @@ def decode_rows_scalar(
     words: U8, bits: int, scales: F32, group_size: int, out: F32, *, levels: F32 | None = None,
     entries: U8 | None = None, unit: float = 1.0, centre: float = 0.0,
 ) -> None:  # fmt: skip
-    """Write the weights of packed scalar codes, times their scale.
+    """Write the weights of packed scalar codes, times their scale; see `checked`.
+
+    Parameters
+    ----------
+    out
+        f32 (rows, n), C-contiguous.
+
+    Raises
+    ------
+    ValueError
+        When these do not fit one another.
+    """
+    rows, n = out.shape
+    if not out.flags.c_contiguous or out.dtype != np.float32 or len(words) != rows:
+        raise ValueError(f"words {words.shape} do not fit {out.dtype} {out.shape}")
+    known, _alive = checked(words, bits, scales, group_size, n, levels, entries, unit, centre)
+    work = np.empty(max(1, -(-n // 64)) * 64, np.uint8)
+    decode(bits, words.ctypes.data, rows, n, *known, work.ctypes.data, out.ctypes.data)
+
+
+def checked(
+    words: U8, bits: int, scales: F32, group_size: int, n: int, levels: F32 | None = None,
+    entries: U8 | None = None, unit: float = 1.0, centre: float = 0.0,
+) -> tuple[Checked, F32]:  # fmt: skip
+    """Arguments of `decode` from its table to its groups, and an array that they lead to.
 
     Parameters
     ----------
@@ -84,8 +113,8 @@ def decode_rows_scalar(
         f32 (rows or 1, groups).
     group_size
         Columns that share a scale; 0: the whole row.
-    out
-        f32 (rows, n), C-contiguous.
+    n
+        Columns.
     levels
         f32 (2**bits,): values of the codes. Without it code c is ``unit * (entries[c] -
         centre)``, which is faster, with ``entries`` u8 (64,), 16 bytes four times over, for up
@@ -96,23 +125,20 @@ def decode_rows_scalar(
     ValueError
         When these do not fit one another.
     """
-    rows, n = out.shape
-    group = group_size or max(n, 1)
+    rows, group = len(words), group_size or max(n, 1)
     groups = -(-n // group) if n else 1
     fits = words.shape == (rows, -(-n * bits // 8)) and 2 <= bits <= 8
     scaled = scales.shape in ((rows, groups), (1, groups)) and scales.dtype == np.float32
-    whole = out.flags.c_contiguous and words.flags.c_contiguous and out.dtype == np.float32
-    if not (fits and scaled and whole and words.dtype == np.uint8):
-        raise ValueError(f"words {words.shape} and scales {scales.shape} do not fit {out.shape}")
+    if not (fits and scaled and words.flags.c_contiguous and words.dtype == np.uint8):
+        raise ValueError(f"words {words.shape} and scales {scales.shape} do not fit {n} columns")
     if entries is not None and (bits > 4 or entries.shape != (64,) or entries.dtype != np.uint8):
         raise ValueError(f"entries {entries.shape} are not a table for {bits} bits")
     if levels is not None and (levels.shape != (1 << bits,) or levels.dtype != np.float32):
         raise ValueError(f"levels {levels.shape} are not those of {bits} bits")
     scales = np.ascontiguousarray(scales)
-    work = np.empty(max(1, -(-n // 64)) * 64, np.uint8)
-    _decode(
-        bits, words.ctypes.data, rows, n, 0 if entries is None else entries.ctypes.data,
-        np.float32(unit), np.float32(centre), 0 if levels is None else levels.ctypes.data,
-        scales.ctypes.data, 4 * groups if scales.shape[0] > 1 else 0, groups, group,
-        work.ctypes.data, out.ctypes.data,
+    known = (
+        0 if entries is None else entries.ctypes.data, np.float32(unit), np.float32(centre),
+        0 if levels is None else levels.ctypes.data, scales.ctypes.data,
+        4 * groups if scales.shape[0] > 1 else 0, groups, group,
     )  # fmt: skip
+    return known, scales
