@@ -37,7 +37,10 @@ def planes(name: str, bits: int) -> list[NDArray[Any]]:
     for place, (dtype, shape) in enumerate(get_codebook(name, bits).layout(*shape_of(name, bits))):
         count = shape[0] * shape[1] * dtype.itemsize
         mixed = np.arange(count, dtype=np.uint64) * np.uint64(2654435761 + 2 * place)
-        found.append((mixed >> np.uint64(13)).astype(np.uint8).view(dtype).reshape(shape))
+        some = (mixed >> np.uint64(13)).astype(np.uint8)
+        if get_codebook(name, bits).absolute:
+            some &= np.uint8(0xBF)  # float16 scales among them are finite
+        found.append(some.view(dtype).reshape(shape))
     return found
 
 

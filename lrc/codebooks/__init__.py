@@ -61,6 +61,19 @@ CODEBOOKS: dict[str, Row] = {
     ),
     "uniform": Row("scalar", tuple(range(2, 9)), "uniform", grouped=True),
     "lloyd-max": Row("scalar", tuple(range(2, 9)), "lloyd-max", grouped=True),
+    # Of each width the first is what a width alone stands for.
+    "q2_k": Row("ggml", (2,), "ggml", instead="iq4_nl"),
+    "q3_k": Row("ggml", (3,), "ggml", instead="iq4_nl"),
+    "q4_k": Row("ggml", (4,), "ggml", instead="iq4_nl"),
+    "q5_k": Row("ggml", (5,), "ggml", instead="q5_0"),
+    "q6_k": Row("ggml", (6,), "ggml", instead="q8_0"),
+    "q8_0": Row("ggml", (8,), "ggml"),
+    "q4_0": Row("ggml", (4,), "ggml"),
+    "q4_1": Row("ggml", (4,), "ggml"),
+    "q5_0": Row("ggml", (5,), "ggml"),
+    "q5_1": Row("ggml", (5,), "ggml"),
+    "iq4_nl": Row("ggml", (4,), "ggml"),
+    "iq4_xs": Row("ggml", (4,), "ggml", instead="iq4_nl"),
     "bfp": Row("bfp", tuple(range(2, 9)), "bfp", gaussian_error={2: 0.1426, 3: 0.0375, 4: 0.0102}),
 }
 
@@ -70,6 +83,8 @@ DEFAULT = "shuffle12"
 PLAIN = "e8p"
 #: Codebook of widths that neither has, and of the factors L and R.
 WIDE = "lloyd-max"
+#: What models for GGUF files are coded with unless something else is asked for, and their tables.
+GGUF, GGUF_TABLES = "q4_k", "q8_0"
 #: Codebook of embeddings and heads, whose rows decode alone.
 TABLES = "uniform"
 
@@ -106,14 +121,17 @@ def plain(bits: int) -> str:
     return at_width(PLAIN, bits)
 
 
-def fitting(name: str, bits: int, shape: tuple[int, int]) -> tuple[str, str | None]:
-    """``name``, or what stands for it where it does not fit a matrix of this shape, and why."""
+def fitting(name: str, bits: int, shape: tuple[int, int]) -> tuple[str, int, str | None]:
+    """Name and bits, or those of what stands for it where it does not fit this shape, and why."""
     book = get_codebook(name, bits)
     why = book.misfit(shape[0]) or book.waste(*shape)
     if why is None:
-        return name, None
+        return name, bits, None
     instead = CODEBOOKS[name].instead
-    return (fitting(instead, bits, shape)[0] if instead else plain(bits)), why
+    if not instead:
+        return plain(bits), bits, why
+    known = CODEBOOKS[instead].bits
+    return (*fitting(instead, bits if bits in known else known[0], shape)[:2], why)
 
 
 def describe() -> str:

@@ -103,11 +103,16 @@ class Codebook(ABC):
     prompt_unit: ClassVar[float | None] = None
     #: Whether :meth:`matmul_few` is faster than decoding rows for BLAS.
     multiplies_few: ClassVar[bool] = False
-    #: Bits a weight of scales that lie among the planes, besides ``bits``.
-    scale_bits: ClassVar[float] = 0.0
+    #: Whether weights are coded at their own size: then a matrix has no gain, and no scale but 1.
+    absolute: ClassVar[bool] = False
 
     name: str
     bits: int
+
+    @property
+    def scale_bits(self) -> float:
+        """Bits a weight of scales that lie among the planes, besides ``bits``."""
+        return 0.0
 
     @abstractmethod
     def layout(self, m: int, n: int) -> PlaneLayout:

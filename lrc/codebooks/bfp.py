@@ -16,7 +16,6 @@ and what lies there is ignored.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +52,10 @@ def unpack_blocks(planes: Planes, bits: int) -> tuple[NDArray[np.uint8], NDArray
 class BlockFloat(Codebook):
     """Mantissas under exponents; NumPy decodes them, and no kernel multiplies them as codes."""
 
-    scale_bits: ClassVar[float] = 8 / BLOCK
+    @property
+    def scale_bits(self) -> float:
+        """A byte a block."""
+        return 8 / BLOCK
 
     def layout(self, m: int, n: int) -> PlaneLayout:
         """Mantissas of whole blocks, and a byte a block."""

@@ -30,7 +30,10 @@ class Target(NamedTuple):
 
 
 #: What ``lrc export --to`` knows.
-TARGETS = {"hf": Target("hf", "export_hf", "dense float16 Hugging Face directory")}
+TARGETS = {
+    "hf": Target("hf", "export_hf", "dense float16 Hugging Face directory"),
+    "gguf": Target("gguf.exporter", "export_gguf", "file for llama.cpp, L and R beside it"),
+}
 
 
 def export(model: Path | str, out: Path | str, target: str = "hf", **options: Any) -> Path:

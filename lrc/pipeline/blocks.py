@@ -113,9 +113,12 @@ def _tables(job: Job) -> Table:
         name = names[EMBEDDING]
         return read_table(job.folder / TABLES_FILE, name, journal.records.get(name))
     embed_bits, head_bits = job.spec.table_bits()
-    packed, tensors, records = store_table(job.source, names[EMBEDDING], embed_bits, EMBEDDING)
+    spec = job.spec
+    packed, tensors, records = store_table(
+        job.source, names[EMBEDDING], embed_bits, EMBEDDING, spec.embed_codebook
+    )
     if HEAD in names:
-        _, head, of_head = store_table(job.source, names[HEAD], head_bits, HEAD)
+        _, head, of_head = store_table(job.source, names[HEAD], head_bits, HEAD, spec.head_codebook)
         tensors, records = tensors | head, records | of_head
     elif head_bits != embed_bits:
         journal.warn(

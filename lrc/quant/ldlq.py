@@ -101,7 +101,12 @@ def ldlq(
 
         if (there := cuda.ldlq(W, feedback, grid)) is not None:
             return there
-    return _over_rows(lambda rows: _ldlq_rows(W[rows], feedback, grid.rows(rows)), W, grid, threads)
+    together = grid.quantizer.block_rows
+
+    def work(rows: slice) -> Rounded:
+        return _ldlq_rows(W[rows], feedback, grid.rows(rows))
+
+    return over_rows(work, len(W), together, threads)
 
 
 def _ldlq_rows(W: NDArray[np.float32], feedback: Feedback, grid: Grid) -> Rounded:
@@ -183,7 +188,7 @@ def polish(
         noise = _Dither(dither, np.random.default_rng((seed, rows.start)))
         return _polish_rows(W[rows], part, H, inverses, grid.rows(rows), sweeps, noise)
 
-    return _over_rows(work, W, grid, threads)
+    return over_rows(work, len(W), grid.quantizer.block_rows, threads)
 
 
 def block_inverses(H: Moment, block_size: int) -> list[NDArray[np.float32]]:
@@ -276,12 +281,13 @@ def _column_panels(n: int, block_size: int) -> list[slice]:
     return chunks(n, max(COLUMN_PANEL // block_size, 1) * block_size)
 
 
-def _over_rows(
-    work: Callable[[slice], Rounded], W: NDArray[np.float32], grid: Grid, threads: int
-) -> Rounded:
-    together = grid.quantizer.block_rows
+def over_rows(work: Callable[[slice], Rounded], count: int, together: int, threads: int) -> Rounded:
+    """What ``work`` makes of chunks of ``count`` rows, alike for any threads, put together.
+
+    ``together`` rows are coded as one.
+    """
     size = _CHUNK_ROWS if together == 1 else max(_CHUNK_BANDS, together)
-    parts = list(ordered_map(work, chunks(len(W), size), threads))
+    parts = list(ordered_map(work, chunks(count, size), threads))
     codes = tuple(np.concatenate(planes) for planes in zip(*(p.codes for p in parts), strict=True))
     return Rounded(codes, np.concatenate([p.values for p in parts]))
 

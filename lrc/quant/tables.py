@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.own_files import reading
+from lrc.codebooks import TABLES
 from lrc.errors import NumericalError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile
@@ -23,7 +24,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def store_table(
-    source: Checkpoint, name: str, bits: int, role: str
+    source: Checkpoint, name: str, bits: int, role: str, codebook: str = TABLES
 ) -> tuple[PackedMatrix | NDArray[np.float32], Tensors, dict[str, dict[str, Any]]]:
     """Embedding or head as it will be read back, the tensors that store it, and its record.
 
@@ -41,7 +42,7 @@ def store_table(
         if not np.isfinite(stored).all():
             raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
         return stored.astype(np.float32), {name: stored}, {}
-    packed, record = quantize_table(table, bits)
+    packed, record = quantize_table(table, bits, codebook)
     return (
         packed,
         matrix_tensors(name, packed),

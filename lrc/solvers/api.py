@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.base.threads import resolve_threads, single_threaded_blas
+from lrc.codebooks import get_codebook
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.given import real_matrix, real_vector, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import proxy_loss, rms
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
+from lrc.quant.blockwise import feedback_size
 from lrc.quant.cuda import require_device
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
@@ -134,7 +136,7 @@ class _Options(TypedDict):
 def least_block(quants: Iterable[QuantSpec], shapes: Iterable[tuple[int, ...]]) -> int:
     """Columns that all of a site's quantizers can be fed back by: the least block size."""
     return min(
-        get_quantizer(quant.for_shape(m, n)[0], m).block_size
+        feedback_size(get_quantizer(quant.for_shape(m, n)[0], m))
         for quant, (m, n) in zip(quants, shapes, strict=True)
     )
 
@@ -161,7 +163,8 @@ def decompose_at_site(
         signs_out = random_signs(len(W), derive_seed(spec.seed, name, "out"))
     original = _rotate_rows(columns, signs_out)
     target = original if regression_target is None else _rotate_rows(regression_target, signs_out)
-    gain = float(np.float32(rms(target)))
+    absolute = get_codebook(quant.codebook, quant.bits).absolute
+    gain = 1.0 if absolute else float(np.float32(rms(target)))
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
     solution = DECOMPOSERS[spec.recipe](problem)

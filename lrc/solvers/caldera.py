@@ -13,7 +13,7 @@ from lrc.linalg.norms import rms
 from lrc.quant.ldlq import Rounded
 from lrc.solvers.base import Problem, Solution, Trace
 from lrc.solvers.lrstep import Pair, fit_factors
-from lrc.solvers.qstep import feedback_rounding, polished
+from lrc.solvers.qstep import feedback_block, feedback_rounding, polished
 from lrc.solvers.rank import choose_rank, most_rank, predicted_losses
 
 #: An automatic rank may add at most this fraction of the backbone's bits.
@@ -53,7 +53,7 @@ def caldera(problem: Problem) -> Solution:
     """
     spec, metric, T = problem.spec, problem.metric, problem.target
     energy = problem.energy
-    feedback = metric.feedback_for(problem.quantizer.block_size)
+    feedback = metric.feedback_for(feedback_block(problem))
     rounded, scale = feedback_rounding(problem, T, metric.H, feedback)
     del feedback
     error = problem.error(T - rounded.values, energy)
@@ -95,7 +95,7 @@ def _moved(problem: Problem, state: _State, pair: Pair) -> _State:
     R = pair.right.to_dense()
     rounded, scale, target_rms = state.rounded, state.scale, rms(A)
     if target_rms < _AFRESH * state.target_rms:
-        feedback = problem.metric.downdated_feedback(R, problem.quantizer.block_size)
+        feedback = problem.metric.downdated_feedback(R, feedback_block(problem))
         lowered = problem.metric.downdated(R)
         rounded, scale = feedback_rounding(problem, A, lowered, feedback, rounds=1)
         return dataclasses.replace(state, rounded=rounded, scale=scale, target_rms=target_rms)

@@ -11,7 +11,7 @@ from lrc.linalg.norms import squared_norm
 from lrc.quant.ldlq import Rounded
 from lrc.solvers.base import Problem, Solution, Trace
 from lrc.solvers.lrstep import Pair, fit_weighted
-from lrc.solvers.qstep import feedback_rounding, nearest
+from lrc.solvers.qstep import feedback_block, feedback_rounding, nearest
 
 F32 = NDArray[np.float32]
 
@@ -86,5 +86,5 @@ def _rounded(problem: Problem, A: F32) -> tuple[Rounded, F32]:
     """Q of A, by the rounding of the spec."""
     if problem.spec.rounding == "nearest":
         return nearest(dataclasses.replace(problem, target=A))
-    feedback = problem.metric.feedback_for(problem.quantizer.block_size)
+    feedback = problem.metric.feedback_for(feedback_block(problem))
     return feedback_rounding(problem, A, problem.metric.H, feedback)

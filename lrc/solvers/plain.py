@@ -5,7 +5,7 @@ from __future__ import annotations
 from lrc.solvers.base import Problem, Solution, Trace
 from lrc.solvers.corrected import fixed_rank
 from lrc.solvers.lrstep import fit_weighted
-from lrc.solvers.qstep import feedback_rounding, nearest
+from lrc.solvers.qstep import feedback_block, feedback_rounding, nearest
 
 
 def round_to_nearest(problem: Problem) -> Solution:
@@ -18,7 +18,7 @@ def round_to_nearest(problem: Problem) -> Solution:
 def ldlq_only(problem: Problem) -> Solution:
     """Q by LDLQ with polish, no low rank. Cost about (3 + 2 sweeps) m n^2."""
     T, H = problem.target, problem.metric.H
-    feedback = problem.metric.feedback_for(problem.quantizer.block_size)
+    feedback = problem.metric.feedback_for(feedback_block(problem))
     rounded, scale = feedback_rounding(problem, T, H, feedback)
     error = problem.error(T - rounded.values, problem.energy)
     return Solution((problem.codes(rounded, scale),), Trace().then("Q", error))

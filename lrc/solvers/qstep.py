@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.linalg.diagonal_plus_low_rank import Moment
+from lrc.linalg.diagonal_plus_low_rank import Moment, diagonal_of
 from lrc.linalg.norms import proxy_loss, times_metric
 from lrc.linalg.running_product import Feedback
+from lrc.quant.blockwise import (
+    column_weights,
+    feedback_size,
+    has_own_scales,
+    ldlq_in_blocks,
+    polish_in_blocks,
+)
 from lrc.quant.cuda import ring_code
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
@@ -18,6 +25,8 @@ from lrc.spec import DecomposeSpec
 _DITHERS = (0.0, 0.0, 0.2, 0.2, 0.15, 0.1)
 #: Rounds where many rows are coded together: no dither reaches better neighbours of a best path.
 _TOGETHER_ROUNDS = 1
+#: Rounds of polish where blocks have scales of their own: later ones still gain.
+_BLOCK_ROUNDS = 2
 #: Rounds after which the scales still move enough to be fitted again.
 _REFITS = 3
 
@@ -33,6 +42,8 @@ def has_row_scales(spec: DecomposeSpec) -> bool:
 def stored_scale(problem: Problem, A: NDArray[np.float32]) -> NDArray[np.float32]:
     """Decode-side scales of A, shape (1|m, groups), in float16 values."""
     quantizer = problem.quantizer
+    if has_own_scales(quantizer):
+        return np.ones((1, 1), np.float32)
     if has_row_scales(problem.spec):
         return group_scales(A, quantizer, problem.spec.quant.group_size)
     return matrix_scale(A, quantizer)
@@ -80,6 +91,10 @@ def feedback_rounding(
     Larger and smaller scales were tried on samples of rows: they gained nothing over the rule.
     """
     scale = stored_scale(problem, A)
+    if has_own_scales(problem.quantizer):
+        weights = column_weights(diagonal_of(H), feedback)
+        blocks = ldlq_in_blocks(A, feedback, problem.quantizer, weights, threads=problem.threads)
+        return polished(problem, A, H, blocks, scale, rounds=rounds)
     rounded = ldlq(
         A,
         feedback,
@@ -104,6 +119,8 @@ def polished(
     Each round is ``spec.polish_sweeps`` sweeps: first plain, then dithered less and less. Codes of
     many rows together get one plain round.
     """
+    if has_own_scales(problem.quantizer):
+        return _polished_blocks(problem, A, H, rounded, rounds), scale
     together = problem.quantizer.block_rows
     sweeps = problem.spec.sweeps_of(together)
     dithers = _DITHERS if together == 1 else _DITHERS[:_TOGETHER_ROUNDS]
@@ -122,6 +139,25 @@ def polished(
         if problem.spec.refit_scales and index < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)
     return rounded, scale
+
+
+def _polished_blocks(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: Moment,
+    rounded: Rounded,
+    rounds: int | None,
+) -> Rounded:
+    """Polish of codes whose scales lie in their blocks, and stay."""
+    sweeps = problem.spec.sweeps_of(1)
+    if rounds is None:
+        sweeps *= _BLOCK_ROUNDS
+    return polish_in_blocks(A, rounded, H, problem.quantizer, sweeps, threads=problem.threads)
+
+
+def feedback_block(problem: Problem) -> int:
+    """Columns that errors of the problem's Q are fed back by together."""
+    return feedback_size(problem.quantizer)
 
 
 def _refit_scale(

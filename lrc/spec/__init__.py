@@ -72,11 +72,11 @@ class QuantSpec(Record):
 
     def for_shape(self, m: int, n: int) -> tuple[Self, tuple[str, ...]]:
         """The same, or what stands for it and a note where it does not fit an m x n matrix."""
-        name, why = codebooks.fitting(self.codebook, self.bits, (m, n))
+        name, bits, why = codebooks.fitting(self.codebook, self.bits, (m, n))
         if why is None:
             return self, ()
         note = f"codebook {self.codebook} {why}: {name} instead"
-        return type(self)(name, self.bits), (note,)
+        return type(self)(name, bits), (note,)
 
 
 @dataclass(frozen=True)
@@ -212,8 +212,8 @@ class CompressSpec(Record):
 
     ``embed_bits`` and ``head_bits`` are those of the embedding and of a head that is not tied to
     it; ``"auto"`` gives the embedding 6 bits beside matrices of 2 and 8 beside wider ones, and
-    the head as many. ``matrices`` names those that differ from ``decompose``, without
-    ``.weight``.
+    the head as many, unless ``embed_codebook`` or ``head_codebook`` has one width alone.
+    ``matrices`` names those that differ from ``decompose``, without ``.weight``.
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
@@ -222,6 +222,8 @@ class CompressSpec(Record):
     head_bits: int | Literal["auto"] = "auto"
     matrices: dict[str, MatrixSpec] = field(default_factory=dict, hash=False)
     distil: DistilSpec = field(default_factory=DistilSpec)
+    embed_codebook: str = codebooks.TABLES
+    head_codebook: str = codebooks.TABLES
 
     def for_matrix(self, name: str) -> DecomposeSpec:
         """How the linear layer ``name`` is decomposed: its tensor, without ``.weight``."""
@@ -234,8 +236,9 @@ class CompressSpec(Record):
         """Bits of embedding and head as numbers, ``beside`` so many a weight (0: its own)."""
         embed, head = self.embed_bits, self.head_bits
         if embed == "auto":
-            embed = 6 if (beside or self.decompose.quant.bits) < _WIDE_BITS else 8
-        return embed, embed if head == "auto" else head
+            wide = 6 if (beside or self.decompose.quant.bits) < _WIDE_BITS else 8
+            embed = _width(self.embed_codebook, wide)
+        return embed, _width(self.head_codebook, embed) if head == "auto" else head
 
     def with_table_bits(self, beside: float = 0.0) -> CompressSpec:
         """The same with :meth:`table_bits` written down."""
@@ -248,9 +251,22 @@ class CompressSpec(Record):
             self.distil.epochs == 0 or self.calibration.streams != "original",
             "distillation takes both streams; leave streams at mixed",
         )
-        for name, bits in (("embed_bits", self.embed_bits), ("head_bits", self.head_bits)):
+        for what in ("embed", "head"):
+            bits, book = getattr(self, f"{what}_bits"), getattr(self, f"{what}_codebook")
+            require(book in codebooks.CODEBOOKS, f"{what}_codebook {book!r} is unknown")
             known = bits == "auto" or 4 <= bits <= 8 or bits == 16
-            require(known, f"{name}={bits!r} must be 'auto', 4 to 8, or 16")
+            require(known, f"{what}_bits={bits!r} must be 'auto', 4 to 8, or 16")
+            widths = codebooks.CODEBOOKS[book].bits
+            require(
+                bits in ("auto", 16, *widths),
+                f"{what}_bits={bits!r}: codebook {book} has {codebooks.widths(widths)}",
+            )
+
+
+def _width(codebook: str, bits: int) -> int:
+    """``bits``, or the one width that the codebook has."""
+    known = codebooks.CODEBOOKS[codebook].bits
+    return bits if len(known) > 1 else known[0]
 
 
 #: Bits a weight from which automatic tables are wide.

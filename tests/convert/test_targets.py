@@ -15,8 +15,10 @@ every = pytest.mark.parametrize("target", TARGETS)
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    return {file.name: file.read_bytes() for file in files if file.is_file()}
+    """Bytes of files by name; of a target that is one file, whatever that is called."""
+    if path.is_file():
+        return {"": path.read_bytes()}
+    return {file.name: file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 @every

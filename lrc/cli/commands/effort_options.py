@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lrc.cli.commands.base import Console
 from lrc.cli.commands.spec_options import allocation_from_options, spec_from_options
+from lrc.cli.commands.target_options import for_target
 from lrc.cli.tables import human_time, number
 from lrc.errors import SpecError
 from lrc.spec import AllocationSpec, CompressSpec
@@ -27,6 +28,8 @@ def chosen(
     SpecError
         The options contradict each other.
     """
+    if args.target is not None or args.gguf_type is not None:
+        return for_target(args), None
     if args.effort is None:
         return spec_from_options(args), allocation_from_options(args)
     if args.preset is not None:

@@ -13,6 +13,7 @@ from lrc.cli.commands.spec_config import read_config
 from lrc.cli.commands.values import byte_count, effort, number_or_auto
 from lrc.errors import SpecError
 from lrc.recipes import ALONE, OVER_CODES, RECIPES, with_recipe
+from lrc.recipes.ggml_types import MIXES
 from lrc.spec import (
     DEVICES,
     ROTATIONS,
@@ -32,6 +33,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     default = CompressSpec()
     solve = default.decompose
     _add_budget_options(parser)
+    _add_target_options(parser)
     matrix = parser.add_argument_group("each matrix")
     matrix.add_argument(
         "--bits", type=int, help=f"bits a weight of Q (default: {solve.quant.bits})"
@@ -105,6 +107,25 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--device", choices=DEVICES, help=place)
     rest.add_argument(
         "--config", type=Path, metavar="FILE", help="JSON of these values; options override it"
+    )
+
+
+def _add_target_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for other programs")
+    group.add_argument(
+        "--for",
+        dest="target",
+        choices=("gguf",),
+        help="code matrices and tables as GGUF files have them, for lrc export --to gguf: no "
+        f"rotation, and no L R without --rank (default of --codebook then: {codebooks.GGUF})",
+    )
+    group.add_argument(
+        "--type",
+        dest="gguf_type",
+        metavar="NAME|FILE",
+        help="with --for gguf: a type of llama.cpp, a mix of them "
+        f"({', '.join(name.upper() for name in MIXES)}), or a GGUF file of the model, whose types "
+        "are taken tensor by tensor",
     )
 
 

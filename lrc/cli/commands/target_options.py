@@ -1,0 +1,39 @@
+"""``--for`` and ``--type``: compressions whose result is for another program."""
+
+from __future__ import annotations
+
+import argparse
+
+from lrc import codebooks
+from lrc.cli.commands.spec_options import spec_from_options
+from lrc.errors import SpecError
+from lrc.spec import CompressSpec
+
+
+def for_target(args: argparse.Namespace) -> CompressSpec:
+    """The parameters that the options ask for, for the program that they name.
+
+    Raises
+    ------
+    SpecError
+        The options contradict each other.
+    """
+    if args.target is None:
+        raise SpecError("--type needs --for gguf")
+    for option in ("target_bpw", "target_size", "effort"):
+        if getattr(args, option) is not None:
+            raise SpecError(
+                f"--for {args.target} and --{option.replace('_', '-')} contradict each other: "
+                "give a --type instead"
+            )
+    if args.gguf_type is not None:
+        for option in ("bits", "codebook"):
+            if getattr(args, option) is not None:
+                raise SpecError(f"--type and --{option} contradict each other: give one of them")
+    if args.rotation not in (None, "none"):
+        raise SpecError(f"--for {args.target} has no rotation; leave --rotation out")
+    from lrc.convert.gguf.target_types import for_gguf
+
+    if args.bits is None and args.codebook is None and args.config is None:
+        args = argparse.Namespace(**(vars(args) | {"codebook": codebooks.GGUF}))
+    return for_gguf(args.model, spec_from_options(args), args.gguf_type, rank=args.rank is not None)
