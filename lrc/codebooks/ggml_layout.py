@@ -59,17 +59,20 @@ class Field:
 
     def pack(self, numbers: U8) -> U8:
         """Bytes (..., size) of numbers (..., count)."""
-        each = numbers.reshape(*numbers.shape[:-1], self.groups, -1, self.width) >> self.shift
+        lead, fields = numbers.shape[:-1], 8 // self.bits
+        shifted = numbers >> np.uint8(self.shift)
+        each = shifted.reshape(*lead, self.groups, fields, self.width)
         each &= np.uint8((1 << self.bits) - 1)
         each <<= self._shifts
-        found: U8 = np.bitwise_or.reduce(each, axis=-2).reshape(*numbers.shape[:-1], self.size)
+        found: U8 = np.bitwise_or.reduce(each, axis=-2).reshape(*lead, self.size)
         return found ^ np.uint8(self.flip)
 
     def unpack(self, packed: U8) -> U8:
         """Undo :meth:`pack`: the field's part of each number."""
         spread = packed.reshape(*packed.shape[:-1], self.groups, 1, self.width)
         each = ((spread ^ np.uint8(self.flip)) >> self._shifts) & np.uint8((1 << self.bits) - 1)
-        numbers: U8 = (each << np.uint8(self.shift)).reshape(*packed.shape[:-1], -1)
+        count = self.size * (8 // self.bits)
+        numbers: U8 = (each << np.uint8(self.shift)).reshape(*packed.shape[:-1], count)
         return numbers
 
     @property

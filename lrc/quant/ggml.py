@@ -61,7 +61,9 @@ class GgmlBlocks:
         ``weights``, which broadcasts against (rows, k, block), says what the squared error of a
         weight counts.
         """
-        blocks = np.asarray(Z, np.float32).reshape(len(Z), -1, self.block_size)
+        blocks = np.asarray(Z, np.float32).reshape(
+            len(Z), Z.shape[1] // self.block_size, self.block_size
+        )
         return fit_blocks(blocks, weights, self.layout, self.table)
 
     def decode(self, codes: Codes) -> F32:

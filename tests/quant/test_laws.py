@@ -77,12 +77,13 @@ def stratified_gaussian(rows, columns, seed):
 
 def blocks(quantizer, low=-4.0, high=4.0):
     size = math.lcm(8, quantizer.block_size)
+    drawn = min(size, 32)  # larger blocks repeat it: Hypothesis draws no thousands of numbers
     return st.integers(1, 3).flatmap(
         lambda k: hnp.arrays(
             np.float32,
-            (3, size * k),
+            (3, drawn * k),
             elements=st.floats(low, high, width=32).map(np.float32),
-        )
+        ).map(lambda Z: np.tile(Z, (1, size // drawn)))
     )
 
 
