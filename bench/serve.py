@@ -1,10 +1,11 @@
 """A server under load: first bytes, tokens a second of one text and of several, clients that die.
 
     python bench/serve.py MODEL [--streams 8] [--clients 32] [--tokens 64] [--rounds 5]
-                          [--threads 1] [--out FILE]
+                          [--threads 1] [--cases speeds first crowd] [--out FILE]
 
 All in one process, over a socket of this machine: A and B take turns, and the ratio's median is the
-figure. Needs the extra `serve`. With ``LRC_BENCH_THREADS`` BLAS gets more than one thread.
+figure; that of processor seconds is the same on a busy machine, and counts the clients, too. Needs
+the extra `serve`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import harness  # first: it pins the threads
 
@@ -55,8 +56,15 @@ def serving(loaded: Any, given: argparse.Namespace) -> Iterator[int]:
         thread.join()
 
 
-def stream(port: int, body: dict[str, Any], most: int | None = None) -> list[float]:
-    """When each piece of text came, from the request on; goes away after ``most``."""
+class Stamp(NamedTuple):
+    """Seconds since the request, and processor seconds of this process."""
+
+    wall: float
+    processor: float
+
+
+def stream(port: int, body: dict[str, Any], most: int | None = None) -> list[Stamp]:
+    """When each piece of text came; goes away after ``most``."""
     path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
     stamps, start = [], time.perf_counter()
     with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
@@ -67,16 +75,16 @@ def stream(port: int, body: dict[str, Any], most: int | None = None) -> list[flo
             if b"error" in line[:20]:
                 raise RuntimeError(line.decode())
             if line.startswith(b"data: {") and b'"finish_reason": null' in line:
-                stamps.append(time.perf_counter() - start)
+                stamps.append(Stamp(time.perf_counter() - start, time.process_time()))
                 if most is not None and len(stamps) == most:
                     response.close()
                     break
     return stamps
 
 
-def at_once(port: int, bodies: list[dict[str, Any]], dying: int = -1) -> list[list[float]]:
+def at_once(port: int, bodies: list[dict[str, Any]], dying: int = -1) -> list[list[Stamp]]:
     """`stream` of all bodies at the same time; number ``dying`` goes away after three pieces."""
-    found: list[list[float]] = [[] for _ in bodies]
+    found: list[list[Stamp]] = [[] for _ in bodies]
 
     def one(i: int) -> None:
         found[i] = stream(port, bodies[i], 3 if i == dying else None)
@@ -97,27 +105,29 @@ def body(number: int, tokens: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def throughput(port: int, count: int, tokens: int) -> float:
-    """Tokens a second of so many texts, between the first token of the last and the first end."""
+def seconds(port: int, count: int, tokens: int) -> Stamp:
+    """Seconds a token of so many texts, between the first token of the last and the first end."""
     found = at_once(port, [body(i, tokens) for i in range(count)])
     begin, end = max(stamps[0] for stamps in found), min(stamps[-1] for stamps in found)
     made = sum(sum(begin < stamp <= end for stamp in stamps) for stamps in found)
-    return made / (end - begin)
+    return Stamp((end.wall - begin.wall) / made, (end.processor - begin.processor) / made)
 
 
-def speeds(port: int, given: argparse.Namespace) -> dict[str, Any]:
+def speeds(loaded: Any, port: int, given: argparse.Namespace) -> dict[str, Any]:
     """One text, and as many as there are streams, in turn."""
-    one, many = [], []
+    pairs = []
     for i in range(given.rounds + 1):
-        pair = throughput(port, 1, given.tokens), throughput(port, given.streams, given.tokens)
+        pair = seconds(port, 1, given.tokens), seconds(port, given.streams, given.tokens)
         if i:  # the first one compiles
-            one.append(pair[0])
-            many.append(pair[1])
-    ratios = sorted(b / a for a, b in zip(one, many, strict=True))
+            pairs.append(pair)
+    ratios = [sorted(one[k] / many[k] for one, many in pairs) for k in range(2)]
     return {
-        "case": "tokens_per_s", "one": statistics.median(one), "streams": given.streams,
-        "all": statistics.median(many), "ratio": statistics.median(ratios),
-        "ratio_range": [ratios[0], ratios[-1]],
+        "case": "tokens_per_s", "streams": given.streams,
+        "one": 1 / statistics.median(one.wall for one, _ in pairs),
+        "all": 1 / statistics.median(many.wall for _, many in pairs),
+        "ratio": statistics.median(ratios[0]), "ratio_range": [ratios[0][0], ratios[0][-1]],
+        "processor_ratio": statistics.median(ratios[1]),
+        "processor_ratio_range": [ratios[1][0], ratios[1][-1]],
     }  # fmt: skip
 
 
@@ -131,7 +141,7 @@ def first_bytes(loaded: Any, port: int, given: argparse.Namespace) -> dict[str, 
         start = time.perf_counter()
         next(loaded.generate(messages, 4, threads=given.threads))
         if i:
-            served.append(stamps[1])  # the first is the role
+            served.append(stamps[1].wall)  # the first is the role
             plain.append(time.perf_counter() - start)
     ratios = sorted(a / b for a, b in zip(served, plain, strict=True))
     return {
@@ -141,7 +151,7 @@ def first_bytes(loaded: Any, port: int, given: argparse.Namespace) -> dict[str, 
     }  # fmt: skip
 
 
-def crowd(port: int, given: argparse.Namespace) -> dict[str, Any]:
+def crowd(loaded: Any, port: int, given: argparse.Namespace) -> dict[str, Any]:
     """Many clients, one of which dies in mid-stream; the longest that any waits for a token."""
     from lrc.base.resources import peak_rss_bytes
 
@@ -152,14 +162,17 @@ def crowd(port: int, given: argparse.Namespace) -> dict[str, Any]:
     others = [stamps for i, stamps in enumerate(found) if i != 5]
     if any(len(stamps) < given.tokens for stamps in others):
         raise AssertionError(f"some got less than all: {[len(stamps) for stamps in others]}")
-    gaps = [b - a for stamps in others for a, b in itertools.pairwise(stamps)]
+    gaps = [b.wall - a.wall for stamps in others for a, b in itertools.pairwise(stamps)]
     return {
         "case": "crowd", "clients": given.clients, "seconds": seconds,
         "tokens_per_s": sum(map(len, found)) / seconds,
-        "first_token_s": [min(s[0] for s in others), max(s[0] for s in others)],
+        "first_token_s": [min(s[0].wall for s in others), max(s[0].wall for s in others)],
         "gap_median_s": statistics.median(gaps), "gap_longest_s": max(gaps),
         "peak_rss_before": before, "peak_rss": peak_rss_bytes(),
     }  # fmt: skip
+
+
+CASES = {"speeds": speeds, "first": first_bytes, "crowd": crowd}
 
 
 def main() -> None:
@@ -170,6 +183,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -178,7 +192,8 @@ def main() -> None:
     loaded = lrc.load(given.model)
     records = [harness.environment()]
     with serving(loaded, given) as port:
-        for record in (speeds(port, given), first_bytes(loaded, port, given), crowd(port, given)):
+        for case in given.cases:
+            record = CASES[case](loaded, port, given)
             print(json.dumps(record), file=sys.stderr, flush=True)
             records.append(record)
     harness.append(records, given.out)

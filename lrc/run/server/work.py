@@ -62,13 +62,15 @@ class Work:
         """Choose the next token from logits (vocab,), and tell what text it makes."""
         ask = self.job.ask
         self.token = self._chooser.choose(logits)
-        if self.token in self._tokenizer.eos_ids:
-            self._end("stop")
-            return
-        self._made += 1
         scored: tuple[Scored, ...] = ()
         if ask.likeliest is not None:
             scored = (score(logits, self.token, ask.likeliest),)
+        if self.token in self._tokenizer.eos_ids:
+            # Who reads the scores of a prompt counts on one more for each token that was made.
+            self._tell("", scored if ask.score_prompt else ())
+            self._end("stop")
+            return
+        self._made += 1
         self._tell(self._filter.push(self._text.push(self.token)), scored)
         if self._filter.stopped:
             self._end("stop")

@@ -124,6 +124,18 @@ def test_echo_with_scores_is_what_lm_eval_reads(app, loaded):
     assert alone["text"] == whole
 
 
+def test_an_end_of_text_is_scored_like_any_token_behind_an_echo(app, loaded):
+    """lm-eval leaves out the last score, whatever was made."""
+    options = {"prompt": "The quick", "max_tokens": 1, "logprobs": 1, "echo": True}
+    ended = {**options, "logit_bias": {"257": 100}}
+    whole, short = (call(app, TEXT, body).json["choices"][0] for body in (options, ended))
+    assert short["text"] == "The quick"
+    assert short["finish_reason"] == "stop"
+    scores = [choice["logprobs"]["token_logprobs"] for choice in (whole, short)]
+    assert len(scores[0]) == len(scores[1]) == len(loaded.prompt_ids("The quick")) + 1
+    assert scores[0][1:-1] == pytest.approx(scores[1][1:-1], abs=1e-4)
+
+
 def test_several_choices_have_seeds_of_their_own(app, loaded):
     answer = call(app, CHAT, {"messages": MESSAGES, **FIXED, "n": 3}).json
     texts = [choice["message"]["content"] for choice in answer["choices"]]
