@@ -35,8 +35,10 @@ def matrix(rng: np.random.Generator, m: int, n: int) -> NDArray[np.float16]:
     return (rng.standard_normal((m, n), dtype=np.float32) * columns).astype(np.float16)
 
 
-def write_model(folder: Path, hidden: int, inner: int, heads: int, layers: int) -> None:
-    """A Llama checkpoint, one shard a block."""
+def write_model(
+    folder: Path, hidden: int, inner: int, heads: int, layers: int, vocab: int | None = None
+) -> None:
+    """A Llama checkpoint, one shard a block; ``vocab``: more tokens than the tokenizer has."""
     rng = np.random.default_rng(SEED)
     config = CONFIG | {
         "hidden_size": hidden,
@@ -46,6 +48,7 @@ def write_model(folder: Path, hidden: int, inner: int, heads: int, layers: int) 
         "head_dim": hidden // heads,
         "num_hidden_layers": layers,
         "torch_dtype": "float16",
+        "vocab_size": vocab or CONFIG["vocab_size"],
     }
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer().save(str(folder / "tokenizer.json"))

@@ -6,10 +6,12 @@ import numpy as np
 from codebook_cases import FEW
 
 from lrc.codebooks import get_codebook
+from lrc.formats.safetensors.file import TensorSpec
 from lrc.parts.base import Part
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import Factor, LowRank
 from lrc.parts.matrix import PackedMatrix
+from lrc.parts.signs import sign_specs
 from lrc.quant import quantizer as encoder
 
 #: Codebook, bits: those that fit any shape, and no Q at all.
@@ -53,16 +55,30 @@ def random_matrix(
         planes = quantizer.pack(quantizer.encode(W))
     groups = -(-n // group_size) if group_size else 1
     scales = rng.uniform(0.5, 2, (m if row_scales else 1, groups)).astype(np.float16)
-    rotated = rotation == "hadamard"
+    rotated = rotation != "none"
     signs_in = rng.integers(0, 256, -(-n // 8)).astype(np.uint8) if rotated else None
     signs_out = rng.integers(0, 256, -(-m // 8)).astype(np.uint8) if rotated else None
+    signs = {
+        side: random_signs(spec, rng) if spec.dtype == "I8" else given
+        for (side, spec), given in zip(
+            sign_specs(rotation, shape).items(), (signs_in, signs_out), strict=False
+        )
+    }
     parts: list[Part] = []
     if planes:
         parts.append(Codes(shape, *codebook, group_size, planes, scales))
     if rank:
         left = random_factor(rank, m, factor_bits, rng)
         parts.append(LowRank(left, random_factor(rank, n, factor_bits, rng)))
-    return PackedMatrix(shape, 0.37, rotation, signs_in, signs_out, tuple(parts))
+    return PackedMatrix(
+        shape, 0.37, rotation, signs.get("signs_in"), signs.get("signs_out"), tuple(parts)
+    )
+
+
+def random_signs(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+    """Real numbers in the place of signs, about 1 or -1."""
+    sizes = rng.integers(40, 90, spec.shape) * rng.choice([-1, 1], spec.shape)
+    return sizes.astype(np.int8)
 
 
 def codes_of(matrix: PackedMatrix) -> Codes:

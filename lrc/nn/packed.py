@@ -7,6 +7,7 @@ rows at a time, fixed in size, and multiply it with BLAS. ``L (R x)`` never beco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.linear import Linear
 from lrc.parts.base import added
 from lrc.parts.matrix import PackedMatrix
+from lrc.parts.signs import kernel_signs
 
 F32 = NDArray[np.float32]
 
@@ -85,16 +87,17 @@ class PackedLinear:
         return y.reshape(*leading, m)
 
 
-def _rotated(x: F32, signs: NDArray[np.uint8] | None, execution: Execution, *, back: bool) -> F32:
+def _rotated(x: F32, signs: NDArray[Any] | None, execution: Execution, *, back: bool) -> F32:
     """Rows x (T, n) rotated, or rotated back in place (``back``); x itself without signs."""
     if signs is None:
         return x
     from lrc_kernels.cpu.transform.rotate_rows import rotate_rows
 
     out = x if back else np.empty_like(x)
+    diagonal = kernel_signs(signs)
 
     def part(rows: slice) -> None:
-        rotate_rows(x[rows], signs, out[rows], back=back)
+        rotate_rows(x[rows], diagonal, out[rows], back=back)
 
     execution.each(part, chunks(x.shape[0], ROTATED_ROWS))
     return out

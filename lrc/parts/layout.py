@@ -20,7 +20,7 @@ from lrc.parts.fields import (
     TEXT,
     check_fields,
 )
-from lrc.parts.matrix import ROTATIONS
+from lrc.parts.signs import ROTATIONS, sign_specs
 
 _FIELDS = {"shape": SHAPE, "rotation": TEXT, "parts": LIST, "bits_per_weight": NUMBER}
 
@@ -83,9 +83,8 @@ def matrix_layout(name: str, record: Mapping[str, Any]) -> Specs:
     """
     m, n = record["shape"]
     specs = {f"{name}.gain": TensorSpec("F32", (1,))}
-    if record["rotation"] == "hadamard":
-        specs[f"{name}.signs_in"] = TensorSpec("U8", (-(-n // 8),))
-        specs[f"{name}.signs_out"] = TensorSpec("U8", (-(-m // 8),))
+    for side, spec in sign_specs(record["rotation"], (m, n)).items():
+        specs[f"{name}.{side}"] = spec
     for where, part in placed(name, record["parts"]):
         layout = PARTS[part["kind"]].layout(part, (m, n))
         specs |= {f"{where}.{tensor}": spec for tensor, spec in layout.items()}

@@ -1,30 +1,23 @@
 """One compressed matrix in memory: rotation, gain and parts.
 
 The matrix in the original basis is ``S_out M_m^T gain (sum of parts) M_n S_in`` where ``M`` is the
-transform of :mod:`lrc_kernels.rotate` and ``S`` are diagonal signs (rotation ``"none"``: both
-are the identity).
+transform of :mod:`lrc_kernels.rotate` and ``S`` are diagonal signs, or numbers in their place
+(:mod:`lrc.parts.signs`); rotation ``"none"``: both are the identity.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.formats.safetensors.file import TensorSpec
 from lrc.parts.base import F32, Part, added, require
+from lrc.parts.signs import ROTATIONS, sign_specs, unpack_signs
 from lrc_kernels.rotate import hadamard_transform
-
-ROTATIONS = ("none", "hadamard")
-
-
-def unpack_signs(signs: NDArray[np.uint8] | None, n: int) -> F32 | None:
-    """Signs stored as bits (little-endian, 1 = negative) as f32 (n,) of +-1; None stays None."""
-    if signs is None:
-        return None
-    bits = np.unpackbits(signs, count=n, bitorder="little")
-    return np.float32(1) - np.float32(2) * bits.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -38,8 +31,8 @@ class PackedMatrix:
     gain
         float32 value, multiplied with every part.
     rotation, signs_in, signs_out
-        ``"hadamard"`` with sign bits u8 (ceil(n / 8),) and (ceil(m / 8),), or ``"none"`` and
-        None.
+        ``"none"`` and None, or ``"hadamard"`` with sign bits u8 (ceil(n / 8),) and (ceil(m / 8),);
+        with numbers int8 in the place of bits, another name of :mod:`lrc.parts.signs`.
     parts
         What is summed, without the gain; none: zero.
 
@@ -52,17 +45,17 @@ class PackedMatrix:
     shape: tuple[int, int]
     gain: float
     rotation: str
-    signs_in: NDArray[np.uint8] | None
-    signs_out: NDArray[np.uint8] | None
+    signs_in: NDArray[Any] | None
+    signs_out: NDArray[Any] | None
     parts: tuple[Part, ...]
 
     def __post_init__(self) -> None:
-        m, n = self.shape
         require(self.rotation in ROTATIONS, f"rotation {self.rotation!r} is not in {ROTATIONS}")
-        for name, signs, size in (("in", self.signs_in, n), ("out", self.signs_out, m)):
-            expected = None if self.rotation == "none" else (-(-size // 8),)
-            given = None if signs is None else signs.shape
-            require(given == expected, f"signs_{name} have shape {given}, expected {expected}")
+        specs = sign_specs(self.rotation, self.shape)
+        for name in ("signs_in", "signs_out"):
+            signs, expected = getattr(self, name), specs.get(name)
+            given = None if signs is None else TensorSpec.of(signs)
+            require(given == expected, f"{name} are {given}, expected {expected}")
         for part in self.parts:
             require(
                 part.shape == self.shape,

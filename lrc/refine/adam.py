@@ -39,14 +39,16 @@ class AdamW(Generic[Key]):
         Added to the root of the mean square.
     decay : float
         What is taken off a parameter at a rate of one, over the parameter.
+    steps, moments
+        How many steps were made, and the means of g and g^2 by key: all that the next one needs.
     """
 
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     decay: float = 0.0
-    _steps: int = 0
-    _moments: dict[Key, tuple[F32, F32]] = field(default_factory=dict)
+    steps: int = 0
+    moments: dict[Key, tuple[F32, F32]] = field(default_factory=dict)
 
     def moved(
         self, parameters: Mapping[Key, F32], grads: Mapping[Key, F32], rate: float
@@ -56,15 +58,15 @@ class AdamW(Generic[Key]):
         m and v are the means of g and g^2, each over what it would be if g had been 1 always.
         Those without a gradient stay as they are.
         """
-        self._steps += 1
-        of_m, of_v = (1 - beta**self._steps for beta in (self.beta1, self.beta2))
+        self.steps += 1
+        of_m, of_v = (1 - beta**self.steps for beta in (self.beta1, self.beta2))
         found = dict(parameters)
         for key, grad in grads.items():
             x, g = parameters[key], grad.astype(np.float32)
-            m, v = self._moments.get(key, (np.zeros_like(x), np.zeros_like(x)))
+            m, v = self.moments.get(key, (np.zeros_like(x), np.zeros_like(x)))
             m = np.float32(self.beta1) * m + np.float32(1 - self.beta1) * g
             v = np.float32(self.beta2) * v + np.float32(1 - self.beta2) * g * g
-            self._moments[key] = m, v
+            self.moments[key] = m, v
             step = (m / np.float32(of_m)) / (np.sqrt(v / np.float32(of_v)) + np.float32(self.eps))
             found[key] = x - np.float32(rate) * (step + np.float32(self.decay) * x)
         return found

@@ -1,12 +1,13 @@
 """The backward pass of a model: one block at a time, whose values are computed again.
 
-The forward pass keeps the residual stream before every block, and nothing else. From the top down
-each block is then run once more on one part of the batch after the other, all values of that part
-kept while the rules take the gradient down to its input.
+The forward pass keeps the residual stream before every block, and all values of the first blocks,
+up to a number of bytes. From the top down each other block is run once more, on one part of the
+batch after the other, all values of that part kept while the rules take the gradient to its input.
 
 Memory: 4 bytes for each token of the batch, channel and block; one block's weights in float32; for
 each thread all values of one part in one block, and `HEAD_ROWS` rows of logits with what the loss
-makes of them. Time: about three forward passes, where only few arrays are asked for.
+makes of them. Time: about three forward passes, where only few arrays are asked for; two of blocks
+whose values are kept.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from lrc.models.base import Model, Stack
 from lrc.models.speech import needs_audio
 from lrc.models.sweep import Part
 from lrc.nn.memory import MEMORY
-from lrc.nn.ops import LOGITS, STREAM, Op, Pass
+from lrc.nn.ops import LOGITS, STREAM, Op, Pass, Values
 from lrc.refine.program import forward, forward_kept, pull
-from lrc.refine.vjp import Array, Asked, ByPlace
+from lrc.refine.vjp import Array, Asked, ByPlace, Step
 
 #: Rows whose logits exist at the same time, for each thread.
 HEAD_ROWS = 128
@@ -107,6 +108,17 @@ class _Kept:
     load: Callable[[], Ops]
     values: list[dict[str, Array]]
     passes: list[Pass]
+    steps: list[list[Step]] | None = None
+
+
+def _bytes(kept: _Kept) -> int:
+    """Of all values that were kept of a program."""
+    made = [y for steps in kept.steps or () for step in steps for y in step.made]
+    return sum(y.nbytes for y in made)
+
+
+def _forward_alone(ops: Ops, values: Values, at: Pass) -> tuple[dict[str, Array], list[Step]]:
+    return forward(ops, values, at), []
 
 
 class Backward:
@@ -120,13 +132,20 @@ class Backward:
         Parts worked on at the same time; never changes a bit.
     dtype
         Of all values: float32, or float64 to check gradients.
+    keeps : int
+        Bytes of values that are kept instead of computed again; never changes a bit.
     """
 
     def __init__(
-        self, model: Model, programs: Programs, threads: int = 1, dtype: DTypeLike = np.float32
+        self,
+        model: Model,
+        programs: Programs,
+        threads: int = 1,
+        dtype: DTypeLike = np.float32,
+        keeps: int = 0,
     ) -> None:
         self._model, self._programs = model, programs
-        self._threads, self._dtype = threads, np.dtype(dtype)
+        self._threads, self._dtype, self._keeps = threads, np.dtype(dtype), keeps
 
     def loss(self, parts: Sequence[Part], loss: Loss) -> float:
         """The loss of a batch; no gradient, and nothing is kept for it."""
@@ -187,7 +206,10 @@ class Backward:
         for index, stack in enumerate(model.stacks):
             now = self._opened(index, stack, [of[index] for of in inputs], given)
             for part in range(len(stack) + 1):
-                values = self._moved(now)
+                before = self._keeps - sum(map(_bytes, kept)) if keep else 0
+                values = self._moved(now, keep=before > 0)
+                if _bytes(now) > before:
+                    now.steps = None
                 if keep:
                     kept.append(now)
                 load = self._load(Place(index, part), stack)
@@ -220,26 +242,32 @@ class Backward:
         return load
 
     def _moved(
-        self, kept: _Kept, wanted: Sequence[str] = (STREAM, MEMORY)
+        self, kept: _Kept, wanted: Sequence[str] = (STREAM, MEMORY), *, keep: bool = False
     ) -> list[dict[str, Array]]:
-        """Values after a program: those that later ones may read."""
+        """Values after a program: those that later ones may read; ``keep``: all others, too."""
         ops = kept.load()
 
-        def work(part: int) -> dict[str, Array]:
-            found = forward(ops, kept.values[part], kept.passes[part])
-            return {name: found[name] for name in wanted if name in found}
+        def work(part: int) -> tuple[dict[str, Array], list[Step]]:
+            run = forward_kept if keep else _forward_alone
+            found, steps = run(ops, kept.values[part], kept.passes[part])
+            return {name: found[name] for name in wanted if name in found}, steps
 
-        return list(ordered_map(work, range(len(kept.values)), self._threads))
+        made = list(ordered_map(work, range(len(kept.values)), self._threads))
+        kept.steps = [steps for _, steps in made] if keep else None
+        return [values for values, _ in made]
 
     def _pulled(
         self, kept: _Kept, above: Sequence[Any]
     ) -> Iterator[tuple[dict[str, Array], ByPlace]]:
         """Gradients before a program, of every part."""
-        ops = kept.load()
-        asked = self._programs.asked(kept.place, ops)
+        ops = kept.load() if kept.steps is None else [step.op for step in kept.steps[0]]
+        asked = self._programs.asked(kept.place, tuple(ops))
 
         def work(part: int) -> tuple[dict[str, Array], ByPlace]:
-            _, steps = forward_kept(ops, kept.values[part], kept.passes[part])
+            if kept.steps is None:
+                _, steps = forward_kept(ops, kept.values[part], kept.passes[part])
+            else:
+                steps = kept.steps[part]
             return pull(steps, above[part], asked)
 
         return ordered_map(work, range(len(kept.values)), self._threads)

@@ -56,6 +56,12 @@ class LiveTeacher:
 
     def __call__(self, part: int, rows: slice, logits: Array) -> tuple[float, Array]:
         """The weighed sum of some rows' divergences, and its gradient at the logits (work)."""
+        return self.at(part, rows, logits)
+
+    def at(
+        self, part: int, rows: slice | NDArray[np.integer], logits: Array
+    ) -> tuple[float, Array]:
+        """The same of any rows."""
         h = self.streams[part][:, self.scored]
         theirs = self.head(np.ascontiguousarray(h).reshape(-1, h.shape[-1])[rows])
         _check_vocabulary(logits.shape[-1], theirs.shape[-1])

@@ -15,8 +15,9 @@ from lrc.nn.packed import PackedLinear
 from lrc.nn.stored import StoredLinear
 from lrc.parts.base import Part, Shape, added
 from lrc.parts.low_rank import LowRank
-from lrc.parts.matrix import PackedMatrix, unpack_signs
-from lrc.refine.vjp import Array
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.signs import unpack_signs
+from lrc.refine.vjp import Array, rows_of
 from lrc_kernels.rotate import hadamard_transform
 
 
@@ -36,7 +37,7 @@ class OpenedLinear:
     left, right : (r, m) and (r, n), or None
         Low-rank factors, components as rows.
     signs_in, signs_out : (n,) and (m,), or None
-        Real numbers, +1 or -1 as stored; None: the matrix is not rotated.
+        Real numbers, +1 or -1 until tuned; None: the matrix is not rotated.
     bias : (m,) or None
     component_scales : (r,) or None
         What components are multiplied by: ones as stored; None is ones, too.
@@ -68,8 +69,31 @@ class OpenedLinear:
 
     def __call__(self, x: Array, execution: Execution = PLAIN) -> Array:
         """Map (..., n) to (..., m), in the dtype of x."""
-        m, n = self.shape
-        y = self.before_signs(self.weighed(self.rotated(x.reshape(-1, n))) * self.gain)
+        return self._finished(self.rotated(rows_of(x)), x)
+
+    def apply_with(
+        self, others: Sequence[Linear], x: Array, execution: Execution = PLAIN
+    ) -> list[Array]:
+        """Apply this layer, then ``others``, to one x; equal signs share the rotation."""
+        z = self.rotated(rows_of(x))
+        return [
+            f._finished(z, x)
+            if isinstance(f, OpenedLinear) and self.rotates_like(f)
+            else f(x, execution)
+            for f in (self, *others)
+        ]
+
+    def rotates_like(self, other: OpenedLinear) -> bool:
+        """Whether both have the same signs at their inputs."""
+        mine, theirs = self.signs_in, other.signs_in
+        if mine is None or theirs is None:
+            return mine is theirs
+        return np.array_equal(mine, theirs)
+
+    def _finished(self, z: Array, x: Array) -> Array:
+        """The output for x (..., n), of its rotated rows."""
+        m, _ = self.shape
+        y = self.before_signs(self.weighed(z) * self.gain)
         if self.signs_out is not None:
             y *= self.signs_out
         if self.bias is not None:
@@ -108,6 +132,10 @@ class OpenedLinear:
     def output_rotated(self, g: Array) -> Array:
         """``M_m S_out g``: the gradient before the rotation back."""
         return g if self.signs_out is None else hadamard_transform(g * self.signs_out)
+
+    def mixed(self, y: Array) -> Array:
+        """``M_m y``, fresh."""
+        return y.copy() if self.signs_out is None else hadamard_transform(y)
 
 
 def opened(linear: Linear) -> Linear:

@@ -15,21 +15,22 @@ class TuneSpec(Record):
     """How a compressed model is tuned.
 
     ``what``: kinds of numbers, of `lrc.refine.tunables.WHAT`. ``files`` empty means text that the
-    original writes. ``windows`` of ``seqlen`` tokens are learnt from, ``held_out`` others choose
-    what is stored. ``passes`` over the windows are made, ``batch`` of them a step, at a learning
-    rate that rises to ``rate`` and falls to 0: the step of a number over the root mean square of
-    those that are stored with it. ``checks`` are made on the way.
+    original writes. Windows of ``seqlen`` tokens are learnt from, ``tokens`` in all; ``held_out``
+    further ones choose what is stored. ``passes`` over the windows are made, ``batch`` of them a
+    step, at a learning rate that rises to ``rate`` and falls to 0: the step of a number over the
+    root mean square of those that are stored with it. "auto": what a trial of the first step finds;
+    see `lrc.refine.rate`. ``checks`` are made on the way.
     """
 
-    what: tuple[str, ...] = ("norms", "gains")
+    what: tuple[str, ...] = ("norms", "gains", "rows", "signs")
     files: tuple[str, ...] = ()
-    windows: int = 64
-    held_out: int = 8
+    tokens: int = 32768
+    held_out: int = 4
     seqlen: int | Literal["auto"] = "auto"
-    passes: int = 2
-    batch: int = 4
-    rate: float = 2e-3
-    checks: int = 8
+    passes: int = 1
+    batch: int = 2
+    rate: float | Literal["auto"] = "auto"
+    checks: int = 4
     seed: int = 0
 
     def check(self) -> None:
@@ -37,11 +38,11 @@ class TuneSpec(Record):
         if unknown := sorted(set(self.what) - set(WHAT)):
             raise SpecError(f"cannot tune {', '.join(unknown)}; use {', '.join(WHAT)}")
         require(len(self.what) > 0, f"there is nothing to tune; use {', '.join(WHAT)}")
-        for name in ("windows", "held_out", "passes", "batch", "checks"):
+        for name in ("tokens", "held_out", "passes", "batch", "checks"):
             value = getattr(self, name)
             require(value >= 1, f"{name}={value} must be at least 1")
         require(
-            0 < self.rate < float("inf"),
-            f"rate={self.rate} must be a positive number, such as 2e-3",
+            self.rate == "auto" or 0 < self.rate < float("inf"),
+            f"rate={self.rate} must be a positive number, such as 2e-3, or auto",
         )
         require(self.seed >= 0, f"seed={self.seed} must be 0 or positive")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lrc.base.atomic import atomic_write_json
 from lrc.base.partial import sync_directory
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
+from lrc.measure.storage import storage
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank
 from lrc.parts.manifest import read_manifest
@@ -31,6 +32,7 @@ from lrc.parts.packed import (
     matrix_record,
     matrix_tensors,
 )
+from lrc.parts.signs import kernel_signs, pack_real_signs, rotation_of
 from lrc.refine.tunables import OF_MATRIX
 from lrc.refine.vjp import Array
 
@@ -46,6 +48,8 @@ def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], A
         stored = value.astype(np.float32)
         if what in ("left", "right"):
             stored = stored.astype(np.float16).astype(np.float32)
+        if what in ("signs_in", "signs_out"):
+            stored = kernel_signs(pack_real_signs(stored))
         if what in ("rows", "components"):
             matrix = source.linear(name)
             assert isinstance(matrix, PackedMatrix)
@@ -62,6 +66,7 @@ def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], A
 def changed_matrix(matrix: PackedMatrix, new: Mapping[str, Array]) -> PackedMatrix:
     """The same codes with other numbers beside them, by kind: see `lrc.refine.tunables`."""
     parts, gain = list(matrix.parts), matrix.gain
+    signs = {side: pack_real_signs(new[side]) for side in ("signs_in", "signs_out") if side in new}
     if "gains" in new:
         gain = float(new["gains"][0])
     for i, part in enumerate(parts):
@@ -70,7 +75,12 @@ def changed_matrix(matrix: PackedMatrix, new: Mapping[str, Array]) -> PackedMatr
             parts[i] = dataclasses.replace(part, scales=scales.astype(np.float16))
         if isinstance(part, LowRank):
             parts[i] = _changed_factors(part, new)
-    return dataclasses.replace(matrix, gain=gain, parts=tuple(parts))
+    signs_in = signs.get("signs_in", matrix.signs_in)
+    signs_out = signs.get("signs_out", matrix.signs_out)
+    return dataclasses.replace(
+        matrix, gain=gain, parts=tuple(parts), rotation=rotation_of(signs_in, signs_out),
+        signs_in=signs_in, signs_out=signs_out,
+    )  # fmt: skip
 
 
 def _changed_factors(part: LowRank, new: Mapping[str, Array]) -> LowRank:
@@ -86,7 +96,7 @@ def _changed_factors(part: LowRank, new: Mapping[str, Array]) -> LowRank:
 
 
 def save(
-    folder: Path, source: PackedCheckpoint, values: Values, summary: Mapping[str, Any]
+    folder: Path, source: PackedCheckpoint, values: Values, summary: Mapping[str, Any], number: int
 ) -> None:
     """Store tuned values, and say so under ``tuned`` in the manifest.
 
@@ -95,12 +105,15 @@ def save(
     folder : Path
         Directory of the compressed model.
     source : PackedCheckpoint
-        The same, as it was when tuning began: scales of rows are multiples of those there.
+        The model as it was when tuning began: scales of rows are multiples of those there.
     values : mapping
         By name of tensor or matrix, and what of it: see `lrc.refine.tunables`. What an earlier
         call has stored since tuning began is stored again.
     summary : mapping
         What is said of them.
+    number : int
+        Part of the names of new files, beside what ``source`` has there: 1 or more, and another one
+        for other values.
 
     Raises
     ------
@@ -111,13 +124,14 @@ def save(
     """
     new, records = _tensors(source, values)
     names: list[str] = []
-    for name in read_manifest(folder)["files"]:
-        file = SafetensorsFile(folder / name)
+    for name in source.report["files"]:
+        file = SafetensorsFile(source.path / name)
         mine = {tensor: new[tensor] for tensor in file.names if tensor in new}
         if mine:
             tensors = {tensor: mine.get(tensor, file.read(tensor)) for tensor in file.names}
-            name = _next_name(folder, name)
-            write_safetensors(folder / name, tensors, file.metadata)
+            name = _new_name(name, number)
+            if name not in files_of(folder):  # else an interrupted run has written the same
+                write_safetensors(folder / name, tensors, file.metadata)
             check_written(folder / name, tensors)
         names.append(name)
     matrices = {
@@ -143,13 +157,22 @@ def remove_superseded(folder: Path, names: list[str]) -> None:
                 path.unlink()
 
 
-def _next_name(folder: Path, name: str) -> str:
+def files_of(folder: Path) -> list[str]:
+    """The files that the manifest of a directory names."""
+    names: list[str] = read_manifest(folder)["files"]
+    return names
+
+
+def linear_bits(model: Path | PackedCheckpoint) -> float:
+    """Bits a weight of the linear layers."""
+    source = PackedCheckpoint.open(model) if isinstance(model, Path) else model
+    return storage(source)["bits_per_weight_linear"] or 0.0
+
+
+def _new_name(name: str, number: int) -> str:
     match = _TUNED.fullmatch(name)
     assert match is not None
-    number = 1 + int(match[2] or 0)
-    while (folder / f"{match[1]}.tuned-{number}.safetensors").exists():
-        number += 1
-    return f"{match[1]}.tuned-{number}.safetensors"
+    return f"{match[1]}.tuned-{int(match[2] or 0) + number}.safetensors"
 
 
 def _tensors(

@@ -22,16 +22,17 @@ from lrc.nn.packed import PackedLinear
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank
 from lrc.parts.matrix import PackedMatrix
+from lrc.parts.signs import unpack_signs
 from lrc.refine.backward import OPENING, Place
 from lrc.refine.overlay import Overlay
 from lrc.refine.vjp import Array, ByPlace
 
 #: What can be asked for.
-WHAT = ("norms", "biases", "gains", "rows", "factors")
+WHAT = ("norms", "biases", "gains", "rows", "signs", "factors")
 #: Arrays of an opened layer, by the kind of tunable that they are.
 OF_MATRIX = {
     "gains": "gain", "rows": "row_scales", "components": "component_scales", "left": "left",
-    "right": "right",
+    "right": "right", "signs_in": "signs_in", "signs_out": "signs_out",
 }  # fmt: skip
 
 
@@ -59,12 +60,15 @@ class Tunable:
     value : array
         As stored.
     uses : list of Use
+    others : list of str
+        Further matrices that store the same: the signs of inputs, which a site's matrices share.
     """
 
     tensor: str
     what: str
     value: Array
     uses: list[Use] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -130,13 +134,43 @@ def _find(
                 mine = found.setdefault((tensor, kind), Tunable(tensor, kind, stored[tensor]))
                 offset = float(np.mean(array.ravel() - mine.value.ravel()))
                 mine.uses.append(Use(place, i, name, offset, array.shape))
-        for j, layer in enumerate(one.linears if isinstance(one, Multiply) else ()):
-            if id(layer) in layers and isinstance(layer, PackedLinear):
-                for kind, array in _of_matrix(layer.matrix, what).items():
-                    mine = Tunable(layers[id(layer)], kind, array)
-                    mine.uses.append(Use(place, i, f"{j}.{OF_MATRIX[kind]}", 0.0, array.shape))
-                    found[mine.key] = mine
+        if isinstance(one, Multiply):
+            shifted = "norms" in what and any(
+                isinstance(op, Norm) and op.target == one.source for op in ops[:i]
+            )
+            _find_matrices(found, one, place, i, layers, what, signs_in=not shifted)
     return missed
+
+
+def _find_matrices(
+    found: dict[tuple[str, str], Tunable],
+    op: Multiply,
+    place: Place,
+    at: int,
+    names: Mapping[int, str],
+    what: Collection[str],
+    *,
+    signs_in: bool,
+) -> None:
+    """Add the numbers of a site's packed matrices.
+
+    ``signs_in``: those of inputs, too. Where a norm that is tuned multiplies these already, numbers
+    in the place of signs could do no more.
+    """
+    signs: dict[bytes, Tunable] = {}
+    for j, layer in enumerate(op.linears):
+        if id(layer) not in names or not isinstance(layer, PackedLinear):
+            continue
+        name, matrix = names[id(layer)], layer.matrix
+        for kind, array in _of_matrix(matrix, what).items():
+            mine = Tunable(name, kind, array)
+            if kind == "signs_in":
+                if not signs_in:
+                    continue
+                mine = signs.setdefault(array.tobytes(), mine)
+                mine.others.extend([name] if name != mine.tensor else [])
+            mine.uses.append(Use(place, at, f"{j}.{OF_MATRIX[kind]}", 0.0, array.shape))
+            found[mine.key] = mine
 
 
 def _program(stack: Stack, part: int) -> tuple[tuple[Op, ...], dict[int, str]]:
@@ -152,8 +186,8 @@ def _program(stack: Stack, part: int) -> tuple[tuple[Op, ...], dict[int, str]]:
 def _of_matrix(matrix: PackedMatrix, what: Collection[str]) -> dict[str, Array]:
     """Numbers of a matrix, by kind, as far as it stores them.
 
-    Rows: where codes have one scale a row, or one for all. Factors: their entries, where these are
-    numbers of 16 bits; where they are codes, the scales of their components.
+    Rows: where codes have one scale a row, or one for all. Signs: where it is rotated. Factors:
+    their entries, where these are numbers of 16 bits; of codes, the scales of their components.
     """
     found: dict[str, Array] = {}
     codes = [part for part in matrix.parts if isinstance(part, Codes)]
@@ -162,6 +196,11 @@ def _of_matrix(matrix: PackedMatrix, what: Collection[str]) -> dict[str, Array]:
         found["gains"] = np.array([matrix.gain], np.float32)
     if "rows" in what and len(codes) == 1 and codes[0].scales.shape[1] == 1:
         found["rows"] = np.ones(matrix.shape[0], np.float32)
+    if "signs" in what and matrix.rotation != "none":
+        for side, size in (("signs_in", matrix.shape[1]), ("signs_out", matrix.shape[0])):
+            real = unpack_signs(getattr(matrix, side), size)
+            assert real is not None
+            found[side] = real
     if "factors" in what and len(factors) == 1:
         (part,) = factors
         if part.left.bits == 16:
@@ -198,6 +237,14 @@ def _plain_arrays(op: Op) -> Iterator[tuple[tuple[str, str], Array]]:
             bias: Array | None = getattr(layer, "bias", None)
             if bias is not None:
                 yield ("biases", f"{place}.bias"), bias
+
+
+def by_tensor(
+    tunables: Sequence[Tunable], values: Mapping[tuple[str, str], Array]
+) -> dict[tuple[str, str], Array]:
+    """Values by key, those that several matrices store for each of them."""
+    shared = {(n, one.what): values[one.key] for one in tunables for n in one.others}
+    return {**values, **shared}
 
 
 def used(

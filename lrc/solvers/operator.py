@@ -9,7 +9,8 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from lrc.parts.base import added
-from lrc.parts.matrix import PackedMatrix, unpack_signs
+from lrc.parts.matrix import PackedMatrix
+from lrc.parts.signs import unpack_signs
 from lrc_kernels.rotate import hadamard_transform
 
 

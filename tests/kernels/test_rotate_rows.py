@@ -33,6 +33,19 @@ def test_equals_the_plain_transform(rows, n, seed):
     assert_within(relative_difference(out, x), bound)
 
 
+@given(rows=st.integers(0, 4), n=WIDTHS, seed=st.integers(3, 2**32))
+def test_numbers_in_the_place_of_signs(rows, n, seed):
+    x, _, signs = case(rows, n, seed)
+    signs *= np.random.default_rng(seed + 1).uniform(0.5, 2, n).astype(np.float32)
+    out = np.empty_like(x)
+    rotate_rows(x, signs, out, back=False)
+    bound = factor_bound(n, np.float32)
+    assert_within(relative_difference(out, hadamard_transform(x * signs)), bound)
+    back = hadamard_transform(out, transpose=True) * signs
+    rotate_rows(out, signs, out, back=True)
+    assert_within(relative_difference(out, back), bound)
+
+
 def test_wrong_arrays_are_refused():
     x, bits, _ = case(2, 24, 11)
     with pytest.raises(ValueError, match="do not fit"):

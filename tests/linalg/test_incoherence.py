@@ -15,7 +15,7 @@ from lrc.linalg.incoherence import (
     rotate_weight,
 )
 from lrc.linalg.norms import incoherence
-from lrc.parts.matrix import unpack_signs
+from lrc.parts.signs import unpack_signs
 from lrc.testing.laws import quadratic_loss
 from lrc.testing.strategies import problems, seeds
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference

@@ -39,6 +39,7 @@ CASES = [
     ({}, {"codebook": ("lloyd-max", 8)}),
     ({}, {"codebook": ("none", 0), "rank": 4}),
     ({"intermediate_size": 64}, {"codebook": ("trellis12", 2)}),
+    ({"head_dim": 12, "intermediate_size": 300}, {"rotation": "hadamard-real"}),
     ({"hidden_size": 96, "intermediate_size": 272}, {"codebook": ("trellis8", 3), "rank": 0}),
     (
         {"hidden_size": 576, "intermediate_size": 304},

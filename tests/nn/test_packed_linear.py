@@ -35,7 +35,7 @@ def assert_product(layer, x, expected_bias=None):
 
 
 @every_codebook
-@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+@pytest.mark.parametrize("rotation", ["none", "hadamard", "hadamard-real"])
 @pytest.mark.parametrize("leading", [(), (1,), (1, 1), (7,), (2, 3)])
 def test_packed_linear_equals_the_dense_matrix(codebook, rotation, leading):
     layer = PackedLinear(random_matrix((20, 36), codebook, rotation=rotation))

@@ -22,6 +22,7 @@ CASES = [
     ({}, {"codebook": ("trellis8", 2)}),
     ({"num_key_value_heads": 2, "intermediate_size": 64}, {"codebook": ("trellis16", 3)}),
     ({"num_key_value_heads": 1, "head_dim": 64}, TRELLIS | {"row_scales": False}),
+    ({"num_key_value_heads": 1, "head_dim": 64}, TRELLIS | {"rotation": "hadamard-real"}),
     ({"head_dim": 12, "attention_bias": True, "mlp_bias": True}, TRELLIS | {"rank": 3}),
     (WIDER | {"tie_word_embeddings": True}, {"codebook": ("trellis12", 4), "rank": 0}),
     ({"hidden_size": 576, "intermediate_size": 304}, TRELLIS | {"rotation": "none"}),

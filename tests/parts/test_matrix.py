@@ -23,7 +23,7 @@ from lrc.codebooks.levels import levels
 from lrc.errors import FormatError
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import Factor, LowRank
-from lrc.parts.matrix import unpack_signs
+from lrc.parts.signs import unpack_signs
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 from lrc_kernels.backend import get_kernels
 from lrc_kernels.rotate import hadamard_transform
@@ -129,10 +129,11 @@ def test_a_trellis_counts_the_pad_of_its_last_tiles():
 
 
 @pytest.mark.parametrize("factor_bits", [4, 16])
+@pytest.mark.parametrize("rotation", ["hadamard", "hadamard-real-in", "hadamard-real-out"])
 @pytest.mark.parametrize("shape", [(12, 20), (9, 40), (64, 7)])
-def test_dense_form_follows_the_rotation_convention(shape, factor_bits):
+def test_dense_form_follows_the_rotation_convention(shape, factor_bits, rotation):
     """W = S_out M_m^T (Q + L R) M_n S_in with dense M."""
-    matrix = random_matrix(shape, factor_bits=factor_bits)
+    matrix = random_matrix(shape, factor_bits=factor_bits, rotation=rotation)
     m, n = shape
     transform_out = hadamard_transform(np.eye(m)).T
     transform_in = hadamard_transform(np.eye(n)).T

@@ -70,6 +70,16 @@ def test_all_matrices_of_both_halves_are_compressed(lrc, dense, small):
     assert lrc("inspect", dense, "--json").check().json["matrices"]
 
 
+def test_tuning_is_refused_at_once(dense, small, tmp_path, capsys):
+    before = sorted(path.name for path in small.iterdir())
+    for more in ([], ["--what", "lora", "--task", "no.jsonl", "-o", str(tmp_path / "adapter")]):
+        assert main(["tune", str(small), "--against", str(dense), *more]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is a speech model, and lrc tune learns from text alone" in line
+    assert sorted(path.name for path in small.iterdir()) == before
+    assert not small.with_name("small.tuning").exists()
+
+
 def test_it_evaluates(lrc, dense, small, audio):
     record = lrc("eval", small, "--audio", audio, "--against", dense, "--json").check().json
     assert record["utterances"] == len(tiny_whisper.TEXTS) == len(record["transcripts"])

@@ -16,9 +16,9 @@ from lrc.errors import LrcError
 from lrc.models.opened import open_model
 from lrc.parts.packed import PackedCheckpoint, matrix_tensors
 from lrc.refine import tune as tuning
-from lrc.refine.adam import AdamW
 from lrc.refine.options import TuneSpec
 from lrc.refine.tune import tune
+from lrc.refine.tune_job import TuneJob
 from lrc.run.generate import Decoder
 from lrc.spec import (
     CalibrationSpec,
@@ -49,8 +49,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spec_of(models: Path, **changes) -> TuneSpec:
     given = {
-        "what": ("norms", "gains", "rows", "factors"), "files": (str(models / "text.txt"),),
-        "windows": 8, "held_out": 2, "seqlen": 32, "passes": 2, "batch": 2, "rate": 0.01,
+        "what": ("norms", "gains", "rows", "signs", "factors"),
+        "files": (str(models / "text.txt"),),
+        "tokens": 256, "held_out": 2, "seqlen": 32, "passes": 2, "batch": 2, "rate": 0.01,
         "checks": 4,
     }  # fmt: skip
     return TuneSpec(**{**given, **changes})
@@ -73,10 +74,20 @@ def decoding_error(folder: Path) -> float:
     return relative_difference(logits[-1], model.logits(ids[None])[0, -1])
 
 
+class Base:
+    """A model as a tuning finds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.base = folder
+
+    def windows(self, drawn):
+        return drawn()
+
+
 def divergence(folder: Path, models: Path, spec: TuneSpec) -> float:
-    job = tuning._Job.open(folder, models / "dense", spec, 1, tuning.SILENT)
-    values = {one.key: one.value for one in job.tunables}
-    return job.divergence(values, job.divided()[1])
+    job = TuneJob.open(Base(folder), models / "dense", spec, 1, tuning.SILENT)
+    moves = {one.key: np.zeros_like(one.value) for one in job.tunables}
+    return job.divergence(moves, job.held_out)
 
 
 def test_what_is_stored_is_better_and_has_the_same_codes(models: Path, tmp_path: Path) -> None:
@@ -97,11 +108,13 @@ def test_what_is_stored_is_better_and_has_the_same_codes(models: Path, tmp_path:
             matrix_tensors(name, after.linear(name)),
         )
         changed |= {t.removeprefix(name) for t in one if not np.array_equal(one[t], two[t])}
-        codes = [t for t in one if one[t].dtype.kind == "u"]
+        codes = [t for t in one if one[t].dtype.kind == "u" and ".signs_" not in t]
         assert codes
         for tensor in codes:
             np.testing.assert_array_equal(one[tensor], two[tensor])
-    assert changed == {".gain", ".scales", ".left_scales", ".left", ".right"}
+    assert changed == {
+        ".gain", ".scales", ".left_scales", ".left", ".right", ".signs_in", ".signs_out",
+    }  # fmt: skip
     (said,) = after.report["tuned"]
     assert (said["kl_before"], said["kl_after"]) == (report.before, report.after)
     assert sorted(path.name for path in out.glob("*.safetensors")) == sorted(after.report["files"])
@@ -115,28 +128,75 @@ def test_threads_change_no_byte(models: Path, tmp_path: Path) -> None:
     assert contents(one) == contents(two)
 
 
-def test_an_interrupt_leaves_the_best_so_far(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, moved, calls = copied(models, tmp_path), AdamW.moved, []
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    gradient, calls = TuneJob.gradient, []
 
     def interrupted(*given):
         calls.append(0)
-        if len(calls) > 5:
+        if len(calls) > steps:
             raise KeyboardInterrupt
-        return moved(*given)
+        return gradient(*given)
 
-    monkeypatch.setattr(AdamW, "moved", interrupted)
+    monkeypatch.setattr(TuneJob, "gradient", interrupted)
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5])
+def test_what_was_interrupted_goes_on_to_the_same_bytes(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    out, whole = copied(models, tmp_path), copied(models, tmp_path, "whole")
+    expected = tune(whole, models / "dense", spec_of(models), threads=1)
+    interrupt_after(monkeypatch, steps)
     with pytest.raises(KeyboardInterrupt):
         tune(out, models / "dense", spec_of(models), threads=1)
-    (said,) = PackedCheckpoint.open(out).report["tuned"]
-    assert said["steps"] in (2, 4)
-    after = divergence(out, models, spec_of(models))
-    np.testing.assert_allclose(after, said["kl_after"], rtol=1e-6)
     monkeypatch.undo()
-    report = tune(out, models / "dense", spec_of(models, passes=1), threads=1)
-    np.testing.assert_allclose(report.before, after, rtol=1e-6)
-    assert len(PackedCheckpoint.open(out).report["tuned"]) == 1 + report.stored
+    if steps:
+        (said,) = PackedCheckpoint.open(out).report["tuned"]
+        assert said["steps"] in (2, 4)
+        after = divergence(out, models, spec_of(models))
+        np.testing.assert_allclose(after, said["kl_after"], rtol=1e-6)
+    report = tune(out, models / "dense", spec_of(models), threads=1)
+    assert report.resumed == (steps // 2) * 2
+    assert (report.before, report.after) == (expected.before, expected.after)
+    assert contents(out) == contents(whole)
+    assert not out.with_name("out.tuning").exists()
+
+
+def test_another_run_begins_with_what_is_stored(models: Path, tmp_path: Path) -> None:
+    out = copied(models, tmp_path)
+    one = tune(out, models / "dense", spec_of(models), threads=1)
+    two = tune(out, models / "dense", spec_of(models, seed=1), threads=1)
+    assert two.resumed == 0
+    assert len(PackedCheckpoint.open(out).report["tuned"]) == 1 + two.stored
+    assert two.before < one.before
+
+
+def test_another_text_is_another_run(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied(models, tmp_path)
+    interrupt_after(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        tune(out, models / "dense", spec_of(models), threads=1)
+    monkeypatch.undo()
+    text = tmp_path / "other.txt"
+    text.write_text((models / "text.txt").read_text()[::-1])
+    report = tune(out, models / "dense", spec_of(models, files=(str(text),)), threads=1)
+    assert report.resumed == 0
+
+
+def test_a_worse_check_goes_back_and_slower(models: Path, tmp_path: Path) -> None:
+    """At a rate that is much too high, what follows is slower until it pays."""
+    out = copied(models, tmp_path)
+    fast = tune(out, models / "dense", spec_of(models, rate=0.3, passes=8, checks=16), threads=1)
+    assert fast.stored
+
+
+def test_minutes_shorten_the_plan(models: Path, tmp_path: Path) -> None:
+    out = copied(models, tmp_path)
+    report = tune(out, models / "dense", spec_of(models, passes=4), minutes=1e-6, threads=1)
+    assert report.steps == 2
+    assert report.stored
 
 
 def test_a_failed_write_leaves_what_was_there(
@@ -170,7 +230,7 @@ def test_nothing_is_stored_where_nothing_is_better(models: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"what": ("codes",)}, "cannot tune codes"), ({"what": ()}, "nothing to tune"),
-     ({"rate": 0.0}, "rate"), ({"windows": 0}, "windows=0")],
+     ({"rate": 0.0}, "rate"), ({"tokens": 0}, "tokens=0")],
 )  # fmt: skip
 def test_wrong_options_are_refused(models: Path, changes: dict, said: str) -> None:
     with pytest.raises(LrcError, match=said):
@@ -191,7 +251,7 @@ def test_the_command_tunes_and_says_so(
     out = copied(models, tmp_path)
     given = ["tune", str(out), "--against", str(models / "dense"), "--threads", "1", "--json"]
     given += ["--calib", str(models / "text.txt"), "--what", "norms,rows", "--rate", "0.01"]
-    given += ["--windows", "8", "--held-out", "2", "--seqlen", "32", "--passes", "1"]
+    given += ["--tokens", "256", "--held-out", "2", "--seqlen", "32", "--passes", "1"]
     assert cli.main([*given, "--batch", "4", "--checks", "2", "--seed", "3"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["steps"] == 2

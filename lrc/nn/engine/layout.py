@@ -18,6 +18,7 @@ from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.packed import PackedLinear
 from lrc.parts import are_compiled, describe
 from lrc.parts.matrix import PackedMatrix
+from lrc.parts.signs import kernel_signs
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.transform import activations
 from lrc_kernels.hadamard_order import hadamard_block
@@ -95,8 +96,8 @@ class Layout:
     def _rotation(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
         if matrix.signs_in is None or matrix.signs_out is None:
             return
-        row[product.SIGNS_IN] = self.address(matrix.signs_in)
-        row[product.SIGNS_OUT] = self.address(matrix.signs_out)
+        self._signs(matrix.signs_in, row, product.SIGNS_IN, product.REAL_IN)
+        self._signs(matrix.signs_out, row, product.SIGNS_OUT, product.REAL_OUT)
         for at, scale, size in (
             (product.BLOCK_IN, product.SCALE_IN, matrix.shape[1]),
             (product.BLOCK_OUT, product.SCALE_OUT, matrix.shape[0]),
@@ -106,6 +107,11 @@ class Layout:
             if order > 1:
                 row[at + 2] = self.address(signs_matrix(order))
             numbers[scale] = 1 / math.sqrt(block)
+
+    def _signs(self, signs: NDArray[Any], row: list[int], at: int, real: int) -> None:
+        """Bits stay where they are; real numbers in their place are read as float32."""
+        diagonal = kernel_signs(signs)
+        row[at], row[real] = self.address(diagonal), int(diagonal.dtype == np.float32)
 
     def _shared(self, table: NDArray[Any]) -> int:
         """Address of a table that many matrices use."""

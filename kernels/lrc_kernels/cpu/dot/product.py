@@ -21,7 +21,7 @@ from lrc_kernels.cpu.dot.dot_levels import (
 from lrc_kernels.cpu.dot.dot_shuffle import shuffle_rows
 from lrc_kernels.cpu.dot.dot_trellis import trellis_rows
 from lrc_kernels.cpu.transform.activations import SEVEN, quantize, seven_bits_do
-from lrc_kernels.cpu.transform.hadamard_vector import apply_signs, hadamard_vector
+from lrc_kernels.cpu.transform.hadamard_vector import apply_diagonal, hadamard_vector
 from lrc_kernels.simd.values import load_f32, store_f32
 
 I64 = NDArray[np.int64]
@@ -41,7 +41,9 @@ BLOCK_IN, ORDER_IN, MATRIX_IN, BLOCK_OUT, ORDER_OUT, MATRIX_OUT = 17, 18, 19, 20
 RANK, LEFT, LEFT_BITS, LEFT_LEVELS, LEFT_SCALES = 23, 24, 25, 26, 27
 RIGHT, RIGHT_BITS, RIGHT_TABLE, RIGHT_LEVELS, RIGHT_SCALES = 28, 29, 30, 31, 32
 LEFT_TABLE = 33
-INTEGERS = 34
+# Whether what SIGNS_IN and SIGNS_OUT lead to is numbers f32, not bits.
+REAL_IN, REAL_OUT = 34, 35
+INTEGERS = 36
 # Floats.
 INVERSE, UNIT, CENTRE, GAIN, SCALE_IN, SCALE_OUT, RIGHT_UNIT, RIGHT_CENTRE = 0, 1, 2, 3, 4, 5, 6, 7
 LEFT_UNIT = 8
@@ -63,7 +65,7 @@ def prepare(
     mat, num = mats[k], nums[k]
     n = mat[COLUMNS]
     if mat[SIGNS_IN] != 0:
-        apply_signs(x, n, mat[SIGNS_IN], z)
+        apply_diagonal(x, n, mat[SIGNS_IN], mat[REAL_IN], z)
         hadamard_vector(z, n, mat[BLOCK_IN], mat[ORDER_IN], mat[MATRIX_IN], num[SCALE_IN], 0, work)
     else:
         for i in range(n):
@@ -143,7 +145,7 @@ def finish(mats: I64, nums: F32, k: int, y: int, out: int, work: int) -> None:
         hadamard_vector(
             out, m, mat[BLOCK_OUT], mat[ORDER_OUT], mat[MATRIX_OUT], num[SCALE_OUT], 1, work
         )
-        apply_signs(out, m, mat[SIGNS_OUT], out)
+        apply_diagonal(out, m, mat[SIGNS_OUT], mat[REAL_OUT], out)
     if mat[BIAS] != 0:
         for i in range(m):
             store_f32(out + 4 * i, load_f32(out + 4 * i) + load_f32(mat[BIAS] + 4 * i))

@@ -18,6 +18,7 @@ from lrc_kernels.cpu.dot.product import (
     MATRIX_IN,
     ORDER_IN,
     RANK,
+    REAL_IN,
     REPEAT,
     ROWS,
     SCALE_IN,
@@ -30,7 +31,7 @@ from lrc_kernels.cpu.dot.product import (
 )
 from lrc_kernels.cpu.dot.weight_panels import multiply_weight_panel, split_words
 from lrc_kernels.cpu.engine.barrier import wait_for_pieces
-from lrc_kernels.cpu.transform.hadamard_vector import apply_signs, hadamard_vector
+from lrc_kernels.cpu.transform.hadamard_vector import apply_diagonal, hadamard_vector
 from lrc_kernels.simd.math import sum_f32
 from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import (
@@ -93,7 +94,7 @@ def enter(
         if mats[k, SHARED] == 0:
             slot = extra[k, SLOT]
             if mats[k, SIGNS_IN] != 0:
-                apply_signs(x, n, mats[k, SIGNS_IN], z)
+                apply_diagonal(x, n, mats[k, SIGNS_IN], mats[k, REAL_IN], z)
                 hadamard_vector(z, n, mats[k, BLOCK_IN], mats[k, ORDER_IN], mats[k, MATRIX_IN],
                      nums[k, SCALE_IN], 0, work)  # fmt: skip
             else:

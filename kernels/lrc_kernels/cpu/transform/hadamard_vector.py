@@ -31,6 +31,19 @@ def apply_signs(x: int, n: int, signs: int, y: int) -> None:
 
 
 @njit(inline=True)
+def apply_diagonal(x: int, n: int, diagonal: int, real: int, y: int) -> None:
+    """Y = S x: S is of signs, as `apply_signs` has them, or of n f32 where ``real`` is not 0."""
+    if real != 0:
+        whole = n // 16 * 16
+        for i in range(0, whole, 16):
+            store_f32x16(y + 4 * i, load_f32x16(x + 4 * i) * load_f32x16(diagonal + 4 * i))
+        for i in range(whole, n):
+            store_f32(y + 4 * i, load_f32(x + 4 * i) * load_f32(diagonal + 4 * i))
+    else:
+        apply_signs(x, n, diagonal, y)
+
+
+@njit(inline=True)
 def _butterflies(x: int, n: int, length: int) -> None:
     """Walsh-Hadamard transform of each ``length`` (a power of two) entries of x."""
     half = 1
