@@ -77,7 +77,7 @@ def random_matrix(
 
 def random_signs(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     """Real numbers in the place of signs, about 1 or -1."""
-    sizes = rng.integers(40, 90, spec.shape) * rng.choice([-1, 1], spec.shape)
+    sizes = rng.integers(1, 128, spec.shape) * rng.choice([-1, 1], spec.shape)
     return sizes.astype(np.int8)
 
 

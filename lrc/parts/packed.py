@@ -31,7 +31,7 @@ tensor              dtype    shape                 meaning
 NAME.gain           F32      (1,)                  multiplies every part
 NAME.signs_in       U8       ceil(n/8)             bit i (from the lowest) set: input i is negated
 NAME.signs_out      U8       ceil(m/8)             the same for outputs; both only when rotated
-NAME.signs_in, _out I8       n, m                  numbers in their place, each over 64 (tuned ones)
+NAME.signs_in, _out I8       n, m                  numbers in their place, once they were tuned
 NAME.TENSOR                                        tensors of the first part of each kind
 NAME.I.TENSOR                                      those of a further one, at place I of ``parts``
 =================== ======== ===================== ===========================================

@@ -32,7 +32,7 @@ from lrc.parts.packed import (
     matrix_record,
     matrix_tensors,
 )
-from lrc.parts.signs import kernel_signs, pack_real_signs, rotation_of
+from lrc.parts.signs import kernel_signs, pack_real_signs, rotation_of, unpack_signs
 from lrc.refine.tunables import OF_MATRIX
 from lrc.refine.vjp import Array
 
@@ -49,7 +49,7 @@ def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], A
         if what in ("left", "right"):
             stored = stored.astype(np.float16).astype(np.float32)
         if what in ("signs_in", "signs_out"):
-            stored = kernel_signs(pack_real_signs(stored))
+            stored = kernel_signs(_codes(source.linear(name), what, stored))
         if what in ("rows", "components"):
             matrix = source.linear(name)
             assert isinstance(matrix, PackedMatrix)
@@ -66,7 +66,7 @@ def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], A
 def changed_matrix(matrix: PackedMatrix, new: Mapping[str, Array]) -> PackedMatrix:
     """The same codes with other numbers beside them, by kind: see `lrc.refine.tunables`."""
     parts, gain = list(matrix.parts), matrix.gain
-    signs = {side: pack_real_signs(new[side]) for side in ("signs_in", "signs_out") if side in new}
+    signs = {s: _codes(matrix, s, new[s]) for s in ("signs_in", "signs_out") if s in new}
     if "gains" in new:
         gain = float(new["gains"][0])
     for i, part in enumerate(parts):
@@ -81,6 +81,13 @@ def changed_matrix(matrix: PackedMatrix, new: Mapping[str, Array]) -> PackedMatr
         matrix, gain=gain, parts=tuple(parts), rotation=rotation_of(signs_in, signs_out),
         signs_in=signs_in, signs_out=signs_out,
     )  # fmt: skip
+
+
+def _codes(matrix: Any, side: str, values: Array) -> NDArray[np.int8]:
+    """Tuned numbers in the place of a matrix's signs, packed."""
+    signs = unpack_signs(getattr(matrix, side), len(values))
+    assert signs is not None
+    return pack_real_signs(values, signs)
 
 
 def _changed_factors(part: LowRank, new: Mapping[str, Array]) -> LowRank:

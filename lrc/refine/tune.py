@@ -182,9 +182,10 @@ def _tried(job: TuneJob, state: TuneState) -> float:
     gradient = job.gradient(state.moves, job.batches[0])
 
     def loss(rate: float) -> float:
-        return job.divergence(AdamW[Key]().moved(state.moves, gradient, rate), some)
+        moves = AdamW[Key]().moved(state.moves, gradient, rate)
+        return job.divergence(moves, some, rounded=False)  # a step may be too small to be stored
 
-    return trial_rate(loss, job.divergence(state.moves, some))
+    return trial_rate(loss, job.divergence(state.moves, some, rounded=False))
 
 
 def _steps(

@@ -125,9 +125,11 @@ class TuneJob:
         grads = gathered(self.tunables, found.arrays)
         return {key: g * self.units[key] for key, g in grads.items()}
 
-    def divergence(self, moves: Values, which: Sequence[int]) -> float:
-        """The mean divergence of some windows under values as they are stored."""
-        values = store.rounded(self.source, self.values(moves))
+    def divergence(self, moves: Values, which: Sequence[int], *, rounded: bool = True) -> float:
+        """The mean divergence of some windows under values as they are stored, or as they are."""
+        values = self.values(moves)
+        if rounded:
+            values = store.rounded(self.source, values)
         with np.errstate(over="ignore", invalid="ignore"):
             return self._backward(values).loss([self.windows[i] for i in which], self._loss(which))
 

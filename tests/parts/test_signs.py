@@ -16,7 +16,6 @@ from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.parts.packed import read_matrix
 from lrc.parts.signs import (
     ROTATIONS,
-    UNIT,
     kernel_signs,
     pack_real_signs,
     rotation_of,
@@ -57,7 +56,7 @@ def test_a_rotation_is_what_its_signs_are(rotation: str) -> None:
 def test_signs_as_bits_and_as_numbers_are_the_same_matrix() -> None:
     bits = random_matrix((12, 20))
     numbers = {
-        side: pack_real_signs(unpack_signs(getattr(bits, side), size))
+        side: pack_real_signs(*2 * (unpack_signs(getattr(bits, side), size),))
         for side, size in (("signs_in", 20), ("signs_out", 12))
     }
     real = dataclasses.replace(bits, rotation="hadamard-real", **numbers)
@@ -66,6 +65,16 @@ def test_signs_as_bits_and_as_numbers_are_the_same_matrix() -> None:
 
 
 def test_numbers_are_rounded_to_the_nearest_code_and_end_with_the_last() -> None:
-    values = np.array([1, -1, 0.99, 0.008, -5, 5], np.float32)
-    found = kernel_signs(pack_real_signs(values))
-    np.testing.assert_array_equal(found, np.array([64, -64, 63, 1, -127, 127]) / UNIT)
+    values = np.array([1, -1, 1.003, -0.997, -5, 5, 0.2, -0.5], np.float32)
+    signs = np.array([1, -1, 1, -1, -1, 1, -1, -1], np.float32)
+    found = kernel_signs(pack_real_signs(values, signs))
+    expected = np.array([256, -256, 257, -255, -318, 318, -192, -192]) / 256
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_every_code_is_a_number_and_the_nearest_to_itself() -> None:
+    codes = np.arange(-127, 128).astype(np.int8)
+    found = kernel_signs(codes)
+    assert (np.sign(found) == np.where(codes < 0, -1, 1)).all()
+    again = pack_real_signs(found, found)
+    np.testing.assert_array_equal(again[codes != 0], codes[codes != 0])
