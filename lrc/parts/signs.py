@@ -78,5 +78,6 @@ def pack_real_signs(values: F32, signs: F32) -> NDArray[np.int8]:
     """Real numbers as the nearest codes that have these ``signs``, +-1 or numbers themselves."""
     negative = signs < 0
     sizes = np.rint(np.where(negative, -values, values) * np.float32(_STEPS)) - _BELOW
-    codes = np.clip(sizes, 1, 127).astype(np.int8)
-    return np.where(negative, -codes, codes)
+    codes: NDArray[np.int8] = np.clip(sizes, 1, 127).astype(np.int8)
+    codes[negative] *= -1
+    return codes

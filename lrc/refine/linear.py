@@ -75,9 +75,10 @@ def _of_scales(f: OpenedLinear, x: Array, y: Array, g: Array, du: Array, asked: 
 
 def _before_signs(f: OpenedLinear, x: Array, y: Array) -> Array:
     """``M_mT u``: what the signs of outputs multiply."""
-    if f.signs_out is None or np.abs(f.signs_out).min() < _LEAST:
+    if f.signs_out is not None and np.abs(f.signs_out).min() < _LEAST:
         return f.before_signs(f.weighed(f.rotated(x)) * f.gain)
-    return (y if f.bias is None else y - f.bias) / f.signs_out
+    unbiased = y if f.bias is None else y - f.bias
+    return unbiased if f.signs_out is None else unbiased / f.signs_out
 
 
 def _of_gain(f: OpenedLinear, x: Array, du: Array, signed: Array) -> Array:
