@@ -27,6 +27,7 @@ from lrc.cli.commands import (
     generate,
     inspect,
     ranks,
+    repair,
     serve,
     transcribe,
     tune,
@@ -117,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
         *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
-        *(bench, inspect, ranks, convert),
+        *(bench, inspect, ranks, convert, repair),
     ):
         verb.add(subparsers)
     return parser

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny_gguf
 from gguf_models import CASES
+from small_gguf import write_dense, write_packed
 
-from lrc import compress
 from lrc.base.atomic import OutputError
 from lrc.cli.main import main
 from lrc.convert.gguf import import_gguf
@@ -24,7 +24,7 @@ from lrc.errors import SpecError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.opened import open_model
 from lrc.models.tensors import weight_of
-from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
+from lrc.spec import CompressSpec
 
 WRITABLE = [name for name, case in CASES.items() if case.config["model_type"] in WRITTEN]
 
@@ -48,41 +48,14 @@ def dense_of(name, folder):
     return import_gguf(file, folder / "hf"), gguf_models.stored(case, weights)
 
 
-def plain(spec_kind="q8_0", rank=0):
-    quant = QuantSpec(spec_kind, int(spec_kind[1]))
-    return CompressSpec(
-        decompose=DecomposeSpec(quant=quant, low_rank=LowRankSpec(rank), rotation="none")
-    )
-
-
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory):
-    """A llama of widths that are whole blocks of 32 and of 256, from a GGUF file."""
-    folder = tmp_path_factory.mktemp("gguf")
-    rng = np.random.default_rng(3)
-    shapes = {"attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
-              "ffn_gate": (256, 64), "ffn_up": (256, 64), "ffn_down": (64, 256)}  # fmt: skip
-    weights = {"token_embd.weight": (len(tiny_gguf.TOKENS), 64), "output_norm.weight": (64,)}
-    for i in range(2):
-        weights |= {f"blk.{i}.{name}.weight": shape for name, shape in shapes.items()}
-        weights |= {f"blk.{i}.{name}.weight": (64,) for name in ("attn_norm", "ffn_norm")}
-    drawn = {k: rng.normal(0, 0.1, s).astype("f4") + (len(s) == 1) for k, s in weights.items()}
-    file = tiny_gguf.write(
-        folder / "m.gguf", drawn, gguf.GGMLQuantizationType.F32, llama__embedding_length=64,
-        llama__feed_forward_length=256, llama__attention__head_count=4,
-        llama__attention__head_count_kv=2,
-    )  # fmt: skip
-    return import_gguf(file, folder / "dense")
+    return write_dense(tmp_path_factory.mktemp("gguf"))
 
 
 @pytest.fixture(scope="module")
 def packed(dense, tmp_path_factory):
-    """The same, compressed with a mix and a small rank."""
-    out = tmp_path_factory.mktemp("packed") / "out"
-    spec = for_gguf(dense, plain("q4_k", rank=4), "Q2_K_M", rank=True)
-    windows = np.random.default_rng(5).integers(3, len(tiny_gguf.TOKENS), (4, 48))
-    compress(dense, out, spec, windows=windows, threads=1)
-    return out
+    return write_packed(dense, tmp_path_factory.mktemp("packed") / "out")
 
 
 def test_the_file_decodes_to_what_the_model_computes_with(packed, tmp_path):

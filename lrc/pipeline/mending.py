@@ -1,0 +1,228 @@
+"""Low rank for a quantized model that somebody else made: L R over its weights, as an adapter.
+
+Both models run over the same text. At each site the second moments of the quantized model's inputs
+z, its adapted layers before included, and of the original's x are taken; L R of each matrix is the
+best of its rank for the error of Q in that metric, against what repeats the original's outputs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrc.base.atomic import check_output
+from lrc.base.progress import SILENT, Progress
+from lrc.base.threads import ordered_map, resolve_threads, single_threaded_blas
+from lrc.calibrate.examples import TextExamples
+from lrc.calibrate.mixture import calibration_windows
+from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk_stacks
+from lrc.convert.gguf import import_gguf
+from lrc.convert.gguf.adapter import Factors, write_adapter
+from lrc.convert.gguf.file import gguf_package
+from lrc.convert.gguf.source import Source
+from lrc.convert.gguf.written import GgufModel
+from lrc.errors import SpecError
+from lrc.linalg.norms import proxy_loss
+from lrc.models.base import Block, Model, Stack
+from lrc.models.opened import open_original
+from lrc.nn.linear import Linear
+from lrc.pipeline.site import site_problem
+from lrc.run.text import Tokenizer
+from lrc.solvers.lrstep import fit_factors
+from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, QuantSpec
+
+F32 = NDArray[np.float32]
+#: Solves for L and R in turn: the first is the optimum, but for the rounding to float16.
+_ITERATIONS = 1
+_FACTOR_BITS = 16
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What came of it.
+
+    ``errors`` are by matrix: relative errors of its outputs without and with L R, measured on the
+    inputs that it was fitted to.
+    """
+
+    out: Path
+    rank: int
+    errors: Mapping[str, tuple[float, float]]
+    tokens: int
+    file_bytes: int
+    seconds: float
+
+
+def repair_gguf(
+    file: Path | str,
+    against: Path | str,
+    out: Path | str,
+    rank: int = 32,
+    calibration: CalibrationSpec | None = None,
+    *,
+    seed: int = 20261122,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> RepairReport:
+    """Write an adapter that brings the model of a GGUF file closer to its original.
+
+    Parameters
+    ----------
+    file
+        A GGUF file, or any of its parts.
+    against
+        Dense directory of the model that it was made from.
+    out
+        The adapter; must not exist.
+    rank
+        Of L R, at most the smaller side of a matrix.
+    calibration
+        Which text is looked at.
+    threads
+        Never changes a byte.
+
+    Raises
+    ------
+    LrcError
+        For bad input, and where the file is not of the original's sizes.
+
+    Notes
+    -----
+    The file is decoded to float16 in a temporary directory beside ``out``. Embedding and head stay
+    as they are. Memory as of :func:`lrc.compress`.
+    """
+    began, out = time.perf_counter(), Path(out)
+    check_output(out)
+    if rank < 1:
+        raise SpecError(f"rank={rank} must be at least 1")
+    model, checkpoint = open_original(against)
+    rules = GgufModel.of(model, gguf_package())
+    source = Source.open(Path(file))
+    architecture = str(source.fields["general.architecture"])
+    if architecture != rules.written.architecture:
+        raise SpecError(
+            f"{file} is a {architecture}, and {against} would be a {rules.written.architecture}"
+        )
+    spec = CompressSpec(
+        decompose=DecomposeSpec(quant=QuantSpec.plain(2), rotation="none", seed=seed),
+        calibration=calibration or CalibrationSpec(),
+    )
+    count = resolve_threads(threads)
+    with (
+        tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".lrc-repair-") as folder,
+        single_threaded_blas(),
+    ):
+        dense = import_gguf(file, Path(folder) / "model")
+        student, _ = open_original(dense)
+        _check_alike(model, student, Path(file))
+        text = calibration_windows(
+            spec.calibration, Tokenizer.open(checkpoint.path), model,
+            seed=seed, threads=count, progress=progress,
+        )  # fmt: skip
+        for warning in text.warnings:
+            progress.note(warning)
+        visitor = _run(model, student, spec, rank, text.windows, count, progress)
+    factors = [
+        Factors(rules.names[name], _ordered(left, rules.order(name)), right)
+        for name, (left, right) in visitor.factors.items()
+    ]
+    write_adapter(out, architecture, factors)
+    return RepairReport(
+        out, rank, visitor.errors, int(text.windows.size), out.stat().st_size,
+        time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def _check_alike(model: Model, student: Model, file: Path) -> None:
+    """Both have the same matrices."""
+    for name in model.tensors.read:
+        known = student.source.shape(name) if student.source.has(name) else None
+        if known != model.source.shape(name):
+            raise SpecError(
+                f"{file}: {name} has the shape {known}, and {model.source.shape(name)} in the "
+                "original: give the model that the file was made from"
+            )
+
+
+def _run(
+    model: Model,
+    student: Model,
+    spec: CompressSpec,
+    rank: int,
+    windows: NDArray[np.integer],
+    threads: int,
+    progress: Progress,
+) -> _Repairer:
+    stacks = dict(zip(map(id, model.stacks), student.stacks, strict=True))
+
+    def start(stack: Stack, chunks: Sequence[NDArray[Any]], given: Given) -> Streams:
+        own = start_stream(stacks[id(stack)], chunks, threads, given.student)
+        return Streams(own, start_stream(stack, chunks, threads, given.original))
+
+    with progress.bar("repair", len(model.tensors.matrices), "matrix") as advance:
+        visitor = _Repairer(student, spec, rank, advance)
+        walk_stacks(model.stacks, TextExamples(windows).inputs, start, visitor, threads)
+    return visitor
+
+
+@dataclass
+class _Repairer:
+    """The visitor that fits L R to what Q lacks; ``factors`` and ``errors`` are what it finds."""
+
+    student: Model
+    spec: CompressSpec
+    rank: int
+    advance: Callable[..., object]
+    factors: dict[str, tuple[NDArray[np.float16], NDArray[np.float16]]] = field(
+        default_factory=dict
+    )
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def begin(self, block: int) -> bool:
+        """Every block is visited."""
+        return True
+
+    def replay(self, block: int, dense: Block) -> dict[str, Linear]:
+        """Nothing is continued."""
+        return {}
+
+    def end(self, block: int) -> None:
+        """Nothing is written by block."""
+
+    def visit(self, at: SiteAtWork) -> dict[str, Linear]:
+        """Fit the matrices of a site."""
+        problem = site_problem(at, self.spec)
+        H, adapted = problem.metric.H, {}
+
+        def solve(key: str) -> tuple[F32, Any, tuple[float, float]]:
+            W, Q = at.weight(key), self.student.source.dense(at.tensors[key])
+            target = problem.targets[key]
+            A = (W if target is None else target) - Q
+            pair = fit_factors(
+                A, H, min(self.rank, *A.shape), _FACTOR_BITS,
+                iterations=_ITERATIONS, seed=self.spec.decompose.seed,
+            )  # fmt: skip
+            energy = proxy_loss(Q + A, H)
+            lost = [np.sqrt(max(x, 0.0) / energy) if energy > 0 else 0.0
+                    for x in (proxy_loss(A, H), pair.loss)]  # fmt: skip
+            return Q + pair.product(), pair, (float(lost[0]), float(lost[1]))
+
+        solved = ordered_map(solve, at.site.linears, problem.at_once)
+        for key, (weight, pair, lost) in zip(at.site.linears, solved, strict=True):
+            name = at.tensors[key]
+            self.factors[name] = (np.ascontiguousarray(pair.left.words.T), pair.right.words)
+            self.errors[name] = lost
+            adapted[key] = replaced(at.dense, key, weight)
+            self.advance()
+        return adapted
+
+
+def _ordered(left: NDArray[np.float16], order: NDArray[np.intp] | None) -> NDArray[np.float16]:
+    return left if order is None else left[order]
