@@ -4,8 +4,8 @@
     python bench/tune_memory.py --hidden 512 --inner 1376 --heads 8 --vocab 1000
 
 Weights and codes are random: only memory is measured, as the operating system counts it. The tuning
-is a process of its own: two steps of two windows of 512 tokens, and a look at two more. One JSON
-line comes out, with what one block takes in float32 beside the peak.
+is a process of its own: two steps of two windows of ``--window`` tokens, and a look at two more.
+One JSON line comes out, with what one block takes in float32 beside the peak.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from lrc.formats.safetensors.file import write_safetensors
 from lrc.models.opened import open_original
 from lrc.models.tensors import weight_of
 from lrc.parts.packed import FORMAT_VERSION, MANIFEST, matrix_record, matrix_tensors
-
-WINDOW = 512
 
 
 def compressed(model: Path, out: Path) -> None:
@@ -67,18 +65,20 @@ def measure(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     model.mkdir()
     write_model(model, given.hidden, given.inner, given.heads, given.layers, given.vocab)
     compressed(model, out)
-    text.write_text(TEXT * (6 * WINDOW * 4 // len(TEXT) + 1))
+    text.write_text(TEXT * (6 * given.window * 4 // len(TEXT) + 1))
     command = [
         sys.executable, "-m", "lrc", "tune", str(out), "--against", str(model),
         "--calib", str(text),
-        "--tokens", str(4 * WINDOW), "--held-out", "2", "--seqlen", str(WINDOW), "--batch", "2",
-        "--checks", "1", "--threads", "1", "--json",
+        "--tokens", str(4 * given.window), "--held-out", "2", "--seqlen", str(given.window),
+        "--batch", "2",
+        "--checks", "1", "--rate", "0.001", "--threads", "1", "--json",
     ]  # fmt: skip
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     gib = 2**30
     return {
         "hidden": given.hidden, "inner": given.inner, "blocks": given.layers,
-        "vocab": given.vocab, "numbers": found["numbers"], "seconds": round(found["seconds"], 1),
+        "vocab": given.vocab, "window": given.window, "numbers": found["numbers"],
+        "seconds": round(found["seconds"], 1),
         "peak_rss_gib": round(found["peak_rss_bytes"] / gib, 2),
         "block_float32_gib": round(
             4 * given.hidden * (4 * given.hidden + 3 * given.inner) / gib, 2
@@ -90,7 +90,7 @@ def main() -> None:
     """Parse, measure, print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in (("hidden", 4096), ("inner", 11008), ("heads", 32), ("layers", 2),
-                        ("vocab", 32000)):  # fmt: skip
+                        ("vocab", 32000), ("window", 512)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

@@ -36,16 +36,18 @@ def trial_rate(loss: Callable[[float], float], before: float) -> float:
             best = rate
         elif best in found:
             break
-    return _vertex(best, before - found[best], before - found.get(2 * best, float("nan")))
+    low = best if 2 * best in found else best / 2
+    gains = {rate: before - now for rate, now in found.items()}
+    return _vertex(low, gains.get(low, 0.0), gains[2 * low], best)
 
 
-def _vertex(rate: float, gain: float, gain_of_double: float) -> float:
+def _vertex(rate: float, gain: float, gain_of_double: float, best: float) -> float:
     """Where ``a r - b r^2``, which is known at a rate and at twice that, is greatest.
 
-    Within a factor of two of the rate; the rate itself where the two are on no such parabola.
+    Within a factor of two of the rate; ``best`` where the two are on no such parabola.
     """
     bend = 2 * gain - gain_of_double  # 2 b rate^2
     slope = 2 * gain - gain_of_double / 2  # a rate
     if not (gain > 0 and 0 < bend < float("inf")):
-        return rate
+        return best
     return rate * min(max(slope / bend, 0.5), 2.0)

@@ -20,7 +20,7 @@ from lrc.parts.packed import MANIFEST, PackedCheckpoint
 from lrc.refine import store
 from lrc.refine.adam import AdamW, cosine_rate
 from lrc.refine.options import TuneSpec
-from lrc.refine.rate import trial_rate
+from lrc.refine.rate import LADDER, trial_rate
 from lrc.refine.tune_job import TuneJob
 from lrc.refine.tune_state import Key, TuneState, TuningRun, slowed
 
@@ -170,22 +170,25 @@ def _started(job: TuneJob, run: TuningRun, progress: Progress) -> tuple[TuneStat
         return state, state.step
     moves = {key: np.zeros_like(value) for key, value in job.start.items()}
     before = job.divergence(moves, job.held_out)
-    steps = len(job.batches)
-    state = TuneState(steps, 0.0, before, before, moves, moves)
-    state.rate = job.spec.rate if job.spec.rate != "auto" else _tried(job, state)
+    state = TuneState(len(job.batches), 0.0, before, before, moves, moves)
+    state.rate = job.spec.rate if job.spec.rate != "auto" else _tried(job, state, progress)
+    run.save(state, job.keys)
     return state, 0
 
 
-def _tried(job: TuneJob, state: TuneState) -> float:
+def _tried(job: TuneJob, state: TuneState, progress: Progress) -> float:
     """The rate that a trial of the first step finds, on half of the held-out windows."""
     some = job.held_out[::2]
     gradient = job.gradient(state.moves, job.batches[0])
+    with progress.bar("trial", len(LADDER), "rate") as advance:
 
-    def loss(rate: float) -> float:
-        moves = AdamW[Key]().moved(state.moves, gradient, rate)
-        return job.divergence(moves, some, rounded=False)  # a step may be too small to be stored
+        def loss(rate: float) -> float:
+            moves = AdamW[Key]().moved(state.moves, gradient, rate)
+            found = job.divergence(moves, some, rounded=False)  # too small to be stored, perhaps
+            advance()
+            return found
 
-    return trial_rate(loss, job.divergence(state.moves, some, rounded=False))
+        return trial_rate(loss, job.divergence(state.moves, some, rounded=False))
 
 
 def _steps(

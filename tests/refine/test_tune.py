@@ -17,6 +17,7 @@ from lrc.models.opened import open_model
 from lrc.parts.packed import PackedCheckpoint, matrix_tensors
 from lrc.refine import tune as tuning
 from lrc.refine.options import TuneSpec
+from lrc.refine.rate import LADDER
 from lrc.refine.tune import tune
 from lrc.refine.tune_job import TuneJob
 from lrc.run.generate import Decoder
@@ -250,13 +251,14 @@ def test_the_command_tunes_and_says_so(
 ) -> None:
     out = copied(models, tmp_path)
     given = ["tune", str(out), "--against", str(models / "dense"), "--threads", "1", "--json"]
-    given += ["--calib", str(models / "text.txt"), "--what", "norms,rows", "--rate", "0.01"]
+    given += ["--calib", str(models / "text.txt"), "--what", "norms,rows"]
     given += ["--tokens", "256", "--held-out", "2", "--seqlen", "32", "--passes", "1"]
     assert cli.main([*given, "--batch", "4", "--checks", "2", "--seed", "3"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["steps"] == 2
     (tuned,) = PackedCheckpoint.open(out).report["tuned"]
-    assert tuned["kl_after"] == said["after"]
+    assert tuned["kl_after"] == said["after"] < said["before"]
+    assert 0 < tuned["rate"] == said["rate"] <= 2 * LADDER[0]
     assert tuned["spec"]["what"] == ["norms", "rows"]
     assert cli.main([*given[:4], "--minutes", "0"]) == 1
     assert "--minutes" in capsys.readouterr().err
