@@ -65,7 +65,7 @@ def real_vector(given: ArrayLike, name: str, n: int) -> NDArray[np.float64]:
     return vector
 
 
-def second_moment(given: ArrayLike, n: int) -> NDArray[np.float64]:
+def second_moment(given: ArrayLike, n: int, name: str = "H") -> NDArray[np.float64]:
     """A second moment E[z z^T] of ``n`` inputs as an own float64 (n, n), exactly symmetric.
 
     Rounding of float32 is let through: differences of up to ``n eps`` of the largest entry between
@@ -84,21 +84,22 @@ def second_moment(given: ArrayLike, n: int) -> NDArray[np.float64]:
     -----
     Cost n^3/3 + O(n^2).
     """
-    H = real_matrix(given, "H", np.float64).copy()
+    H = real_matrix(given, name, np.float64).copy()
     if H.shape != (n, n):
-        raise SpecError(f"H has shape {H.shape}; W with {n} columns needs ({n}, {n})")
+        side = "columns" if name == "H" else "rows"
+        raise SpecError(f"{name} has shape {H.shape}; W with {n} {side} needs ({n}, {n})")
     largest, gap = float(np.abs(H).max()), float(np.abs(H - H.T).max())
     if gap > n * _EPS * largest:
         raise NumericalError(
-            f"H differs from its transpose by {gap:.1e}, beside entries up to {largest:.1e}; "
+            f"{name} differs from its transpose by {gap:.1e}, beside entries up to {largest:.1e}; "
             "expected a second moment E[z z^T], which is symmetric"
         )
     symmetrise(H)
-    _check_semidefinite(H)
+    _check_semidefinite(H, name)
     return H
 
 
-def _check_semidefinite(H: NDArray[np.float64]) -> None:
+def _check_semidefinite(H: NDArray[np.float64], name: str) -> None:
     n = len(H)
     size = max(float(top_eigenvectors(H, 1, seed=n)[0][0]), float(np.diag(H).max()), 0.0)
     least_allowed = -n * _EPS * size
@@ -109,6 +110,6 @@ def _check_semidefinite(H: NDArray[np.float64]) -> None:
         least = float(np.linalg.eigvalsh(H)[0])
         if least < least_allowed:
             raise NumericalError(
-                f"H has the eigenvalue {least:.1e}, beside a largest of {size:.1e}; expected a "
-                "second moment E[z z^T], which has none below 0: check how it was made"
+                f"{name} has the eigenvalue {least:.1e}, beside a largest of {size:.1e}; expected "
+                "a second moment E[z z^T], which has none below 0: check how it was made"
             ) from None

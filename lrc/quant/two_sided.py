@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -42,6 +43,12 @@ class OutputMetric:
     moment: F32
     feedback: F32
     block_rows: int
+
+    @cached_property
+    def root(self) -> F32:
+        """The lower Cholesky factor C of A: tr(A E H E^T) is tr(F H F^T) of F = C^T E."""
+        lower: F32 = scipy.linalg.cholesky(self.moment, lower=True, check_finite=False)
+        return lower
 
     @property
     def blocks(self) -> list[slice]:

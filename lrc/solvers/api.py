@@ -14,12 +14,13 @@ from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.codebooks import get_codebook
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.given import real_matrix, real_vector, second_moment
-from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
+from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns, rotate_moment
 from lrc.linalg.norms import proxy_loss, rms
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.quant.blockwise import feedback_size
 from lrc.quant.cuda import require_device
+from lrc.quant.two_sided import output_metric
 from lrc.solvers.base import Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
 from lrc.solvers.corrected import corrected
@@ -46,6 +47,7 @@ def decompose(
     spec: DecomposeSpec | None = None,
     *,
     magnitudes: ArrayLike | None = None,
+    outputs: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Decomposition:
     """Decompose one matrix: minimise tr((W - Q - L R) H (W - Q - L R)^T).
@@ -61,6 +63,9 @@ def decompose(
         Recipe, codebook, rank, rotation, damping, seed.
     magnitudes : real array, shape (n,), optional
         E|z| of each input, for the statistics that weigh by it.
+    outputs : real array, shape (m, m), optional
+        A, symmetric positive definite, such as the second moment of a loss's gradients at the
+        outputs: then tr(A E H E^T) of the error E is minimised. Reported errors are those of H.
     threads : int, optional
         Never changes the result.
 
@@ -94,7 +99,8 @@ def decompose(
         block_size = least_block((spec.quant,), ((m, n),))
         metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
         metric = metric.weighing(diagonal)
-        return decompose_at_site(weight, metric, spec, name="matrix", threads=threads)
+        rows = None if outputs is None else second_moment(outputs, m, "outputs")
+        return decompose_at_site(weight, metric, spec, name="matrix", outputs=rows, threads=threads)
 
 
 def metric_for(
@@ -148,12 +154,14 @@ def decompose_at_site(
     *,
     name: str,
     regression_target: NDArray[np.float32] | None = None,
+    outputs: NDArray[np.floating] | None = None,
     threads: int | None = None,
 ) -> Decomposition:
     """Decompose W (m, n), which is finite, under a metric that other matrices share.
 
     ``regression_target`` is what to fit instead of W, from :func:`target_columns`. ``name`` fixes
-    the output signs together with the seed.
+    the output signs together with the seed. ``outputs`` (m, m), positive definite, is what errors
+    of outputs are weighed by where codes are chosen; the identity where it is None.
     """
     quant, notes = spec.quant.for_shape(*W.shape)
     spec = dataclasses.replace(spec, quant=quant)
@@ -167,6 +175,10 @@ def decompose_at_site(
     gain = 1.0 if absolute else float(np.float32(rms(target)))
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
+    if outputs is not None:
+        rotated = rotate_moment(np.asarray(outputs, np.float64), signs_out)
+        rows = output_metric(rotated, problem.quantizer.block_rows)
+        problem = dataclasses.replace(problem, outputs=rows)
     solution = DECOMPOSERS[spec.recipe](problem)
     notes = (*notes, *left_to_the_cpu(problem))
     solution = dataclasses.replace(solution, notes=(*notes, *solution.notes))
@@ -230,10 +242,11 @@ def _measured(
     weights: NDArray[np.float32] | None,
     divisor: float,
 ) -> Decomposition:
-    """Errors from what was packed, not from what the solver believed.
+    """Errors from what was packed, not from what the solver believed; outputs count alike.
 
     ``weights`` are the original ones where something else was fitted.
     """
+    problem = dataclasses.replace(problem, outputs=None)
     decoded = packed.rows(slice(0, packed.shape[0]))
     decoded /= np.float32(divisor)
     relative_error = weight_error = problem.error(problem.target - decoded, problem.energy)

@@ -18,6 +18,7 @@ from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.quant.base import Quantizer
 from lrc.quant.ldlq import Rounded
+from lrc.quant.two_sided import OutputMetric
 from lrc.solvers.few_tokens import Metric
 from lrc.spec import DecomposeSpec
 
@@ -38,13 +39,15 @@ class Trace:
 class Problem:
     """min tr((T - Q - L R) H (T - Q - L R)^T) in the rotated basis.
 
-    ``target`` is T, float32 (m, n), of unit RMS; ``metric`` holds H and its factors.
+    ``target`` is T, float32 (m, n), of unit RMS; ``metric`` holds H and its factors. The loss is
+    tr(A E H E^T) where ``outputs`` is a metric A of the rotated outputs.
     """
 
     target: NDArray[np.float32]
     metric: Metric
     spec: DecomposeSpec
     threads: int = 1
+    outputs: OutputMetric | None = None
 
     @property
     def quantizer(self) -> Quantizer:
@@ -59,14 +62,19 @@ class Problem:
 
     @cached_property
     def energy(self) -> float:
-        """tr(T H T^T)."""
-        return squared_norm(self.target, self.metric.H, self.threads, self.spec.device)
+        """The loss of T itself, tr(T H T^T)."""
+        target = self.weighed(self.target)
+        return squared_norm(target, self.metric.H, self.threads, self.spec.device)
+
+    def weighed(self, E: NDArray[np.float32]) -> NDArray[np.float32]:
+        """C^T E with A = C C^T, whose loss without A is that of E; E where outputs count alike."""
+        return E if self.outputs is None else self.outputs.root.T @ E
 
     def error(self, residual: NDArray[np.float32], energy: float) -> float:
-        """sqrt(tr(E H E^T) / energy) of E = ``residual``; 0 for a zero target."""
+        """The root of the loss of E = ``residual`` over ``energy``; 0 for a zero target."""
         if energy <= 0:
             return 0.0
-        loss = squared_norm(residual, self.metric.H, self.threads, self.spec.device)
+        loss = squared_norm(self.weighed(residual), self.metric.H, self.threads, self.spec.device)
         return float(np.sqrt(loss / energy))
 
     def codes(self, rounded: Rounded, scale: NDArray[np.float32]) -> Codes:

@@ -150,6 +150,7 @@ def _fit(
         warm=warm,
         start=start,
         seed=problem.spec.seed,
+        outputs=problem.outputs,
         threads=problem.threads,
         device=problem.spec.device,
     )
@@ -162,11 +163,12 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
         most_bits = _AUTO_RANK_BITS * spec.quant.bits
         predicted = None
         if spec.low_rank.start != "error" and (most := most_rank(E.shape, bits, most_bits)):
+            target = problem.weighed(problem.target)
             predicted = predicted_losses(
-                problem.target, problem.metric, most, seed=spec.seed, device=spec.device
+                target, problem.metric, most, seed=spec.seed, device=spec.device
             )
         return choose_rank(
-            E,
+            problem.weighed(E),
             problem.metric.H,
             bits,
             most_bits=most_bits,

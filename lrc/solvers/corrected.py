@@ -48,7 +48,7 @@ def corrected(problem: Problem) -> Solution:
             pair = fit_weighted(problem, _less(problem.target, rounded), rank)
         residual = _less(problem.target, rounded) - _product(problem, pair)
         trace = trace.then("LR", problem.error(residual, energy))
-        loss = squared_norm(residual, metric, problem.threads)
+        loss = squared_norm(problem.weighed(residual), metric, problem.threads)
         if loss >= least:
             break
         assert pair is not None

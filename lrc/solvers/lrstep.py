@@ -16,6 +16,7 @@ from lrc.linalg.lowrank import (
 from lrc.linalg.norms import times_metric
 from lrc.parts.low_rank import Factor, LowRank
 from lrc.quant.factors import quantize_factor
+from lrc.quant.two_sided import OutputMetric
 from lrc.solvers.base import Problem
 
 
@@ -60,6 +61,7 @@ def fit_factors(
     warm: Pair | None = None,
     start: NDArray[np.float64] | None = None,
     seed: int,
+    outputs: OutputMetric | None = None,
     threads: int = 1,
     device: str = "cpu",
 ) -> Pair:
@@ -77,22 +79,33 @@ def fit_factors(
         ``bits`` 16 keeps float16 factors.
     iterations : int
         Solves for R after the first.
+    outputs : OutputMetric, optional
+        Weighs errors of one output against another's. L for a given R is the same in all of them.
 
     Notes
     -----
     Law: the loss is never above that of ``warm``. Cost 2 m n^2 for A H, then
     O(r n (m + n)) an iteration. Source: CALDERA, arXiv 2405.18886 (LPLR).
     """
-    G = times_metric(A, H, threads, device)
-    energy = float(np.einsum("ij,ij->", G, A, dtype=np.float64))
+    root = None if outputs is None else outputs.root
+    weighed = A if root is None else root.T @ A
+    G = times_metric(weighed, H, threads, device)
+    energy = float(np.einsum("ij,ij->", G, weighed, dtype=np.float64))
+
+    def weighed_left(left: Factor) -> NDArray[np.float32]:
+        Lt = left.to_dense()
+        return Lt if root is None else Lt @ root
+
+    def loss(left: Factor, right: Factor) -> float:
+        return pair_loss(energy, G, H, weighed_left(left), right.to_dense())
+
     best: Pair | None = None
     if warm is not None:
         R = warm.right.to_dense().astype(np.float64)
-        Lt = warm.left.to_dense()
-        best = Pair(warm.left, warm.right, pair_loss(energy, G, H, Lt, warm.right.to_dense()))
+        best = Pair(warm.left, warm.right, loss(warm.left, warm.right))
     else:
         R = (
-            rank_constrained_regression(A, H, rank, seed=seed, device=device).R
+            rank_constrained_regression(weighed, H, rank, seed=seed, device=device).R
             if start is None
             else start
         )
@@ -101,10 +114,10 @@ def fit_factors(
         rounded = right.to_dense()
         L = solve_left(A, H, rounded)
         left = quantize_factor(L.T, bits, gram=rounded @ (H @ rounded.T), threads=threads)
-        pair = Pair(left, right, pair_loss(energy, G, H, left.to_dense(), right.to_dense()))
+        pair = Pair(left, right, loss(left, right))
         if best is None or pair.loss < best.loss:
             best = pair
-        R = solve_right(A, left.to_dense().T)
+        R = solve_right(weighed, weighed_left(left).T)
     assert best is not None
     return best
 
@@ -118,5 +131,6 @@ def fit_weighted(problem: Problem, A: NDArray[np.float32], rank: int) -> Pair:
         problem.spec.low_rank.factor_bits,
         iterations=problem.spec.inner_iterations,
         seed=problem.spec.seed,
+        outputs=problem.outputs,
         threads=problem.threads,
     )

@@ -18,6 +18,7 @@ from lrc.quant.blockwise import (
 from lrc.quant.cuda import ring_code
 from lrc.quant.ldlq import Grid, Rounded, ldlq, polish, round_to_nearest
 from lrc.quant.scales import as_stored, group_scales, matrix_scale, spread
+from lrc.quant.two_sided import polish_by_rows, round_by_rows, two_sided_loss
 from lrc.solvers.base import Problem
 from lrc.spec import DecomposeSpec
 
@@ -91,18 +92,31 @@ def feedback_rounding(
     Larger and smaller scales were tried on samples of rows: they gained nothing over the rule.
     """
     scale = stored_scale(problem, A)
-    if has_own_scales(problem.quantizer):
-        weights = column_weights(diagonal_of(H), feedback)
-        blocks = ldlq_in_blocks(A, feedback, problem.quantizer, weights, threads=problem.threads)
-        return polished(problem, A, H, blocks, scale, rounds=rounds)
-    rounded = ldlq(
-        A,
-        feedback,
-        grid(problem, scale),
-        threads=problem.threads,
-        device=problem.spec.device,
-    )
+    rounded = _with_feedback(problem, A, H, feedback, scale)
     return polished(problem, A, H, rounded, scale, rounds=rounds)
+
+
+def _with_feedback(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: Moment,
+    feedback: Feedback,
+    scale: NDArray[np.float32],
+) -> Rounded:
+    """LDLQ of A, from rows to rows too where the outputs have a metric."""
+    blocks = has_own_scales(problem.quantizer)
+    columns = column_weights(diagonal_of(H), feedback) if blocks else None
+    threads = problem.threads
+
+    def round_rows(_: slice, weights: NDArray[np.float32], own: Grid) -> Rounded:
+        if columns is not None:
+            return ldlq_in_blocks(weights, feedback, own.quantizer, columns, threads=threads)
+        return ldlq(weights, feedback, own, threads=threads, device=problem.spec.device)
+
+    whole = grid(problem, scale)
+    if problem.outputs is None:
+        return round_rows(slice(None), A, whole)
+    return round_by_rows(A, problem.outputs, whole, round_rows)
 
 
 def polished(
@@ -120,22 +134,12 @@ def polished(
     many rows together get one plain round.
     """
     if has_own_scales(problem.quantizer):
-        return _polished_blocks(problem, A, H, rounded, rounds), scale
+        return _polished_blocks(problem, A, H, rounded, scale, rounds), scale
     together = problem.quantizer.block_rows
     sweeps = problem.spec.sweeps_of(together)
     dithers = _DITHERS if together == 1 else _DITHERS[:_TOGETHER_ROUNDS]
     for index, dither in enumerate(dithers[:rounds] if sweeps else ()):
-        rounded = polish(
-            A,
-            rounded,
-            H,
-            grid(problem, scale),
-            sweeps,
-            dither=dither,
-            seed=problem.spec.seed + index,
-            threads=problem.threads,
-            device=problem.spec.device,
-        )
+        rounded = _polished_once(problem, A, H, rounded, scale, sweeps, dither, index)
         if problem.spec.refit_scales and index < _REFITS:
             rounded, scale = _refit_scale(problem, A, H, rounded, scale)
     return rounded, scale
@@ -146,18 +150,61 @@ def _polished_blocks(
     A: NDArray[np.float32],
     H: Moment,
     rounded: Rounded,
+    scale: NDArray[np.float32],
     rounds: int | None,
 ) -> Rounded:
     """Polish of codes whose scales lie in their blocks, and stay."""
     sweeps = problem.spec.sweeps_of(1)
     if rounds is None:
         sweeps *= _BLOCK_ROUNDS
-    return polish_in_blocks(A, rounded, H, problem.quantizer, sweeps, threads=problem.threads)
+    quantizer, threads = problem.quantizer, problem.threads
+
+    def polish_rows(_: slice, weights: NDArray[np.float32], before: Rounded, own: Grid) -> Rounded:
+        return polish_in_blocks(weights, before, H, own.quantizer, sweeps, threads=threads)
+
+    if problem.outputs is None:
+        return polish_in_blocks(A, rounded, H, quantizer, sweeps, threads=threads)
+    whole = grid(problem, scale)
+    return polish_by_rows(A, rounded, problem.outputs, H, whole, polish_rows, threads)
 
 
 def feedback_block(problem: Problem) -> int:
     """Columns that errors of the problem's Q are fed back by together."""
     return feedback_size(problem.quantizer)
+
+
+def _polished_once(
+    problem: Problem,
+    A: NDArray[np.float32],
+    H: Moment,
+    rounded: Rounded,
+    scale: NDArray[np.float32],
+    sweeps: int,
+    dither: float,
+    index: int,
+) -> Rounded:
+    """One round of polish."""
+    seed, threads = problem.spec.seed + index, problem.threads
+
+    def polish_rows(
+        rows: slice, weights: NDArray[np.float32], before: Rounded, own: Grid
+    ) -> Rounded:
+        return polish(
+            weights,
+            before,
+            H,
+            own,
+            sweeps,
+            dither=dither,
+            seed=seed + (rows.start or 0),
+            threads=threads,
+            device=problem.spec.device,
+        )
+
+    whole = grid(problem, scale)
+    if problem.outputs is None:
+        return polish_rows(slice(None), A, rounded, whole)
+    return polish_by_rows(A, rounded, problem.outputs, H, whole, polish_rows, threads)
 
 
 def _refit_scale(
@@ -167,8 +214,11 @@ def _refit_scale(
     rounded: Rounded,
     scale: NDArray[np.float32],
 ) -> tuple[Rounded, NDArray[np.float32]]:
-    """Multiply all scales by <A H, Q> / <Q H, Q>, if that still helps after float16 storage."""
-    QH = times_metric(rounded.values, H, problem.threads, problem.spec.device)
+    """Multiply all scales by <A H, Q> / <Q H, Q>, if that still helps after float16 storage.
+
+    Rows are weighed by the metric of the outputs, where there is one.
+    """
+    QH = _times_metrics(problem, rounded.values, H)
     energy = float(np.einsum("ij,ij->", QH, rounded.values, dtype=np.float64))
     if energy <= 0:
         return rounded, scale
@@ -183,6 +233,18 @@ def _refit_scale(
     ratios = np.divide(fresh, scale, out=np.ones_like(scale), where=scale > 0)
     wide = spread(ratios, problem.spec.quant.group_size, A.shape[1])
     moved = Rounded(rounded.codes, rounded.values * wide)
-    if proxy_loss(A - moved.values, H) < proxy_loss(A - rounded.values, H):
+    if _loss(problem, A - moved.values, H) < _loss(problem, A - rounded.values, H):
         return moved, fresh
     return rounded, scale
+
+
+def _times_metrics(problem: Problem, E: NDArray[np.float32], H: Moment) -> NDArray[np.floating]:
+    """E H, or with a metric of the outputs that times E H."""
+    product = times_metric(E, H, problem.threads, problem.spec.device)
+    return product if problem.outputs is None else problem.outputs.moment @ product
+
+
+def _loss(problem: Problem, E: NDArray[np.float32], H: Moment) -> float:
+    if problem.outputs is None:
+        return proxy_loss(E, H)
+    return two_sided_loss(E, problem.outputs.moment, H)

@@ -263,3 +263,31 @@ def test_derived_seeds_depend_on_every_part():
     }
     assert len(found) == 4
     assert derive_seed(5, "site", "in") == 2097981887
+
+
+@every
+def test_a_moment_of_the_outputs_lowers_the_loss_that_it_weighs(recipe):
+    """On average; and W itself, not its errors, decides where nothing looks at errors."""
+    m, n, ratios = 96, 32, []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        W = rng.standard_normal((m, n)).astype(F32)
+        H, A = (
+            (Q * np.exp(-8.0 * np.arange(k) / k)) @ Q.T + 0.01 * np.eye(k)
+            for k, Q in ((k, np.linalg.qr(rng.standard_normal((k, k)))[0]) for k in (n, m))
+        )
+        losses = []
+        for outputs in (None, A):
+            E = W - decompose(W, H, spec_for(recipe), outputs=outputs, threads=1).to_dense()
+            losses.append(np.trace(A @ E @ H @ E.T))
+        ratios.append(losses[1] / losses[0])
+    if recipe == "round-to-nearest":
+        assert ratios == [1.0] * 4
+    else:
+        assert np.mean(ratios) < 0.96
+
+
+def test_a_moment_of_the_outputs_has_the_size_of_the_rows():
+    W = np.ones((8, 16), F32)
+    with pytest.raises(SpecError, match=r"outputs has shape \(16, 16\); W with 8 rows needs"):
+        decompose(W, outputs=np.eye(16))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lrc.linalg.incoherence import rotate_columns
 from lrc.linalg.lowrank import solve_left
 from lrc.quant.factors import quantize_factor
+from lrc.quant.two_sided import output_metric
 from lrc.solvers.api import decompose, metric_for
 from lrc.solvers.lrstep import fit_factors
 from lrc.solvers.rank import _lower_by_prediction, choose_rank, predicted_losses, rank_curve
@@ -264,3 +265,21 @@ def test_the_choice_depends_on_nothing_but_its_arguments(seed):
     assert choose_rank(E, H, 4, most_bits=3.0, seed=5) == choose_rank(
         F32(8) * E, H, 4, most_bits=3.0, seed=5
     )
+
+
+@few(2)
+@given(data=st.data())
+def test_in_two_metrics_the_loss_is_the_rest_of_the_spectrum(data):
+    """Eckart and Young, between the roots of both: with factors of 16 bits, to their rounding."""
+    A, H = unit(data.draw(problems()))
+    m, n = A.shape
+    rank = data.draw(ranks(m, n))
+    V = np.linalg.qr(np.random.default_rng(data.draw(seeds())).standard_normal((m, m)))[0]
+    metric = output_metric((V * np.exp(-3.0 * np.arange(m) / m)) @ V.T, 1)
+    pair = fit_factors(A, H, rank, 16, iterations=3, outputs=metric, seed=5)
+    F = metric.root.T.astype(F64) @ A
+    spectrum = np.sort(np.linalg.eigvalsh(F @ H @ F.T))[::-1]
+    E = metric.root.T.astype(F64) @ (A - pair.product())
+    size = quadratic_loss(F, H)
+    assert_within(abs(pair.loss - quadratic_loss(E, H)), 1e-3 * size, "reported loss")
+    assert_within(pair.loss, np.maximum(spectrum[rank:], 0).sum() + 2e-3 * size, "least loss")
