@@ -34,6 +34,9 @@ CHANGES = (
     ("rank 16, started at the error of Q", "rank=16,decompose.low_rank.start=error"),
     ("a third of the damping", "decompose.damping=0.003"),
     ("three times the damping", "decompose.damping=0.03"),
+    ("errors weighed by the model's end", "metric=kl"),
+    ("the same, rows alone", "metric=kl,metric.power=0"),
+    ("the same, tokens alone", "metric=kl,metric.outputs=false"),
 )
 
 

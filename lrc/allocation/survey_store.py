@@ -20,7 +20,7 @@ from lrc.base.partial import MARKER
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.parts.manifest import FORMAT_VERSION
-from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
+from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec, MetricSpec
 
 #: To be raised when the same question gets another answer.
 SURVEY_VERSION = 3
@@ -67,7 +67,7 @@ class SurveyStore:
         effort = dataclasses.replace(allocation, bits_per_weight=1.0, file_bytes=0, generations=0)
         # Of the calibration a survey uses the windows, and which of their tokens experts see.
         calibration = CalibrationSpec(all_experts=spec.calibration.all_experts)
-        surveyed = dataclasses.replace(spec, calibration=calibration)
+        surveyed = dataclasses.replace(spec, calibration=calibration, metric=MetricSpec())
         question = {
             "model and options": fingerprint(
                 source.digest(),

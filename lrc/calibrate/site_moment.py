@@ -9,8 +9,9 @@ the experts of the block, and deeper in the expert a sample of these, which it c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,14 @@ class _Rows:
     weights: Array | None = None
 
 
+class MomentOptions(TypedDict, total=False):
+    """What a caller may choose; see `site_moment`."""
+
+    residual_gap: bool
+    token_weights: Sequence[Array] | None
+    device: str
+
+
 def site_moment(
     student: Stream,
     original: Stream | None,
@@ -45,13 +54,16 @@ def site_moment(
     *,
     residual_gap: bool = False,
     shared: Shared | None = None,
+    token_weights: Sequence[Array] | None = None,
     device: str = "cpu",
 ) -> SecondMoment | RowMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
     ``residual_gap``: and that of the difference of their residual streams, for a site that writes
     there; not for experts that are calibrated on all tokens, of which most do not see them.
-    ``shared`` (work) keeps what the experts of a block have in common from one to the next. Where
+    ``token_weights`` are what products of each token count, (tokens,) of each chunk; tokens of
+    experts count by their shares alone. ``shared`` (work) keeps what the experts of a block have in
+    common from one to the next. Where
     tokens are few for a wide site (`rows_are_few`), their rows are kept instead of products. Chunks
     are summed in order, so threads do not change a bit; ``device`` is where. Cost 3 T n^2 with two
     streams.
@@ -59,7 +71,7 @@ def site_moment(
     gap = residual_gap and original is not None
     dispatch = None if student.site is None else student.site.dispatch
     if dispatch is None:
-        rows = _all_rows(student, original, gap=gap)
+        rows = _all_rows(student, original, gap=gap, token_weights=token_weights)
         if rows_are_few(student.tokens, student.inputs[0].shape[-1]):
             return _row_moment(rows, student, original, gap=gap)
         return _moment(rows, student, original, threads, gap=gap, device=device)
@@ -190,7 +202,12 @@ def _of(rows: _Rows) -> TokenRows:
 
 
 def _all_rows(
-    student: Stream, original: Stream | None, source: str = "", *, gap: bool = False
+    student: Stream,
+    original: Stream | None,
+    source: str = "",
+    *,
+    gap: bool = False,
+    token_weights: Sequence[Array] | None = None,
 ) -> Iterator[_Rows]:
     """Every token of each chunk: the value ``source``, or inputs of the site."""
 
@@ -202,6 +219,7 @@ def _all_rows(
             of(student, chunk),
             None if original is None else of(original, chunk),
             _gap(student, original, chunk) if gap else None,
+            None if token_weights is None else np.sqrt(token_weights[chunk]),
         )
 
 

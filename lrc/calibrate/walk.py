@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
-from lrc.calibrate.site_moment import Routed, Shared, routed_to, site_moment
+from lrc.calibrate.site_moment import MomentOptions, Routed, Shared, routed_to, site_moment
 from lrc.calibrate.streams import Inputs, Stream
 from lrc.calibrate.taught import Learner, Taught
 from lrc.linalg.row_moment import RowMoment
@@ -133,18 +133,10 @@ class SiteAtWork:
         """The weight of a linear layer of the site, (m, n) float32; not to be written to."""
         return dense_weight(self.dense, key)
 
-    def moment(
-        self, *, residual_gap: bool = False, device: str = "cpu"
-    ) -> SecondMoment | RowMoment:
+    def moment(self, **options: Unpack[MomentOptions]) -> SecondMoment | RowMoment:
         """Second moments of the site's inputs, made anew; see `site_moment`."""
-        return site_moment(
-            self.streams.student,
-            self.streams.original,
-            self.threads,
-            residual_gap=residual_gap,
-            shared=self.shared,
-            device=device,
-        )
+        student, original = self.streams.student, self.streams.original
+        return site_moment(student, original, self.threads, shared=self.shared, **options)
 
     @property
     def routed(self) -> Routed | None:

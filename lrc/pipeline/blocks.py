@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,8 @@ from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
 from lrc.pipeline.journal import Journal
 from lrc.pipeline.learning import learn
-from lrc.pipeline.site import site_problem
+from lrc.pipeline.metric import GradientStore
+from lrc.pipeline.site import SiteProblem, site_problems
 from lrc.quant.tables import TABLES_FILE, Tensors, read_table, store_table
 from lrc.solvers.api import derive_seed
 from lrc.solvers.base import Decomposition
@@ -56,6 +57,7 @@ class Job:
     threads: int
     folder: Path
     journal: Journal
+    gradients: GradientStore | None = None
 
     @property
     def original_only(self) -> bool:
@@ -171,12 +173,7 @@ class _Compressor:
         if self.pages_read:
             release_pages(self.job.source.shards.values())
             self.pages_read = False
-        problem = site_problem(at, self.job.spec)
-        self.dropped += problem.dropped
-        # Matrices of a site are independent: side by side where there are several, and one
-        # alone over its rows. Either way the result is that of one thread.
-        solved = ordered_map(problem.solve, at.site.linears, problem.at_once)
-        for key, found in zip(at.site.linears, solved, strict=True):
+        for key, found, problem in self._solved(at):
             name = at.tensors[key]
             self.tensors |= matrix_tensors(name, found.matrix)
             if self.teaches:
@@ -187,6 +184,16 @@ class _Compressor:
                 student[key] = replaced(at.dense, key, found.matrix.to_dense())
             self.advance()
         return student
+
+    def _solved(self, at: SiteAtWork) -> Iterator[tuple[str, Decomposition, SiteProblem]]:
+        """The matrices of a site, in order."""
+        for problem in site_problems(at, self.job.spec, self.job.gradients):
+            self.dropped += problem.dropped
+            # Matrices are independent: side by side where there are several, and one alone over
+            # its rows. Either way the result is that of one thread.
+            solved = ordered_map(problem.solve, problem.targets, problem.at_once)
+            for key, found in zip(problem.targets, solved, strict=True):
+                yield key, found, problem
 
     @property
     def teaches(self) -> bool:

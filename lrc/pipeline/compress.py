@@ -18,6 +18,7 @@ from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
+from lrc.calibrate.streams import Inputs
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
@@ -27,10 +28,12 @@ from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST
 from lrc.pipeline.blocks import Job, run_blocks
 from lrc.pipeline.journal import Journal, finished_files, is_complete
 from lrc.pipeline.material import material_of
+from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store
 from lrc.pipeline.report import CompressReport
 from lrc.quant.cuda import device_note, require_device
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
+from lrc.solvers.api import derive_seed
 from lrc.spec import AllocationSpec, CompressSpec
 
 
@@ -137,15 +140,27 @@ def compress(
                     threads=count, progress=progress, survey_folder=survey_folder,
                 )  # fmt: skip
                 job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
+            if spec.metric.from_gradients:
+                job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
             run_blocks(job, examples.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
             atomic_write_json(folder / MANIFEST, _manifest(job, examples.tokens, summary))
         journal.finish(folder)
         forget(folder)
+        forget_gradients(folder)
     report = CompressReport.of(out, journal, time.perf_counter() - began)
     for warning in report.warnings:
         progress.note(warning)
     return report
+
+
+def _gradients(job: Job, inputs: Inputs, progress: Progress) -> GradientStore:
+    """What the end of the original says of its matrices."""
+    seed = derive_seed(job.spec.decompose.seed, "gradients")
+    return gradient_store(
+        job.folder, job.model, inputs, job.spec.metric,
+        seed=seed, threads=job.threads, progress=progress,
+    )  # fmt: skip
 
 
 def _check_matrices(model: Model, spec: CompressSpec) -> None:

@@ -33,7 +33,7 @@ from lrc.linalg.norms import proxy_loss
 from lrc.models.base import Block, Model, Stack
 from lrc.models.opened import open_original
 from lrc.nn.linear import Linear
-from lrc.pipeline.site import site_problem
+from lrc.pipeline.site import site_problems
 from lrc.run.text import Tokenizer
 from lrc.solvers.lrstep import fit_factors
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, QuantSpec
@@ -198,7 +198,7 @@ class _Repairer:
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Fit the matrices of a site."""
-        problem = site_problem(at, self.spec)
+        (problem,) = site_problems(at, self.spec)
         H, adapted = problem.metric.H, {}
 
         def solve(key: str) -> tuple[F32, Any, tuple[float, float]]:

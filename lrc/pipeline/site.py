@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from lrc.linalg.diagonal_plus_low_rank import Moment, diagonal_of
 from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.tensors import linear_of
+from lrc.pipeline.metric import GradientStore
+from lrc.refine.layer_gradients import LayerPlace
 from lrc.solvers.api import (
     corrected_columns,
     decompose_at_site,
@@ -29,6 +32,7 @@ from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec
 #: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
 _SIDE_BY_SIDE = 1 << 22
 
+F32 = NDArray[np.float32]
 Targets = dict[str, NDArray[np.float32] | None]
 
 
@@ -48,6 +52,7 @@ class SiteProblem:
     at_once: int
     statistics: dict[str, float]
     dropped: int
+    gradients: GradientStore | None = None
 
     def solve(self, key: str) -> Decomposition:
         """The decomposition of one matrix."""
@@ -57,20 +62,43 @@ class SiteProblem:
             _spec_of(self.at, self.spec, key),
             name=self.at.tensors[key],
             regression_target=self.targets[key],
+            outputs=_outputs(self.at, self.gradients, key, self.spec.calibration),
             threads=_inner_threads(self.at, self.at_once),
         )
 
 
-def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
-    """Take the moments of a site and make a problem of them."""
+def site_problems(
+    at: SiteAtWork, spec: CompressSpec, gradients: GradientStore | None = None
+) -> Iterator[SiteProblem]:
+    """Take the moments of a site and make problems of them, one after the other.
+
+    One for all its matrices, or where gradients say what tokens count at each, one a matrix.
+    """
+    weights = {key: _token_weights(at, gradients, key) for key in at.site.linears}
+    if all(of is None for of in weights.values()):
+        yield _site_problem(at, spec, at.site.linears, None, gradients)
+        return
+    for key in at.site.linears:
+        yield _site_problem(at, spec, (key,), weights[key], gradients)
+
+
+def _site_problem(
+    at: SiteAtWork,
+    spec: CompressSpec,
+    keys: tuple[str, ...],
+    token_weights: list[F32] | None,
+    gradients: GradientStore | None,
+) -> SiteProblem:
+    """The problem of some matrices of a site, to which tokens count alike."""
     repair = spec.calibration.repair if at.site.writes else 0.0
-    moment = at.moment(residual_gap=repair > 0.0, device=spec.decompose.device)
+    moment = at.moment(
+        residual_gap=repair > 0.0, token_weights=token_weights, device=spec.decompose.device
+    )
     dropped = moment.dropped
     statistics = _statistics(at, moment, spec.calibration)
     cross = moment.cross() if at.streams.original else None
     H, residual_gap = moment.matrix(), moment.residual_gap()
     del moment
-    keys = at.site.linears
     diagonal = _weighting(at, spec.decompose.statistic, H)
     metric = metric_for(
         H,
@@ -85,8 +113,8 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
     )
     del H, cross
     metric = metric.weighing(diagonal)
-    at_once = _at_once(at)
-    targets = _targets(at, metric, spec.calibration.mix, at_once)
+    at_once = _at_once(at, keys)
+    targets = _targets(at, keys, metric, spec.calibration.mix, at_once)
     metric = metric.without_target()
     if residual_gap is not None:
         targets = {
@@ -95,7 +123,31 @@ def site_problem(at: SiteAtWork, spec: CompressSpec) -> SiteProblem:
         }
     if spec.decompose.device != "cpu":  # a search leaves most of its multiprocessors idle
         at_once = min(at.threads, len(keys))
-    return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped)
+    return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped, gradients)
+
+
+def _place(at: SiteAtWork, key: str) -> LayerPlace:
+    return LayerPlace(at.dense.sites.index(at.site), at.site.linears.index(key))
+
+
+def _token_weights(at: SiteAtWork, gradients: GradientStore | None, key: str) -> list[F32] | None:
+    """What tokens count in the second moment of a matrix's inputs, of each chunk."""
+    if gradients is None or at.routed is not None:
+        return None
+    return gradients.token_weights(at.block, _place(at, key), at.streams.student.hidden)
+
+
+def _outputs(
+    at: SiteAtWork, gradients: GradientStore | None, key: str, calibration: CalibrationSpec
+) -> NDArray[np.float32] | None:
+    """The moment of the gradients at a matrix's outputs, shrunk towards its mean diagonal."""
+    found = None if gradients is None else gradients.outputs(at.block, _place(at, key))
+    if found is None:
+        return None
+    moment, rows = found
+    shrinkage = calibration.shrinkage_for(rows)
+    moment[np.diag_indices_from(moment)] += shrinkage * np.trace(moment) / len(moment)
+    return moment
 
 
 def _statistics(
@@ -119,9 +171,8 @@ def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:
     return spec.for_matrix(linear_of(at.tensors[key]))
 
 
-def _at_once(at: SiteAtWork) -> int:
-    """How many matrices of a site to solve side by side: one where each is large."""
-    keys = at.site.linears
+def _at_once(at: SiteAtWork, keys: tuple[str, ...]) -> int:
+    """How many of these matrices to solve side by side: one where each is large."""
     largest = max(at.weight(key).size for key in keys)
     return min(at.threads, len(keys)) if largest <= _SIDE_BY_SIDE else 1
 
@@ -130,11 +181,12 @@ def _inner_threads(at: SiteAtWork, at_once: int) -> int:
     return 1 if at_once > 1 else at.threads
 
 
-def _targets(at: SiteAtWork, metric: Metric, mix: float, at_once: int) -> Targets:
+def _targets(
+    at: SiteAtWork, keys: tuple[str, ...], metric: Metric, mix: float, at_once: int
+) -> Targets:
     """What each matrix is fitted to; then the metric's own target can be let go."""
 
     def one(key: str) -> NDArray[np.float32] | None:
         return target_columns(at.weight(key), metric, mix, _inner_threads(at, at_once))
 
-    keys = at.site.linears
     return dict(zip(keys, ordered_map(one, keys, at_once), strict=True))

@@ -12,6 +12,7 @@ from lrc.base.record import Record, require
 from lrc.errors import SpecError
 from lrc.spec.budget import AllocationSpec
 from lrc.spec.calibration import STREAMS, CalibrationSpec
+from lrc.spec.metric import MetricSpec
 from lrc.spec.refine import DistilSpec
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "DistilSpec",
     "LowRankSpec",
     "MatrixSpec",
+    "MetricSpec",
     "QuantSpec",
 ]
 
@@ -224,6 +226,7 @@ class CompressSpec(Record):
     distil: DistilSpec = field(default_factory=DistilSpec)
     embed_codebook: str = codebooks.TABLES
     head_codebook: str = codebooks.TABLES
+    metric: MetricSpec = field(default_factory=MetricSpec)
 
     def for_matrix(self, name: str) -> DecomposeSpec:
         """How the linear layer ``name`` is decomposed: its tensor, without ``.weight``."""
@@ -251,6 +254,8 @@ class CompressSpec(Record):
             self.distil.epochs == 0 or self.calibration.streams != "original",
             "distillation takes both streams; leave streams at mixed",
         )
+        solve = self.decompose
+        self.metric.check_use(solve.recipe, solve.rounding, solve.device)
         for what in ("embed", "head"):
             bits, book = getattr(self, f"{what}_bits"), getattr(self, f"{what}_codebook")
             require(book in codebooks.CODEBOOKS, f"{what}_codebook {book!r} is unknown")

@@ -16,7 +16,7 @@ from lrc.cli.commands.spec_options import (
 )
 from lrc.cli.commands.values import effort
 from lrc.errors import SpecError
-from lrc.spec import AllocationSpec, CompressSpec, QuantSpec
+from lrc.spec import AllocationSpec, CompressSpec, MetricSpec, QuantSpec
 from lrc.spec.presets import EFFORTS, PRESETS, preset
 
 
@@ -55,6 +55,13 @@ def test_every_option_reaches_its_field() -> None:
     assert calibration.repair == 0.75
     assert calibration.shrinkage == 0.2
     assert (spec.embed_bits, spec.head_bits) == (6, 16)
+
+
+def test_a_metric_and_its_tokens_reach_their_fields() -> None:
+    assert parse("--metric", "kl").metric == MetricSpec("kl")
+    assert parse("--metric", "kl", "--metric-tokens", "99").metric == MetricSpec("kl", 99)
+    with pytest.raises(SpecError, match="--metric-tokens needs --metric kl"):
+        parse("--metric-tokens", "99")
 
 
 def test_zero_is_a_value_and_not_an_absence() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lrc import codebooks
 from lrc.cli.commands.calibration_options import add_calibration_options, calibration_values
+from lrc.cli.commands.metric_options import add_metric_options, metric_from
 from lrc.cli.commands.spec_config import read_config
 from lrc.cli.commands.values import byte_count, effort, number_or_auto
 from lrc.errors import SpecError
@@ -92,6 +93,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         help="once a block is solved, let its L and R learn what the original's block gives, the "
         f"text seen so many times (default: {default.distil.epochs})",
     )
+    add_metric_options(matrix)
     add_calibration_options(parser)
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
@@ -248,6 +250,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
         ),
         calibration=_replace(base.calibration, **calibration_values(args)),
         distil=_replace(base.distil, epochs=args.distil),
+        metric=metric_from(args, base.metric),
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
     )
