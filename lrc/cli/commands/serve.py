@@ -18,6 +18,7 @@ from lrc.cli.commands.base import (
 from lrc.cli.tables import human_size
 
 if TYPE_CHECKING:
+    from lrc.run.load import LoadedModel
     from lrc.run.streams import Streams
 
 #: Names the variable that holds the key where ``--api-key`` is not given: others see arguments.
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
     with open_socket(args.host, args.port) as own:
         loaded = load_and_tell(args.model, console)
+        _warm_up(loaded, args, console)
         name = args.name or loaded.path.resolve().name
         scheduler = Scheduler(
             loaded, options, threads=args.threads, activations=args.activations,
@@ -104,6 +106,18 @@ def run(args: argparse.Namespace, console: Console) -> None:
         finally:
             scheduler.stop()
     console.line("stopped")
+
+
+def _warm_up(loaded: LoadedModel, args: argparse.Namespace, console: Console) -> None:
+    """Make a token, so that kernels are compiled before the first client waits for them."""
+    from lrc.run.generate import generate
+
+    tokens = generate(
+        loaded.model, [0] * min(4, loaded.model.context - 2), 2, threads=args.threads,
+        activations=args.activations, progress=console.progress,
+    )  # fmt: skip
+    for _ in tokens:
+        pass
 
 
 def described(streams: Streams, context: int) -> str:

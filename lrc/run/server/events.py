@@ -8,7 +8,7 @@ from typing import Any
 
 from lrc.run.server.jobs import End, Event, Failure, Job
 from lrc.run.server.parse import Request
-from lrc.run.server.refusals import RefusalError
+from lrc.run.server.refusals import GONE, RefusalError
 
 
 class Texts:
@@ -52,7 +52,7 @@ async def unless_gone(request: Any, answer: Awaitable[Any]) -> Any:
         await asyncio.wait({made, gone}, return_when=asyncio.FIRST_COMPLETED)
         if made.done():
             return made.result()
-        raise RefusalError(499, "the client has gone away")
+        raise RefusalError(499, GONE)
     finally:
         for task in (made, gone):
             task.cancel()

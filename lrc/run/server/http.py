@@ -15,7 +15,7 @@ from lrc.run.server.events import Texts, unless_gone
 from lrc.run.server.jobs import End, Event, Piece
 from lrc.run.server.options import ServeOptions
 from lrc.run.server.parse import Parser, Request
-from lrc.run.server.refusals import RefusalError, refusal
+from lrc.run.server.refusals import GONE, RefusalError, refusal
 from lrc.run.server.replies import Replies
 from lrc.run.server.scheduler import Scheduler
 from lrc.run.server.token_texts import TokenTexts
@@ -98,8 +98,9 @@ class Application:
         if not self._options.api_key:
             return
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        known = self._options.api_key.encode()
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), known):
+        # Headers are bytes, which came here as Latin-1.
+        sent, known = given.strip().encode("latin-1", "replace"), self._options.api_key.encode()
+        if kind.lower() != "bearer" or not hmac.compare_digest(sent, known):
             message = "the API key is missing or wrong; send Authorization: Bearer KEY"
             raise RefusalError(401, message, code="invalid_api_key")
 
@@ -168,12 +169,17 @@ class Application:
         if kind != "application/json":
             message = f"content is {kind or 'of no type'}; send Content-Type: application/json"
             raise RefusalError(415, message)
+        from starlette.requests import ClientDisconnect
+
         parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._options.body:
-                raise RefusalError(413, f"the request exceeds {self._options.body} bytes")
-            parts.append(part)
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size > self._options.body:
+                    raise RefusalError(413, f"the request exceeds {self._options.body} bytes")
+                parts.append(part)
+        except ClientDisconnect as error:
+            raise RefusalError(499, GONE) from error
         return b"".join(parts)
 
 

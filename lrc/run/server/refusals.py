@@ -7,6 +7,8 @@ from typing import Any
 from lrc.errors import LrcError
 from lrc.run.server.scheduler import BusyError, StoppedError
 
+#: Said to nobody.
+GONE = "the client has gone away"
 _INVALID = "invalid_request_error"
 
 

@@ -27,8 +27,13 @@ class Answer:
         return [json.loads(line.removeprefix(b"data: ")) for line in lines]
 
 
-async def ask(app, path, body=None, *, method=None, headers=(), leave=None, size=1 << 16):
-    """Send one request; go away once ``leave``, given the body so far, says so."""
+async def ask(
+    app, path, body=None, *, method=None, headers=(), leave=None, size=1 << 16, whole=True
+):
+    """Send one request; go away once ``leave``, given the body so far, says so.
+
+    Not ``whole``: what is sent has no end.
+    """
     content = (
         body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     )
@@ -46,7 +51,7 @@ async def ask(app, path, body=None, *, method=None, headers=(), leave=None, size
     async def receive():
         if sent:
             part = sent.pop(0)
-            return {"type": "http.request", "body": part, "more_body": bool(sent)}
+            return {"type": "http.request", "body": part, "more_body": bool(sent) or not whole}
         await gone.wait()
         return {"type": "http.disconnect"}
 

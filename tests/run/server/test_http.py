@@ -252,8 +252,12 @@ def test_a_key_is_asked_for(app_for):
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic x"}):
         answer = call(app, "/v1/models", headers=headers)
         assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
-    plain = app_for(api_key="sesame")
-    assert call(plain, "/v1/models", headers={"authorization": "Bearer sesame"}).status == 200
+    assert call(app, "/v1/models", headers={"authorization": "bearer  sësame"}).status == 200
+
+
+def test_who_goes_away_before_all_is_said_is_no_error(app):
+    answer = call(app, TEXT, b"{" * 10, size=5, leave=lambda body: True, whole=False)
+    assert answer.status == 499
 
 
 def test_large_requests_are_refused_while_they_come(app_for):
