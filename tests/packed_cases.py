@@ -55,14 +55,12 @@ def random_matrix(
         planes = quantizer.pack(quantizer.encode(W))
     groups = -(-n // group_size) if group_size else 1
     scales = rng.uniform(0.5, 2, (m if row_scales else 1, groups)).astype(np.float16)
-    rotated = rotation != "none"
-    signs_in = rng.integers(0, 256, -(-n // 8)).astype(np.uint8) if rotated else None
-    signs_out = rng.integers(0, 256, -(-m // 8)).astype(np.uint8) if rotated else None
+    specs = sign_specs(rotation, shape)
     signs = {
-        side: random_signs(spec, rng) if spec.dtype == "I8" else given
-        for (side, spec), given in zip(
-            sign_specs(rotation, shape).items(), (signs_in, signs_out), strict=False
-        )
+        side: random_signs(specs[side], rng)
+        if specs[side].dtype == "I8"
+        else rng.integers(0, 256, specs[side].shape).astype(np.uint8)
+        for side in specs
     }
     parts: list[Part] = []
     if planes:

@@ -12,7 +12,10 @@ TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
 
 class PackedSource(MemorySource):
-    """Every matrix packed, with options for those of the blocks and for the tables."""
+    """Every matrix packed, with options for those of the blocks.
+
+    ``table``: codebook, group size and, where there is one, rotation of the tables.
+    """
 
     is_as_read = True
 
@@ -26,9 +29,10 @@ class PackedSource(MemorySource):
         if name in TABLES:
             if self.table is None:
                 return self.weights[name]
-            codebook, group = self.table
+            codebook, group, *more = self.table
+            rotation = more[0] if more else "none"
             return random_matrix(
-                shape, codebook, group_size=group, rotation="none", rank=0, seed=seed
+                shape, codebook, group_size=group, rotation=rotation, rank=0, seed=seed
             )
         return random_matrix(shape, seed=seed, **self.options)
 

@@ -23,6 +23,7 @@ from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads, single_threaded_blas
 from lrc.calibrate.examples import Examples, TextExamples
 from lrc.calibrate.mixture import calibration_windows
+from lrc.calibrate.table_options import TableOptions
 from lrc.calibrate.windows import given_windows
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
@@ -178,6 +179,9 @@ def allocate_in(
     source = _original(model)
     survey_store = SurveyStore(Path(survey_folder or folder / _SURVEY))
     surveyed, heldout = examples.split(allocation)
+    how = TableOptions.plain(model, spec, threads)
+    if allocation.file_bytes:
+        how = TableOptions.of(model, surveyed, spec, threads, progress)
     job = SurveyJob(
         source=source,
         model=model,
@@ -187,7 +191,7 @@ def allocate_in(
         heldout=heldout,
         threads=threads,
         store=survey_store.candidates,
-        tables=Tables(source),
+        tables=Tables(source, how),
         progress=progress,
     )
     blocks = model.tensors.blocks

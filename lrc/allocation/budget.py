@@ -104,10 +104,11 @@ class Budgeted:
             name: [Choice(o.nbytes, self.measured.slope[name] * o.error) for o in options]
             for name, options in self.options.items()
         }
+        rotation = self.spec.decompose.rotation
         for name, errors in self.tables.items():
             slope, shape = self.measured.tables[name], self.tensors.shape(name)
             found[name] = [
-                Choice(stored_bytes(table_specs(name, shape, bits)), slope * error)
+                Choice(stored_bytes(table_specs(name, shape, bits, rotation)), slope * error)
                 for bits, error in errors.items()
             ]
         return found

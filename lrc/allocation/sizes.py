@@ -51,11 +51,14 @@ def _rank(name: str, shape: tuple[int, ...], low_rank: LowRankSpec) -> int:
     return rank
 
 
-def table_specs(name: str, shape: tuple[int, ...], bits: int) -> Specs:
-    """The same for an embedding or a head of ``shape`` (vocab, n) at 4 to 8, or 16 bits."""
+def table_specs(name: str, shape: tuple[int, ...], bits: int, rotation: str) -> Specs:
+    """The same for an embedding or a head of ``shape`` (vocab, n) at 4 to 8, or 16 bits.
+
+    ``rotation`` is that of the spec.
+    """
     if bits == 16:
         return {name: TensorSpec("F16", shape)}
-    return matrix_layout(name, table_record((shape[0], shape[1]), bits))
+    return matrix_layout(name, table_record((shape[0], shape[1]), bits, rotation))
 
 
 def weight_file_bytes(tensors: Tensors, spec: CompressSpec) -> int:
@@ -72,7 +75,7 @@ def weight_file_bytes(tensors: Tensors, spec: CompressSpec) -> int:
     for role, bits in zip((EMBEDDING, HEAD), spec.table_bits(), strict=True):
         if role in tensors.tables:
             name = tensors.tables[role]
-            around |= table_specs(name, tensors.shape(name), bits)
+            around |= table_specs(name, tensors.shape(name), bits, spec.decompose.rotation)
     files = [around]
     for block in range(tensors.blocks):
         specs = _plain_specs(tensors, block)

@@ -17,6 +17,7 @@ from lrc.base.threads import ordered_map
 from lrc.calibrate.examples import HeldOut
 from lrc.calibrate.site_moment import EVERYTHING
 from lrc.calibrate.streams import Inputs
+from lrc.calibrate.table_options import TableOptions
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank, Moment
@@ -38,9 +39,9 @@ TABLE_WIDTHS = (4, 5, 6, 8)
 class Tables:
     """Embedding and head at any width, quantized once each."""
 
-    def __init__(self, source: Checkpoint) -> None:
-        self._source = source
-        self._packed: dict[tuple[str, int], PackedMatrix] = {}
+    def __init__(self, source: Checkpoint, options: TableOptions) -> None:
+        self._source, self._options = source, options
+        self._found: dict[tuple[str, int], tuple[PackedMatrix, float]] = {}
 
     def dense(self, name: str, bits: int | None) -> NDArray[np.float32]:
         """The table ``name`` (vocab, n) as ``bits`` leave it, or as it is."""
@@ -49,9 +50,18 @@ class Tables:
             return table
         if bits == 16:
             return table.astype(np.float16).astype(np.float32)
-        if (name, bits) not in self._packed:
-            self._packed[name, bits] = quantize_table(table, bits)[0]
-        return self._packed[name, bits].to_dense()
+        return self._at(name, bits)[0].to_dense()
+
+    def error(self, name: str, bits: int) -> float:
+        """Squared relative error of the table, in the metric that it is rounded in."""
+        return self._at(name, bits)[1]
+
+    def _at(self, name: str, bits: int) -> tuple[PackedMatrix, float]:
+        if (name, bits) not in self._found:
+            table = self._source.linear(name, check_finite=True)
+            packed, record = quantize_table(table, bits, **self._options[name])
+            self._found[name, bits] = packed, float(record["relative_error"]) ** 2
+        return self._found[name, bits]
 
 
 @dataclass(frozen=True)
@@ -242,12 +252,6 @@ def survey_tables(job: SurveyJob) -> dict[str, dict[int, float]]:
     errors: dict[str, dict[int, float]] = {}
     with job.progress.bar("survey of tables", len(tables), "table") as advance:
         for name in tables:
-            table = job.source.linear(name, check_finite=True)
-
-            def error(bits: int, table: NDArray[np.float32] = table) -> float:
-                return float(quantize_table(table, bits)[1]["relative_error"]) ** 2
-
-            found = ordered_map(error, TABLE_WIDTHS, min(job.threads, 2))
-            errors[name] = dict(zip(TABLE_WIDTHS, found, strict=True))
+            errors[name] = {bits: job.tables.error(name, bits) for bits in TABLE_WIDTHS}
             advance()
     return errors

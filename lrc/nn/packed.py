@@ -109,12 +109,14 @@ class PackedEmbedding:
     Parameters
     ----------
     matrix
-        The packed table (vocab, n), not rotated: rows must decode one by one.
+        The packed table (vocab, n), its outputs not rotated: rows must decode one by one.
     """
 
     def __init__(self, matrix: PackedMatrix) -> None:
-        if matrix.rotation != "none":
-            raise FormatError(f"an embedding cannot have rotation {matrix.rotation!r}; use 'none'")
+        if matrix.signs_out is not None:
+            raise FormatError(
+                f"an embedding cannot have rotation {matrix.rotation!r}; use 'none' or 'inputs'"
+            )
         self.matrix = matrix
 
     @property
@@ -124,5 +126,5 @@ class PackedEmbedding:
 
     def rows(self, ids: NDArray[np.integer]) -> F32:
         """Rows (..., n) float32 at ``ids`` (...); only these are decoded."""
-        values = self.matrix.rows(np.asarray(ids).reshape(-1))
+        values = self.matrix.original_rows(np.asarray(ids).reshape(-1))
         return values.reshape(*np.shape(ids), self.shape[1])

@@ -37,7 +37,7 @@ def check_record(name: str, record: Any) -> None:
     if record["rotation"] not in ROTATIONS:
         raise FormatError(
             f"{MANIFEST}: the record of {name} has rotation {record['rotation']!r}, "
-            f"not in {ROTATIONS}"
+            f"none of {', '.join(ROTATIONS)}"
         )
     if record.get("role", MATRIX) not in (MATRIX, EMBEDDING, HEAD):
         raise FormatError(

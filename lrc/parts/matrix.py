@@ -2,7 +2,8 @@
 
 The matrix in the original basis is ``S_out M_m^T gain (sum of parts) M_n S_in`` where ``M`` is the
 transform of :mod:`lrc_kernels.rotate` and ``S`` are diagonal signs, or numbers in their place
-(:mod:`lrc.parts.signs`); rotation ``"none"``: both are the identity.
+(:mod:`lrc.parts.signs`). Of a side that is not rotated both are the identity: of both sides, or of
+the outputs alone, so that rows decode one by one.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class PackedMatrix:
     gain
         float32 value, multiplied with every part.
     rotation, signs_in, signs_out
-        ``"none"`` and None, or ``"hadamard"`` with sign bits u8 (ceil(n / 8),) and (ceil(m / 8),);
-        with numbers int8 in the place of bits, another name of :mod:`lrc.parts.signs`.
+        The name of a rotation in :mod:`lrc.parts.signs`, and for each side that it has sign bits u8
+        (ceil(n / 8),) and (ceil(m / 8),), or numbers int8 in their place; else None.
     parts
         What is summed, without the gain; none: zero.
 
@@ -50,7 +51,8 @@ class PackedMatrix:
     parts: tuple[Part, ...]
 
     def __post_init__(self) -> None:
-        require(self.rotation in ROTATIONS, f"rotation {self.rotation!r} is not in {ROTATIONS}")
+        known = ", ".join(ROTATIONS)
+        require(self.rotation in ROTATIONS, f"rotation {self.rotation!r} is none of {known}")
         specs = sign_specs(self.rotation, self.shape)
         for name in ("signs_in", "signs_out"):
             signs, expected = getattr(self, name), specs.get(name)
@@ -76,19 +78,21 @@ class PackedMatrix:
         ids = np.arange(m)[index]
         return added((term.rows(ids) for term in self.terms), (len(ids), n))
 
+    def original_rows(self, index: slice | NDArray[np.integer]) -> F32:
+        """Rows f32 (count, n) in the original basis of the inputs."""
+        W = self.rows(index)
+        signs = unpack_signs(self.signs_in, self.shape[1])
+        return W if signs is None else hadamard_transform(W, transpose=True) * signs
+
     def to_dense(self) -> F32:
         """Return the matrix in the original basis: f32 (m, n)."""
-        m, n = self.shape
-        W = self.rows(slice(0, m))
-        if self.rotation == "none":
+        m = self.shape[0]
+        W = self.original_rows(slice(0, m))
+        signs = unpack_signs(self.signs_out, m)
+        if signs is None:
             return W
-        signs_in, signs_out = unpack_signs(self.signs_in, n), unpack_signs(self.signs_out, m)
-        assert signs_in is not None
-        assert signs_out is not None
-        W = hadamard_transform(W, transpose=True)
-        W *= signs_in
         W = np.ascontiguousarray(hadamard_transform(W.T, transpose=True).T)
-        W *= signs_out[:, None]
+        W *= signs[:, None]
         return W
 
     @property

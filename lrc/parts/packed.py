@@ -30,7 +30,7 @@ tensor              dtype    shape                 meaning
 =================== ======== ===================== ===========================================
 NAME.gain           F32      (1,)                  multiplies every part
 NAME.signs_in       U8       ceil(n/8)             bit i (from the lowest) set: input i is negated
-NAME.signs_out      U8       ceil(m/8)             the same for outputs; both only when rotated
+NAME.signs_out      U8       ceil(m/8)             the same for outputs; of a side that is rotated
 NAME.signs_in, _out I8       n, m                  numbers in their place, once they were tuned
 NAME.TENSOR                                        tensors of the first part of each kind
 NAME.I.TENSOR                                      those of a further one, at place I of ``parts``
@@ -38,7 +38,8 @@ NAME.I.TENSOR                                      those of a further one, at pl
 
 Rotated, W = S_out M_m^T gain (sum of parts) M_n S_in with M of lrc_kernels/rotate.py. Its
 ``rotation`` is "none", "hadamard" where both S are bits, "hadamard-real-in", "hadamard-real-out" or
-"hadamard-real" where that of inputs, of outputs or both are I8 (:mod:`lrc.parts.signs`). Tensors
+"hadamard-real" where that of inputs, of outputs or both are I8 (:mod:`lrc.parts.signs`); "inputs"
+or "inputs-real" where outputs are not rotated, as those of embeddings and heads. Tensors
 that are not compressed keep their name: norms and biases F32, 16-bit embeddings and heads F16.
 
 Version 1 differs in the records alone: :mod:`lrc.parts.v1` reads it.

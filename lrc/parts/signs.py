@@ -19,34 +19,40 @@ F32 = NDArray[np.float32]
 
 #: Steps of a real number in one, and how many of them lie below the least.
 _STEPS, _BELOW = 256, 191
-#: Rotations by the names that records have, and which of their sides are real: inputs, outputs.
-_REAL = {
-    "none": (False, False),
-    "hadamard": (False, False),
-    "hadamard-real-in": (True, False),
-    "hadamard-real-out": (False, True),
-    "hadamard-real": (True, True),
+#: Rotations by the names that records have: what inputs and outputs are multiplied with.
+_SIDES: dict[str, tuple[str | None, str | None]] = {
+    "none": (None, None),
+    "inputs": ("bits", None),
+    "inputs-real": ("real", None),
+    "hadamard": ("bits", "bits"),
+    "hadamard-real-in": ("real", "bits"),
+    "hadamard-real-out": ("bits", "real"),
+    "hadamard-real": ("real", "real"),
 }
-ROTATIONS = tuple(_REAL)
+ROTATIONS = tuple(_SIDES)
 
 
 def rotation_of(signs_in: NDArray[Any] | None, signs_out: NDArray[Any] | None) -> str:
     """The name of the rotation with these signs, packed."""
-    if signs_in is None or signs_out is None:
-        return "none"
-    real = _is_real(signs_in), _is_real(signs_out)
-    return next(name for name, sides in _REAL.items() if name != "none" and sides == real)
+    wanted = _kind(signs_in), _kind(signs_out)
+    return next(name for name, sides in _SIDES.items() if sides == wanted)
 
 
 def sign_specs(rotation: str, shape: tuple[int, int]) -> dict[str, TensorSpec]:
-    """Dtypes and shapes of ``signs_in`` and ``signs_out`` (m, n = ``shape``): none unrotated."""
-    if rotation == "none":
-        return {}
+    """Dtypes and shapes of ``signs_in`` and ``signs_out`` (m, n = ``shape``) that it has."""
     m, n = shape
+    sides = zip(("signs_in", "signs_out"), (n, m), _SIDES[rotation], strict=True)
     return {
-        name: TensorSpec("I8", (size,)) if real else TensorSpec("U8", (-(-size // 8),))
-        for name, size, real in zip(("signs_in", "signs_out"), (n, m), _REAL[rotation], strict=True)
+        name: TensorSpec("I8", (size,)) if kind == "real" else TensorSpec("U8", (-(-size // 8),))
+        for name, size, kind in sides
+        if kind is not None
     }
+
+
+def _kind(signs: NDArray[Any] | None) -> str | None:
+    if signs is None:
+        return None
+    return "real" if _is_real(signs) else "bits"
 
 
 def _is_real(signs: NDArray[Any]) -> bool:

@@ -16,6 +16,7 @@ from lrc.base.own_files import reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import Inputs
+from lrc.calibrate.table_options import TableOptions
 from lrc.calibrate.taught import Taught
 from lrc.calibrate.walk import (
     Given,
@@ -25,6 +26,7 @@ from lrc.calibrate.walk import (
     start_stream,
     walk_stacks,
 )
+from lrc.codebooks import TABLES
 from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
@@ -76,7 +78,7 @@ def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
     """Compress and write tables and blocks; blocks already in the journal only run forward."""
     matrices = len(job.model.tensors.matrices)
     with progress.bar("compress", matrices + 1, "matrix") as advance:
-        embedding = _tables(job)
+        embedding = _tables(job, inputs, progress)
         advance()
         start = partial(_start, job, embedding)
         visitor = _Compressor(job, advance)
@@ -105,7 +107,7 @@ def _start(
     return Streams(student, original)
 
 
-def _tables(job: Job) -> Table:
+def _tables(job: Job, inputs: Inputs, progress: Progress) -> Table:
     """Write embedding and head with what else is outside the blocks; return the embedding.
 
     Where an unfinished run has written them, they are read.
@@ -115,12 +117,15 @@ def _tables(job: Job) -> Table:
         name = names[EMBEDDING]
         return read_table(job.folder / TABLES_FILE, name, journal.records.get(name))
     embed_bits, head_bits = job.spec.table_bits()
-    spec = job.spec
+    how, spec = _table_options(job, inputs, progress), job.spec
+    name = names[EMBEDDING]
     packed, tensors, records = store_table(
-        job.source, names[EMBEDDING], embed_bits, EMBEDDING, spec.embed_codebook
+        job.source, name, embed_bits, EMBEDDING, spec.embed_codebook, **how[name]
     )
-    if HEAD in names:
-        _, head, of_head = store_table(job.source, names[HEAD], head_bits, HEAD, spec.head_codebook)
+    if name := names.get(HEAD, ""):
+        _, head, of_head = store_table(
+            job.source, name, head_bits, HEAD, spec.head_codebook, **how[name]
+        )
         tensors, records = tensors | head, records | of_head
     elif head_bits != embed_bits:
         journal.warn(
@@ -131,6 +136,16 @@ def _tables(job: Job) -> Table:
     _write(job, TABLES_FILE, tensors | _plain(job, None))
     journal.save(job.folder)
     return packed
+
+
+def _table_options(job: Job, inputs: Inputs, progress: Progress) -> TableOptions:
+    """How tables are rounded: a head at 16 bits, or in blocks of its own, needs no hidden states."""
+    spec, tied = job.spec, HEAD not in job.model.tensors.tables
+    bits = spec.table_bits()[0 if tied else 1]
+    codebook = spec.embed_codebook if tied else spec.head_codebook
+    if bits == 16 or codebook != TABLES:
+        return TableOptions.plain(job.model, spec, job.threads)
+    return TableOptions.of(job.model, inputs, spec, job.threads, progress)
 
 
 @dataclass

@@ -24,11 +24,12 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def store_table(
-    source: Checkpoint, name: str, bits: int, role: str, codebook: str = TABLES
+    source: Checkpoint, name: str, bits: int, role: str, codebook: str = TABLES, **how: Any
 ) -> tuple[PackedMatrix | NDArray[np.float32], Tensors, dict[str, dict[str, Any]]]:
     """Embedding or head as it will be read back, the tensors that store it, and its record.
 
-    At 16 bits it is a plain float16 tensor, without a record.
+    At 16 bits it is a plain float16 tensor, without a record. ``how`` is for
+    :func:`lrc.quant.table.quantize_table`.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def store_table(
         if not np.isfinite(stored).all():
             raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
         return stored.astype(np.float32), {name: stored}, {}
-    packed, record = quantize_table(table, bits, codebook)
+    packed, record = quantize_table(table, bits, codebook, **how)
     return (
         packed,
         matrix_tensors(name, packed),

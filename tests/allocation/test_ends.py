@@ -16,6 +16,7 @@ from lrc.allocation.endtoend import Trial, divergences
 from lrc.allocation.survey import SurveyJob, Tables
 from lrc.base.progress import SILENT
 from lrc.calibrate.examples import TextExamples
+from lrc.calibrate.table_options import TableOptions
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.measure.evaluate import perplexity
 from lrc.models import declared, load_model
@@ -42,7 +43,7 @@ def job_of(config: dict[str, object], weights: dict[str, np.ndarray], path: Path
         heldout=last,
         threads=2,
         store=CandidateStore(path / "levels"),
-        tables=Tables(source),
+        tables=Tables(source, TableOptions({})),
         progress=SILENT,
     )
 

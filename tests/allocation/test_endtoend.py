@@ -21,6 +21,7 @@ from lrc.allocation.survey import SurveyJob, Tables, survey, survey_tables
 from lrc.base.progress import SILENT
 from lrc.calibrate.examples import TextExamples
 from lrc.calibrate.site_moment import site_moment
+from lrc.calibrate.table_options import TableOptions
 from lrc.calibrate.walk import start_stream
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.norms import relative_proxy_error
@@ -54,7 +55,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Surveyed:
         heldout=last,
         threads=2,
         store=CandidateStore(folder / "levels"),
-        tables=Tables(source),
+        tables=Tables(source, TableOptions({})),
         progress=SILENT,
     )
     return job, survey(job)

@@ -14,6 +14,7 @@ from lrc.allocation.options import Candidate
 from lrc.allocation.survey import SurveyJob, Tables, survey
 from lrc.base.progress import SILENT
 from lrc.calibrate.examples import SpeechExamples
+from lrc.calibrate.table_options import TableOptions
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.measure.divergence import Prediction
 from lrc.models import load_model
@@ -40,7 +41,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> SurveyJob:
     return SurveyJob(
         source=source, model=load_model(source), spec=spec, allocation=allocation,
         surveyed=first, heldout=last, threads=2, store=CandidateStore(folder / "levels"),
-        tables=Tables(source), progress=SILENT,
+        tables=Tables(source, TableOptions({})), progress=SILENT,
     )  # fmt: skip
 
 

@@ -112,7 +112,17 @@ def test_a_lattice_has_15_bits_beside_a_trellis_too():
     assert_close(steps(model, 1, fine=False), expected)
 
 
-@pytest.mark.parametrize("table", [None, (("uniform", 8), 0), (("lloyd-max", 8), 16)], ids=str)
+@pytest.mark.parametrize(
+    "table",
+    [
+        None,
+        (("uniform", 8), 0),
+        (("lloyd-max", 8), 16),
+        (("uniform", 4), 0, "inputs"),
+        (("uniform", 5), 0, "inputs"),
+    ],
+    ids=str,
+)
 def test_tables(table):
     model = packed(table=table)
     expected = model.logits(IDS)[0]

@@ -157,7 +157,7 @@ def test_low_rank_carries_the_gain():
     assert stored.rank == 3
 
 
-@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+@pytest.mark.parametrize("rotation", ["none", "inputs", "hadamard"])
 def test_a_matrix_without_parts_is_zero(rotation):
     matrix = random_matrix((6, 10), ("none", 0), rank=0, rotation=rotation)
     assert matrix.parts == ()

@@ -65,7 +65,7 @@ def test_the_right_reader_is_chosen(tmp_path: Path) -> None:
         open_model_files(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+@pytest.mark.parametrize("rotation", ["none", "inputs", "hadamard"])
 @pytest.mark.parametrize("codebook", CODEBOOKS, ids=str)
 @pytest.mark.parametrize(
     ("shape", "rank", "factor_bits"), [((5, 13), 2, 16), ((16, 24), 3, 3), ((1, 1), 0, 4)]

@@ -11,7 +11,7 @@ from lrc.solvers.operator import packed_operator
 from lrc.testing.laws import check_adjoint
 
 
-@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+@pytest.mark.parametrize("rotation", ["none", "inputs", "hadamard"])
 @pytest.mark.parametrize("codebook", CODEBOOKS, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 13), (24, 16), (12, 56)], ids=str)
 def test_operator_is_the_dense_matrix(shape, codebook, rotation):

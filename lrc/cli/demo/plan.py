@@ -81,7 +81,7 @@ def rounded_spec(spec: CompressSpec) -> CompressSpec:
 
     `ROUNDED_GROUP` weights share a scale, which takes a quarter of a bit more than ``spec``: with
     one a row the scale of least error cuts off large weights, which alone ruins the model.
-    Tables have the bits that they have there.
+    Tables have the bits that rounding alone needs.
     """
     bits = spec.decompose.quant.bits
     return CompressSpec(

@@ -94,14 +94,16 @@ class Layout:
         return self._shared(array) if is_table else self.address(array)
 
     def _rotation(self, matrix: PackedMatrix, row: list[int], numbers: list[float]) -> None:
-        if matrix.signs_in is None or matrix.signs_out is None:
-            return
-        self._signs(matrix.signs_in, row, product.SIGNS_IN, product.REAL_IN)
-        self._signs(matrix.signs_out, row, product.SIGNS_OUT, product.REAL_OUT)
-        for at, scale, size in (
-            (product.BLOCK_IN, product.SCALE_IN, matrix.shape[1]),
-            (product.BLOCK_OUT, product.SCALE_OUT, matrix.shape[0]),
-        ):
+        m, n = matrix.shape
+        for signs, place, real, at, scale, size in (
+            (matrix.signs_in, product.SIGNS_IN, product.REAL_IN, product.BLOCK_IN,
+             product.SCALE_IN, n),
+            (matrix.signs_out, product.SIGNS_OUT, product.REAL_OUT, product.BLOCK_OUT,
+             product.SCALE_OUT, m),
+        ):  # fmt: skip
+            if signs is None:
+                continue
+            self._signs(signs, row, place, real)
             block, order = hadamard_block(size)
             row[at : at + 2] = block, order
             if order > 1:
