@@ -104,7 +104,7 @@ def test_a_rate_is_kept_and_spent(lrc: Lrc, model: Path, budgeted: Path) -> None
     assert "measured on one model of 135M weights" in summary["predicted_kl_origin"]
     told = lrc("inspect", budgeted).check().out.splitlines()[-1]
     assert f"predicted KL {low:.2g} to {high:.2g} (0.43 to 0.58 of the survey's, measured" in told
-    assert report["spec"]["embed_bits"] == 8
+    assert report["spec"]["embed_bits"] == 5
 
 
 def test_the_choice_is_shown(lrc: Lrc, budgeted: Path, packed: Path) -> None:

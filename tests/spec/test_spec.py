@@ -283,13 +283,15 @@ def test_every_quantizer_has_a_spec():
 @pytest.mark.parametrize(
     ("given", "beside", "expected"),
     [
-        ({}, 0.0, (6, 6)),
-        ({"decompose": DecomposeSpec(quant=QuantSpec(bits=3))}, 0.0, (8, 8)),
-        ({}, 2.4, (6, 6)),
-        ({}, 4.0, (8, 8)),
+        ({}, 0.0, (4, 4)),
+        ({"decompose": DecomposeSpec(quant=QuantSpec(bits=3))}, 0.0, (5, 5)),
+        ({}, 2.4, (4, 4)),
+        ({}, 4.0, (6, 6)),
         ({"embed_bits": 4}, 4.0, (4, 4)),
-        ({"embed_bits": 4, "head_bits": 16}, 0.0, (4, 16)),
-        ({"head_bits": 5}, 0.0, (6, 5)),
+        ({"embed_bits": 5, "head_bits": 16}, 0.0, (5, 16)),
+        ({"head_bits": 5}, 0.0, (4, 5)),
+        ({"decompose": DecomposeSpec(rotation="none")}, 0.0, (6, 6)),
+        ({"decompose": DecomposeSpec(recipe="round-to-nearest")}, 4.0, (8, 8)),
     ],
 )
 def test_automatic_tables_are_wide_beside_wide_matrices(given, beside, expected):

@@ -81,9 +81,9 @@ def rounded_spec(spec: CompressSpec) -> CompressSpec:
 
     `ROUNDED_GROUP` weights share a scale, which takes a quarter of a bit more than ``spec``: with
     one a row the scale of least error cuts off large weights, which alone ruins the model.
-    Tables have the bits that rounding alone needs.
+    Tables have the bits that they have there.
     """
-    bits = spec.decompose.quant.bits
+    bits, (embed_bits, head_bits) = spec.decompose.quant.bits, spec.table_bits()
     return CompressSpec(
         decompose=DecomposeSpec(
             recipe="round-to-nearest",
@@ -92,6 +92,6 @@ def rounded_spec(spec: CompressSpec) -> CompressSpec:
             rotation="none",
         ),
         calibration=CalibrationSpec(streams="original", nsamples=1),
-        embed_bits=spec.embed_bits,
-        head_bits=spec.head_bits,
-    ).with_table_bits(bits)
+        embed_bits=embed_bits,
+        head_bits=head_bits,
+    )
