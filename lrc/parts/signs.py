@@ -23,7 +23,6 @@ _STEPS, _BELOW = 256, 191
 _SIDES: dict[str, tuple[str | None, str | None]] = {
     "none": (None, None),
     "inputs": ("bits", None),
-    "inputs-real": ("real", None),
     "hadamard": ("bits", "bits"),
     "hadamard-real-in": ("real", "bits"),
     "hadamard-real-out": ("bits", "real"),

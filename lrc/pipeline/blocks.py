@@ -139,7 +139,7 @@ def _tables(job: Job, inputs: Inputs, progress: Progress) -> Table:
 
 
 def _table_options(job: Job, inputs: Inputs, progress: Progress) -> TableOptions:
-    """How tables are rounded: a head at 16 bits, or in blocks of its own, needs no hidden states."""
+    """How tables are rounded; a head at 16 bits, or in blocks, needs no hidden states."""
     spec, tied = job.spec, HEAD not in job.model.tensors.tables
     bits = spec.table_bits()[0 if tied else 1]
     codebook = spec.embed_codebook if tied else spec.head_codebook

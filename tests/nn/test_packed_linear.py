@@ -139,7 +139,7 @@ def test_one_token_decodes_no_rows(codebook, integers, monkeypatch):
     execution = Execution(integers=integers)
     layer(tokens(24), execution)
     with pytest.raises(AssertionError, match="decoded rows"):
-        layer(tokens((2, 24)), execution)
+        layer(tokens((64, 24)), execution)
 
 
 def test_input_is_not_modified_and_output_is_fresh():

@@ -38,9 +38,8 @@ def test_golden_matrices_decode_to_what_was_written(name: str) -> None:
 
 
 def test_golden_matrices_are_of_every_rotation() -> None:
-    assert {record["rotation"] for record in RECORDS.values()} == {*ROTATIONS} - {
-        "none", "hadamard",
-    }  # fmt: skip
+    tuned = {rotation for rotation in ROTATIONS if "real" in rotation}
+    assert {record["rotation"] for record in RECORDS.values()} == tuned
     assert set(RECORDS) == set(matrices())
 
 
