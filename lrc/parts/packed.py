@@ -39,8 +39,8 @@ NAME.I.TENSOR                                      those of a further one, at pl
 Rotated, W = S_out M_m^T gain (sum of parts) M_n S_in with M of lrc_kernels/rotate.py. Its
 ``rotation`` is "none", "hadamard" where both S are bits, "hadamard-real-in", "hadamard-real-out" or
 "hadamard-real" where that of inputs, of outputs or both are I8 (:mod:`lrc.parts.signs`), "inputs"
-where outputs are not rotated, as those of embeddings and heads. Tensors that are not compressed keep
-their name: norms and biases F32, 16-bit embeddings and heads F16.
+where outputs are not rotated, as those of embeddings and heads. Tensors that are not compressed
+keep their name: norms and biases F32, 16-bit embeddings and heads F16.
 
 Version 1 differs in the records alone: :mod:`lrc.parts.v1` reads it.
 """
