@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lrc.codebooks import CODEBOOKS
 from lrc.quant import quantizer
+from lrc.quant.blockwise import has_own_scales
 
 Key = tuple[str, int]
 
@@ -16,8 +17,8 @@ KINDS = [
     *ROWWISE, ("trellis8", 2), ("trellis10", 3), ("trellis12", 4),
     ("shuffle10", 2), ("shuffle12", 2), ("shuffle12", 3), ("shuffle12", 4),
 ]  # fmt: skip
-#: The widths of the former that kernels tell apart.
-FEW = [key for key in ROWWISE if key[1] in (2, 3, 4, 8)]
+#: The widths of the former that kernels tell apart, of those that fit any columns, too.
+FEW = [key for key in ROWWISE if key[1] in (2, 3, 4, 8) and not has_own_scales(quantizer(*key))]
 
 #: One of each file in ``lrc.codebooks``, at its narrowest.
 MODULES: list[Key] = [
