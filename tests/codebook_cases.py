@@ -17,8 +17,10 @@ KINDS = [
     *ROWWISE, ("trellis8", 2), ("trellis10", 3), ("trellis12", 4),
     ("shuffle10", 2), ("shuffle12", 2), ("shuffle12", 3), ("shuffle12", 4),
 ]  # fmt: skip
-#: The widths of the former that kernels tell apart, of those that fit any columns, too.
-FEW = [key for key in ROWWISE if key[1] in (2, 3, 4, 8) and not has_own_scales(quantizer(*key))]
+#: Those of them whose scales are the matrix's, not the codes' own.
+SCALED = [key for key in ROWWISE if not has_own_scales(quantizer(*key))]
+#: The widths of these that kernels tell apart.
+FEW = [key for key in SCALED if key[1] in (2, 3, 4, 8)]
 
 #: One of each file in ``lrc.codebooks``, at its narrowest.
 MODULES: list[Key] = [

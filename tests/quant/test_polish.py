@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from budget import few
-from codebook_cases import ROWWISE
+from codebook_cases import ROWWISE, SCALED
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_quantizers import Integers
@@ -93,7 +93,7 @@ def test_scalar_fixed_points_have_no_better_single_move(data):
             assert_within(float((base - loss).max()), slack, "gain of a move left undone")
 
 
-@every
+@pytest.mark.parametrize("key", SCALED, ids=str)
 def test_polish_improves_nearest_rounding_much_and_feedback_some(key):
     rng = np.random.default_rng(5021)
     V = np.linalg.qr(rng.standard_normal((32, 32)))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from budget import few
-from codebook_cases import ROWWISE
+from codebook_cases import SCALED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from lrc.testing.strategies import shapes, weights
 from lrc.testing.tolerance import assert_within, factor_bound
 
 F32 = np.float32
-every = pytest.mark.parametrize("key", ROWWISE, ids=str)
+every = pytest.mark.parametrize("key", SCALED, ids=str)
 scalar = pytest.mark.parametrize("key", [("uniform", 2), ("uniform", 8), ("lloyd-max", 3)], ids=str)
 
 
