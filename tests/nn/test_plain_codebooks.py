@@ -39,7 +39,7 @@ def test_generation_gives_the_tokens_of_the_decoded_matrices(codebook, options):
     assert model.engines().prompt(Team(1)) is None
     found = list(generate(model, IDS, 24, threads=2))
     assert found == list(generate(decoded(model), IDS, 24, threads=1, activations="f32"))
-    assert len(set(found)) > 3
+    assert len(set(found)) > 2
 
 
 @every

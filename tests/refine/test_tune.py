@@ -52,7 +52,7 @@ def spec_of(models: Path, **changes) -> TuneSpec:
     given = {
         "what": ("norms", "gains", "rows", "signs", "factors"),
         "files": (str(models / "text.txt"),),
-        "tokens": 256, "held_out": 2, "seqlen": 32, "passes": 2, "batch": 2, "rate": 0.01,
+        "tokens": 256, "held_out": 2, "seqlen": 32, "passes": 2, "batch": 2, "rate": 0.003,
         "checks": 4,
     }  # fmt: skip
     return TuneSpec(**{**given, **changes})
