@@ -86,8 +86,9 @@ def compress(
     -----
     Peak memory: one block in float32, two streams of activations (8 bytes a token and channel
     each) and about eight n^2 float64 for the widest site. Time: two forward passes, one of the
-    few tokens that the head's metric is of, 4 T n^2 a site for the moments, and the cost of the recipe for each matrix. Without calibration text
-    the weights of the whole model are looked at once a token, in the type they are stored in.
+    few tokens that the head's metric is of, 4 T n^2 a site for the moments, and the cost of the
+    recipe for each matrix. Without calibration text the weights of the whole model are looked at
+    once a token, in the type they are stored in.
     """
     began = time.perf_counter()
     out = Path(out)
