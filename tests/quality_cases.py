@@ -27,6 +27,8 @@ TRAINED = Path(__file__).parent / "data" / "trained"
 #: Windows of calibration and of evaluation, and their tokens.
 CALIBRATION, EVALUATION, CONTEXT = 64, 48, 128
 SEEDS = (1, 2, 3)
+#: Of the embedding: so many that figures are those of the matrices.
+EMBED_BITS = 8
 
 _TRELLIS = DecomposeSpec(low_rank=LowRankSpec(0))
 #: What is solved: trellises of every width as a whole, feedback without the polish that makes up
@@ -73,7 +75,9 @@ def quality(decompose: DecomposeSpec, seeds: tuple[int, ...], scratch: Path) -> 
         compress(
             TRAINED / "model",
             scratch / f"seed {seed}",
-            CompressSpec(decompose=dataclasses.replace(decompose, seed=seed)),
+            CompressSpec(
+                decompose=dataclasses.replace(decompose, seed=seed), embed_bits=EMBED_BITS
+            ),
             threads=2,
             windows=calibration,
         )
