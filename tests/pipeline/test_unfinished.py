@@ -202,13 +202,13 @@ def test_other_code_does_not_go_on(
 def test_tokens_that_were_not_finite_are_counted_once(
     lrc: Lrc, command: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem_of = blocks.site_problem
+    problems_of = blocks.site_problems
 
     def with_dropped(*arguments: Any) -> Any:
-        problem = problem_of(*arguments)
-        return dataclasses.replace(problem, dropped=problem.dropped + 3)
+        for problem in problems_of(*arguments):
+            yield dataclasses.replace(problem, dropped=problem.dropped + 3)
 
-    monkeypatch.setattr(blocks, "site_problem", with_dropped)
+    monkeypatch.setattr(blocks, "site_problems", with_dropped)
     with monkeypatch.context() as patch:
         fail_after(8, MemoryError(), patch)
         assert lrc(*command).code == 1
