@@ -23,7 +23,7 @@ from lrc.parts.manifest import FORMAT_VERSION
 from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec, MetricSpec
 
 #: To be raised when the same question gets another answer.
-SURVEY_VERSION = 3
+SURVEY_VERSION = 4
 
 _OWNER, _CANDIDATES, _MEASURED = "survey.json", "levels", "sensitivities.json"
 #: What may lie in a folder whose claim a killed run did not finish.

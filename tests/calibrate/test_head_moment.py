@@ -49,3 +49,11 @@ def test_recipes_that_look_at_no_inputs_round_every_weight_alone(model):
     spec = CompressSpec(decompose=DecomposeSpec(recipe="round-to-nearest", rotation="none"))
     name = next(iter(model.tensors.tables.values()))
     assert "metric" not in TableOptions.of(model, ((),), spec, 1, SILENT)[name]
+
+
+def test_the_table_that_is_multiplied_has_the_metric(model):
+    ids = np.random.default_rng(5).integers(0, model.vocab_size, (4, 20))
+    found = TableOptions.of(model, (window_chunks(ids),), CompressSpec(), 1, SILENT)
+    name = next(iter(model.tensors.tables.values()))
+    assert found[name]["metric"].H.shape == (model.hidden_size, model.hidden_size)
+    assert found[name]["rotation"] == "hadamard"
