@@ -10,7 +10,7 @@ the experts of the block, and deeper in the expert a sample of these, which it c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -45,6 +45,7 @@ class MomentOptions(TypedDict, total=False):
     residual_gap: bool
     token_weights: Sequence[Array] | None
     device: str
+    centre: NDArray[np.float64] | None
 
 
 def site_moment(
@@ -56,13 +57,15 @@ def site_moment(
     shared: Shared | None = None,
     token_weights: Sequence[Array] | None = None,
     device: str = "cpu",
+    centre: NDArray[np.float64] | None = None,
 ) -> SecondMoment | RowMoment:
     """Moments at the current site; with ``original`` also the cross moment of both streams.
 
     ``residual_gap``: and that of the difference of their residual streams, for a site that writes
     there; not for experts that are calibrated on all tokens, of which most do not see them.
     ``token_weights`` are what products of each token count, (tokens,) of each chunk; tokens of
-    experts count by their shares alone. ``shared`` (work) keeps what the experts of a block have in
+    experts count by their shares alone. ``centre`` (n,) is taken off the inputs z of every token
+    first. ``shared`` (work) keeps what the experts of a block have in
     common from one to the next. Where
     tokens are few for a wide site (`rows_are_few`), their rows are kept instead of products. Chunks
     are summed in order, so threads do not change a bit; ``device`` is where. Cost 3 T n^2 with two
@@ -71,28 +74,38 @@ def site_moment(
     gap = residual_gap and original is not None
     dispatch = None if student.site is None else student.site.dispatch
     if dispatch is None:
-        rows = _all_rows(student, original, gap=gap, token_weights=token_weights)
+        rows = _centred(_all_rows(student, original, gap=gap, token_weights=token_weights), centre)
         if rows_are_few(student.tokens, student.inputs[0].shape[-1]):
             return _row_moment(rows, student, original, gap=gap)
         return _moment(rows, student, original, threads, gap=gap, device=device)
     gap = gap and not student.all_experts
-    routed = () if student.all_experts else _routed_rows(student, original, dispatch, gap=gap)
+    own = () if student.all_experts else _routed_rows(student, original, dispatch, gap=gap)
+    routed = _grouped(_centred(own, centre))
     if _experts_rows_are_few(student, dispatch):
-        few = _row_moment(_grouped(routed), student, original, gap=gap)
-        few.shrink_to([_of(rows) for rows in _grouped(_sample_rows(student, original, dispatch))])
+        few = _row_moment(routed, student, original, gap=gap)
+        sample = _centred(_sample_rows(student, original, dispatch), centre)
+        few.shrink_to([_of(rows) for rows in _grouped(sample)])
         return few
-    moment = _moment(_grouped(routed), student, original, threads, gap=gap, device=device)
+    moment = _moment(routed, student, original, threads, gap=gap, device=device)
     known = {} if shared is None else shared
-    moment.shrink_to(_of_others(student, original, threads, dispatch, known, device))
+    moment.shrink_to(_of_others(student, original, threads, dispatch, known, device, centre))
     return moment
 
 
-def site_rows(student: Stream) -> Iterator[_Rows]:
-    """What is known of the current site alone: inputs, and weights where an expert has them."""
+def site_rows(student: Stream, token_weights: Sequence[Array] | None = None) -> Iterator[_Rows]:
+    """What is known of the current site alone: inputs, and weights where there are any."""
     dispatch = None if student.site is None else student.site.dispatch
     if dispatch is None or student.all_experts:
-        return _all_rows(student, None)
+        return _all_rows(student, None, token_weights=token_weights)
     return _routed_rows(student, None, dispatch, gap=False)
+
+
+def _centred(parts: Iterable[_Rows], centre: NDArray[np.float64] | None) -> Iterable[_Rows]:
+    """The same rows, their inputs less what they are on average."""
+    if centre is None:
+        return parts
+    mean = centre.astype(np.float32)
+    return (replace(rows, z=rows.z - mean) for rows in parts)
 
 
 def _experts_rows_are_few(student: Stream, dispatch: Dispatch) -> bool:
@@ -112,14 +125,18 @@ def _of_others(
     dispatch: Dispatch,
     shared: Shared,
     device: str,
+    centre: NDArray[np.float64] | None,
 ) -> ChunkMoment:
-    """Moments of tokens whichever expert they have; ``shared`` (work) is as in `site_moment`."""
+    """Moments of tokens whichever expert they have; ``shared`` (work) is as in `site_moment`.
+
+    Of every expert anew where each has a ``centre`` of its own.
+    """
     if student.site is not None and student.site.source == dispatch.target:
-        if dispatch.source not in shared:
-            rows = _all_rows(student, original, dispatch.source)
+        if dispatch.source not in shared or centre is not None:
+            rows = _centred(_all_rows(student, original, dispatch.source), centre)
             shared[dispatch.source] = _moment(rows, student, original, threads, device=device)
         return shared[dispatch.source].sums()
-    sample = _sample_rows(student, original, dispatch)
+    sample = _centred(_sample_rows(student, original, dispatch), centre)
     if student.all_experts:
         return _moment(_grouped(sample), student, original, threads, device=device).sums()
     few = _joined(list(sample))

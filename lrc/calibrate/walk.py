@@ -284,6 +284,8 @@ def dense_weight(block: Block, key: str) -> F32:
     return linear.weight
 
 
-def replaced(block: Block, key: str, weight: F32) -> Linear:
-    """The linear layer ``key`` of a block on another weight, with the bias that it has."""
-    return make_linear(weight, getattr(block.linears[key], "bias", None))
+def replaced(block: Block, key: str, weight: F32, bias: F32 | None = None) -> Linear:
+    """The linear layer ``key`` of a block on another weight, with a new bias or that it has."""
+    if bias is None:
+        bias = getattr(block.linears[key], "bias", None)
+    return make_linear(weight, bias)

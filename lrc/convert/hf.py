@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.atomic import atomic_directory, check_output, json_bytes
+from lrc.convert.biases import config_with_biases
 from lrc.errors import FormatError
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import MAX_SHARD_BYTES, write_weights
@@ -59,13 +60,15 @@ def export_hf(
     FormatError
         The model cannot be read, or a weight does not fit into float16.
     UnsupportedModelError
-        The configuration, or a tensor, asks for something that is not computed here.
+        The configuration, or a tensor, asks for something that is not computed here; or the
+        family has no place for biases that compression added.
     OutputError
         ``out_dir`` exists or cannot be written.
     """
     target = Path(out_dir)
     check_output(target)
     model, source = open_model(packed_dir)
+    biased = config_with_biases(source.config, model.tensors)
     views = first_views(model.tensors)
     shapes = stored_shapes(views, source.shape)
     specs = {name: TensorSpec("F16", shapes[name]) for name in sorted(shapes)}
@@ -91,7 +94,7 @@ def export_hf(
     with atomic_directory(target) as work:
         copy_side_files(source.path, side_files, work)
         # An unlimited step size of Mamba-2 is an Infinity there.
-        config = json_bytes(_with_dtype(source.config), infinite=True)
+        config = json_bytes(_with_dtype(biased), infinite=True)
         (work / "config.json").write_bytes(config)
         write_weights(work, specs, read, max_shard_bytes=max_shard_bytes)
     return target

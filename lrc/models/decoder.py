@@ -13,6 +13,7 @@ import numpy as np
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.accept import accept
+from lrc.models.added_biases import with_added_biases
 from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import StackConfig
 from lrc.models.decoder_ends import ENDS, Ends
@@ -93,7 +94,7 @@ class DecoderModel:
     ) -> None:
         self._family = family
         self.config = family.read(source.config)
-        self.tensors = family.tensors(self.config)
+        self.tensors = with_added_biases(family.tensors(self.config), source)
         accepted = accept(source, self.tensors, family.name)
         self.source, self.notes = accepted.source, accepted.notes
         read: Callable[[str], Weight] = self.source.linear

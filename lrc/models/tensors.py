@@ -10,7 +10,7 @@ from lrc.formats.view import View
 from lrc.parts.fields import EMBEDDING as EMBEDDING
 from lrc.parts.fields import HEAD as HEAD
 
-_WEIGHT = ".weight"
+_WEIGHT, _BIAS = ".weight", ".bias"
 #: Key of the head's bias, outside the blocks.
 HEAD_BIAS = "head.bias"
 
@@ -77,11 +77,13 @@ class Tensor:
 class Tensors:
     """Every tensor of a checkpoint: those that are ``read``, by name, and which are ``ignored``.
 
-    A name that is neither is refused.
+    A name that is neither is refused. ``added`` are those that are read and that ``config.json``
+    knows nothing of.
     """
 
     read: Mapping[str, Tensor]
     ignored: Callable[[str], Ignored | None]
+    added: frozenset[str] = frozenset()
 
     def role(self, name: str) -> Matrix | Table | Plain | Ignored | None:
         """What the tensor ``name`` is; None where it has no place in the model."""
@@ -139,3 +141,13 @@ def linear_of(tensor: str) -> str:
 def weight_of(linear: str) -> str:
     """Name of the tensor that holds the weight of a linear layer."""
     return linear + _WEIGHT
+
+
+def bias_of(linear: str) -> str:
+    """Name of the tensor that holds the bias of a linear layer, where it has one."""
+    return linear + _BIAS
+
+
+def bias_key(matrix: Matrix) -> str:
+    """Key of the bias of a linear layer within its block."""
+    return matrix.key + _BIAS

@@ -13,6 +13,7 @@ import numpy as np
 from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.accept import accept
+from lrc.models.added_biases import with_added_biases
 from lrc.models.block import ProgramBlock
 from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
 from lrc.models.speech import needs_audio
@@ -72,7 +73,7 @@ class WhisperModel:
 
     def __init__(self, source: WeightSource, *, stored: bool = False) -> None:
         self.config = WhisperConfig.from_dict(source.config)
-        self.tensors = whisper_tensors(self.config)
+        self.tensors = with_added_biases(whisper_tensors(self.config), source)
         accepted = accept(source, self.tensors, "whisper")
         self.source, self.notes = accepted.source, accepted.notes
         read: Callable[[str], Weight] = self.source.linear

@@ -31,7 +31,7 @@ from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.models.base import Block, Model, Stack
-from lrc.models.tensors import EMBEDDING, HEAD, linear_of
+from lrc.models.tensors import EMBEDDING, HEAD, bias_of, linear_of
 from lrc.nn.linear import Linear, make_linear
 from lrc.nn.packed import PackedLinear
 from lrc.parts.fields import MATRIX
@@ -178,7 +178,9 @@ class _Compressor:
         stored = SafetensorsFile(self.job.folder / _file(block))
         names = self.job.model.tensors.linears(block)
         return {
-            key: replaced(dense, key, _read(self.job, stored, name).to_dense())
+            key: replaced(
+                dense, key, _read(self.job, stored, name).to_dense(), _stored_bias(stored, name)
+            )
             for key, name in names.items()
         }
 
@@ -190,13 +192,16 @@ class _Compressor:
             self.pages_read = False
         for key, found, problem in self._solved(at):
             name = at.tensors[key]
+            weight = found.matrix.to_dense()
+            bias = problem.bias(key, weight)
             self.tensors |= matrix_tensors(name, found.matrix)
+            if self.job.spec.bias and bias is not None:
+                self.tensors[bias_of(linear_of(name))] = bias
             if self.teaches:
-                bias = getattr(at.dense.linears[key], "bias", None)
                 self.linears[key] = PackedLinear(found.matrix, bias)
             journal.records[name] = self._record(at.block, name, found, problem.statistics)
             if not self.job.original_only:
-                student[key] = replaced(at.dense, key, found.matrix.to_dense())
+                student[key] = replaced(at.dense, key, weight, bias)
             self.advance()
         return student
 
@@ -235,7 +240,7 @@ class _Compressor:
     def end(self, block: int) -> None:
         """Write the block and put it on record."""
         journal = self.job.journal
-        _write(self.job, _file(block), self.tensors | _plain(self.job, block))
+        _write(self.job, _file(block), _plain(self.job, block) | self.tensors)
         self.tensors = {}
         journal.dropped[_file(block)] = self.dropped
         journal.seconds.append(time.perf_counter() - self.started)
@@ -266,6 +271,11 @@ def _file(block: int) -> str:
 def _read(job: Job, stored: SafetensorsFile, name: str) -> PackedMatrix:
     with reading(stored.path):
         return read_matrix(stored, name, job.journal.records[name])
+
+
+def _stored_bias(stored: SafetensorsFile, name: str) -> NDArray[np.float32] | None:
+    bias = bias_of(linear_of(name))
+    return stored.float32(bias).copy() if bias in stored.names else None
 
 
 def _plain(job: Job, block: int | None) -> Tensors:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import ordered_map
-from lrc.calibrate.magnitude import mean_magnitudes
+from lrc.calibrate.means import mean_inputs, mean_magnitudes
 from lrc.calibrate.walk import SiteAtWork
 from lrc.linalg.diagonal_plus_low_rank import Moment, diagonal_of
 from lrc.linalg.row_moment import RowMoment
@@ -42,7 +42,8 @@ class SiteProblem:
 
     ``targets`` has an entry a matrix, None where it is fitted to itself. ``at_once`` matrices are
     solved side by side, which changes no result. ``statistics`` are what the report says of the
-    moments, and ``dropped`` the inputs that were left out because they were not finite.
+    moments, and ``dropped`` the inputs that were left out because they were not finite. ``mean``
+    (n,) is that of the inputs where biases make up for it; moments are then about it.
     """
 
     at: SiteAtWork
@@ -53,6 +54,7 @@ class SiteProblem:
     statistics: dict[str, float]
     dropped: int
     gradients: GradientStore | None = None
+    mean: NDArray[np.float64] | None = None
 
     def solve(self, key: str) -> Decomposition:
         """The decomposition of one matrix."""
@@ -65,6 +67,17 @@ class SiteProblem:
             outputs=_outputs(self.at, self.gradients, key, self.spec.calibration),
             threads=_inner_threads(self.at, self.at_once),
         )
+
+    def bias(self, key: str, weight: F32) -> F32 | None:
+        """The bias (m,) of a layer on what its matrix became: its own, and what its error lacks.
+
+        b + (W - W') E[z], the least squares bias of the layer on W'; its own b without a ``mean``.
+        """
+        own: F32 | None = getattr(self.at.dense.linears[key], "bias", None)
+        if self.mean is None:
+            return own
+        lost = (self.at.weight(key) - weight) @ self.mean
+        return (lost if own is None else own + lost).astype(np.float32)
 
 
 def site_problems(
@@ -91,8 +104,12 @@ def _site_problem(
 ) -> SiteProblem:
     """The problem of some matrices of a site, to which tokens count alike."""
     repair = spec.calibration.repair if at.site.writes else 0.0
+    mean = mean_inputs(at.streams.student, token_weights) if spec.bias else None
     moment = at.moment(
-        residual_gap=repair > 0.0, token_weights=token_weights, device=spec.decompose.device
+        residual_gap=repair > 0.0,
+        token_weights=token_weights,
+        device=spec.decompose.device,
+        centre=mean,
     )
     dropped = moment.dropped
     statistics = _statistics(at, moment, spec.calibration)
@@ -123,7 +140,7 @@ def _site_problem(
         }
     if spec.decompose.device != "cpu":  # a search leaves most of its multiprocessors idle
         at_once = min(at.threads, len(keys))
-    return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped, gradients)
+    return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped, gradients, mean)
 
 
 def _place(at: SiteAtWork, key: str) -> LayerPlace:

@@ -59,6 +59,15 @@ ALONE: dict[str, Recipe] = {
     "svd-llm": _WHITENED,
     "drone": _WHITENED,
     "swift-svd": _WHITENED,
+    "lord": Recipe(
+        "the best L R of the outputs less their mean, which a bias of each layer makes up for",
+        "LORD, arXiv 2309.14021",
+        _alone("moment"),
+        _EXACT,
+        {**_ORIGINAL, **_PLAIN},
+        table_bits=16,
+        bias=True,
+    ),
     "rom": Recipe(
         "the best L R under the second moment of the compressed prefix's inputs",
         "ROM, arXiv 2312.07046, without bias",

@@ -28,6 +28,8 @@ class Recipe:
         What is learned once a block's matrices are solved.
     table_bits : int or "auto"
         Bits of embedding and head.
+    bias : bool
+        Whether linear layers get biases.
     """
 
     about: str
@@ -38,6 +40,7 @@ class Recipe:
     quant: QuantSpec | None = None
     distil: DistilSpec = field(default_factory=DistilSpec)
     table_bits: int | Literal["auto"] = "auto"
+    bias: bool = False
 
     def on(self, spec: CompressSpec) -> CompressSpec:
         """``spec`` with the values of this method; what it does not decide stays."""
@@ -47,7 +50,11 @@ class Recipe:
         solve = dataclasses.replace(solve, quant=quant, low_rank=low_rank, **self.decompose)
         calibration = dataclasses.replace(spec.calibration, **self.calibration)
         spec = dataclasses.replace(
-            spec, decompose=solve, calibration=calibration, distil=self.distil
+            spec,
+            decompose=solve,
+            calibration=calibration,
+            distil=self.distil,
+            bias=self.bias,
         )
         if self.table_bits == "auto":
             return spec

@@ -218,6 +218,8 @@ class CompressSpec(Record):
     it; ``"auto"`` gives the embedding what its bytes are worth beside those of the matrices (see
     `table_bits`), and the head as many, unless ``embed_codebook`` or ``head_codebook`` has one
     width alone. ``matrices`` names those that differ from ``decompose``, without ``.weight``.
+    ``bias`` gives every linear layer a bias that makes up for the mean of its error; moments are
+    then those of the inputs less their mean, and so are errors.
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
@@ -229,6 +231,7 @@ class CompressSpec(Record):
     embed_codebook: str = codebooks.TABLES
     head_codebook: str = codebooks.TABLES
     metric: MetricSpec = field(default_factory=MetricSpec)
+    bias: bool = False
 
     def for_matrix(self, name: str) -> DecomposeSpec:
         """How the linear layer ``name`` is decomposed: its tensor, without ``.weight``."""
@@ -264,6 +267,12 @@ class CompressSpec(Record):
         require(
             self.distil.epochs == 0 or self.calibration.streams != "original",
             "distillation takes both streams; leave streams at mixed",
+        )
+        seen = self.calibration
+        require(
+            not self.bias or seen.streams == "original" or seen.mix == seen.repair == 0,
+            "biases make up for errors on one stream's inputs: take streams original, or mix 0 and "
+            "repair 0",
         )
         solve = self.decompose
         self.metric.check_use(solve.recipe, solve.rounding, solve.device)

@@ -93,6 +93,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         help="once a block is solved, let its L and R learn what the original's block gives, the "
         f"text seen so many times (default: {default.distil.epochs})",
     )
+    matrix.add_argument(
+        "--bias",
+        action="store_true",
+        default=None,
+        help="give every linear layer a bias that makes up for the mean of its error, with "
+        "--streams original or --mix 0 --repair 0",
+    )
     add_metric_options(matrix)
     add_calibration_options(parser)
     rest = parser.add_argument_group("the rest")
@@ -251,6 +258,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
         calibration=_replace(base.calibration, **calibration_values(args)),
         distil=_replace(base.distil, epochs=args.distil),
         metric=metric_from(args, base.metric),
+        bias=args.bias,
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
     )

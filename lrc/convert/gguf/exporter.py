@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.atomic import check_output
+from lrc.convert.biases import config_with_biases
 from lrc.convert.gguf.adapter import Factors, write_adapter
 from lrc.convert.gguf.file import StoredTensor, gguf_package, write_gguf
 from lrc.convert.gguf.written import GgufModel
@@ -84,6 +85,7 @@ def export_gguf(
     target = Path(out_file)
     check_output(target)
     model, source = open_model(model_dir)
+    config_with_biases(source.config, model.tensors)  # else readers would leave tensors out
     gguf = gguf_package()
     rules = GgufModel.of(model, gguf)
     job = _Job(model, rules, gguf)
