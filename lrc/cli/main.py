@@ -28,6 +28,7 @@ from lrc.cli.commands import (
     inspect,
     ranks,
     repair,
+    report,
     serve,
     transcribe,
     tune,
@@ -118,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
         *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
-        *(bench, inspect, ranks, convert, repair),
+        *(bench, inspect, report, ranks, convert, repair),
     ):
         verb.add(subparsers)
     return parser

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pydoc_data import topics
+#: What the text is called where it is told of.
+SAMPLE_NAME = "Python's help topics"
 
 
 def help_topics_text() -> str:
@@ -11,4 +12,6 @@ def help_topics_text() -> str:
     The text belongs to the running Python: figures measured on it compare two models under one
     Python version, not across versions.
     """
+    from pydoc_data import topics
+
     return "\n\n".join(topics.topics[name].strip() for name in sorted(topics.topics))

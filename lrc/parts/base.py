@@ -76,6 +76,12 @@ class Part(ABC):
     def label(cls, record: PartRecord) -> str:
         """The part in a few words."""
 
+    @classmethod
+    def holds(cls, tensor: str) -> str:
+        """What a tensor of :meth:`layout` holds, in a word or two, for tables of sizes."""
+        del tensor
+        return cls.kind.replace("_", " ")
+
     @abstractmethod
     def record(self) -> dict[str, Any]:
         """What :meth:`layout` and :meth:`read` have to be told, ``kind`` included."""

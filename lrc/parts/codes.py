@@ -126,6 +126,11 @@ class Codes(Part):
         """Codebook and bits."""
         return f"{record['codebook']} {record['bits']}"
 
+    @classmethod
+    def holds(cls, tensor: str) -> str:
+        """Codes, or scales."""
+        return "scales" if tensor == "scales" else "codes"
+
     def record(self) -> dict[str, Any]:
         """Codebook, bits, groups."""
         by_row = len(self.scales) > 1

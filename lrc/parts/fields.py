@@ -8,6 +8,8 @@ from typing import Any
 from lrc.errors import FormatError
 
 MANIFEST = "lrc.json"
+#: Evaluations of the model (`lrc.measure.quality`).
+QUALITY = "lrc-quality.json"
 #: What a compressed matrix is in its model: of a linear layer in a block, or a row a token.
 MATRIX, EMBEDDING, HEAD = "matrix", "embedding", "head"
 

@@ -67,6 +67,7 @@ from lrc.formats.view import View
 from lrc.parts import PARTS, v1
 from lrc.parts.base import Part, PartRecord, Specs
 from lrc.parts.fields import MANIFEST as MANIFEST
+from lrc.parts.fields import QUALITY
 from lrc.parts.layout import check_record, placed, stored_bytes, stored_layout
 from lrc.parts.manifest import FORMAT as FORMAT
 from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION
@@ -274,8 +275,8 @@ class PackedCheckpoint:
             raise FormatError(f"{self.path}: tensor {name} is not stored") from None
 
     def other_files(self) -> tuple[Path, ...]:
-        """Every file that is neither weights nor the manifest."""
-        return tuple(f for f in other_files(self.path) if f.name != MANIFEST)
+        """Every file of the original that is no weights: neither the manifest nor figures."""
+        return tuple(f for f in other_files(self.path) if f.name not in (MANIFEST, QUALITY))
 
     def digest(self) -> str:
         """Digest of the source it was made from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrc.base.resources import peak_rss_bytes
 from lrc.cli.commands.base import (
@@ -18,8 +18,12 @@ from lrc.cli.commands.base import (
     within_context,
 )
 from lrc.cli.commands.evaluate_speech import run_speech
-from lrc.cli.tables import ends, human_size, number, table, with_error
+from lrc.cli.sample_text import SAMPLE_NAME, help_topics_text
+from lrc.cli.tables import ends, human_size, json_ready, number, table, with_error
 from lrc.errors import LrcError
+
+if TYPE_CHECKING:
+    from lrc.parts.packed import PackedCheckpoint
 
 #: What an evaluation tells, in the order of the table.
 FIGURES = (
@@ -85,6 +89,12 @@ def add(subparsers: SubParsers) -> None:
         help="what a compressed model multiplies with: integers, token by token as in lrc "
         "generate, or exact floats, whole windows at once (default: i8; dense models: f32)",
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the figures in the directory of the compressed model, for lrc report and lrc "
+        "publish",
+    )
     add_threads(parser)
     add_json(parser)
 
@@ -96,13 +106,18 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.windows < 0:
         raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
     if args.audio is not None:
+        if args.keep:
+            raise LrcError("--keep is of evaluations on text; leave it out with --audio")
         run_speech(args, console)
         return
     from lrc.measure.evaluate import perplexity, text_windows
     from lrc.measure.storage import storage
+    from lrc.parts.packed import PackedCheckpoint
 
     text = _text(args.text)
     loaded = load_and_tell(args.model, console)
+    if args.keep and not isinstance(loaded.source, PackedCheckpoint):
+        raise LrcError(f"--keep: {args.model} is not compressed; its figures are kept nowhere")
     against = None if args.against is None else load_and_tell(args.against, console)
     contexts = [m.model.context for m in (loaded, against) if m is not None]
     ctx = within_context("--ctx", args.ctx, CTX, min(contexts), console)
@@ -118,10 +133,32 @@ def run(args: argparse.Namespace, console: Console) -> None:
     )
     record: dict[str, Any] = {name: getattr(evaluation, name) for name in FIGURES}
     record |= {**storage(loaded.source), "ctx": ctx, "peak_rss_bytes": peak_rss_bytes()}
+    if args.keep and isinstance(loaded.source, PackedCheckpoint):
+        _keep(loaded.source, record | {"windows": len(windows)}, text, args, console)
     if args.json:
         console.json(record)
     else:
         console.line(evaluation_table(record))
+
+
+def _keep(
+    source: PackedCheckpoint,
+    record: dict[str, Any],
+    text: str,
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
+    from lrc.measure.quality import KeptEvaluation, keep, model_digest, text_digest
+
+    found = KeptEvaluation.of(
+        json_ready(record),
+        model=model_digest(source),
+        text=SAMPLE_NAME if args.text is None else args.text.name,
+        text_digest=text_digest(text),
+        score=args.score,
+        against="" if args.against is None else args.against.resolve().name,
+    )
+    console.progress.note(f"kept in {keep(source, found)}")
 
 
 def evaluation_table(record: dict[str, Any]) -> str:
@@ -149,8 +186,6 @@ def evaluation_table(record: dict[str, Any]) -> str:
 
 def _text(path: Path | None) -> str:
     if path is None:
-        from lrc.cli.sample_text import help_topics_text
-
         return help_topics_text()
     from lrc.base.text_file import read_texts
 

@@ -1,0 +1,131 @@
+"""Figures of evaluations, kept in the directory of the compressed model that they are of.
+
+``lrc-quality.json`` has ``format`` "lrc-quality", ``version`` 1 and ``evaluations``, a list of
+:class:`KeptEvaluation` as objects. Each names the model by the digest of its ``lrc.json``: once the
+model was changed, figures of before are no longer its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from lrc.base.atomic import atomic_write_json
+from lrc.base.record import Record
+from lrc.base.strict_json import read_object
+from lrc.errors import FormatError, SpecError
+from lrc.parts.fields import MANIFEST, QUALITY
+from lrc.parts.packed import PackedCheckpoint
+
+FORMAT, VERSION = "lrc-quality", 1
+#: What an evaluation was taken on; figures are comparable where all of these are the same.
+CONDITIONS = ("text", "text_digest", "ctx", "windows", "score", "against", "activations")
+
+
+@dataclass(frozen=True)
+class KeptEvaluation(Record):
+    """An evaluation and what it was taken on.
+
+    ``model`` is the digest of the manifest. ``text`` and ``against`` are names without folders,
+    ``text_digest`` is of the text; the rest is as in `lrc.measure.evaluate.Evaluation`.
+    """
+
+    model: str
+    text: str
+    text_digest: str
+    ctx: int
+    windows: int
+    tokens: int
+    score: str
+    activations: str
+    perplexity: float | None = None
+    perplexity_stderr: float | None = None
+    against: str = ""
+    perplexity_ratio: float | None = None
+    perplexity_ratio_interval: tuple[float | None, ...] | None = None
+    kl_divergence: float | None = None
+    kl_interval: tuple[float | None, ...] | None = None
+    top1_agreement: float | None = None
+
+    @classmethod
+    def of(cls, figures: dict[str, Any], **known: Any) -> Self:
+        """An evaluation from a record that has more in it, and what that does not know."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in figures.items() if name in names} | known)
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """What it was taken on."""
+        return tuple(getattr(self, name) for name in CONDITIONS)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Evaluations of a model as it is now, oldest first, and how many are of what it was before."""
+
+    evaluations: tuple[KeptEvaluation, ...]
+    outdated: int
+
+
+def model_digest(source: PackedCheckpoint) -> str:
+    """Digest of the manifest, which changes with whatever changes the model."""
+    return hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Digest of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def kept_quality(source: PackedCheckpoint) -> Quality:
+    """The evaluations that are kept in the directory of a model; none where there is no file.
+
+    Raises
+    ------
+    FormatError
+        The file is malformed.
+    """
+    every = _read(source.path / QUALITY)
+    digest = model_digest(source)
+    current = tuple(one for one in every if one.model == digest)
+    return Quality(current, len(every) - len(current))
+
+
+def keep(source: PackedCheckpoint, found: KeptEvaluation) -> Path:
+    """Add an evaluation to those of a model; one taken on the same gives way to it.
+
+    Those of what the model was before go.
+
+    Raises
+    ------
+    FormatError
+        The file that is there is malformed.
+    """
+    path = source.path / QUALITY
+    others = (e for e in kept_quality(source).evaluations if e.conditions != found.conditions)
+    atomic_write_json(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "evaluations": [one.to_dict() for one in (*others, found)],
+        },
+    )
+    return path
+
+
+def _read(path: Path) -> list[KeptEvaluation]:
+    if not path.is_file():
+        return []
+    content = read_object(path)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise FormatError(
+            f"{path} is not of {FORMAT} version {VERSION}; remove it and evaluate again"
+        )
+    try:
+        return [KeptEvaluation.from_dict(one) for one in content.get("evaluations", [])]
+    except (SpecError, TypeError) as error:
+        raise FormatError(f"{path}: {error}; remove it and evaluate again") from None

@@ -1,0 +1,92 @@
+"""Figures kept beside a model, and what its bytes are spent on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from lrc.errors import FormatError
+from lrc.measure.breakdown import breakdown
+from lrc.measure.quality import KeptEvaluation, keep, kept_quality, model_digest
+from lrc.parts.fields import QUALITY
+from lrc.parts.packed import PackedCheckpoint
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden"
+ONE = KeptEvaluation("", "a.txt", "12", 8, 2, 8, "all", "i8", perplexity=3.5, kl_interval=(0.1, 1))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> PackedCheckpoint:
+    return PackedCheckpoint.open(shutil.copytree(GOLDEN / "v2" / "model", tmp_path / "model"))
+
+
+def with_quality(model: PackedCheckpoint, **changes: object) -> PackedCheckpoint:
+    text = (GOLDEN / "quality" / QUALITY).read_text().replace("MODEL", model_digest(model))
+    (model.path / QUALITY).write_text(json.dumps(json.loads(text) | changes))
+    return model
+
+
+def test_version_1_is_read(model: PackedCheckpoint) -> None:
+    (found,) = kept_quality(with_quality(model)).evaluations
+    assert found.perplexity_ratio == 1.53125
+    assert found.perplexity_ratio_interval == (1.4375, 1.625)
+    assert (found.text, found.windows, found.activations) == ("wiki.txt", 40, "i8")
+
+
+def test_what_is_kept_is_read_and_gives_way_to_the_same(model: PackedCheckpoint) -> None:
+    first = dataclasses.replace(ONE, model=model_digest(model))
+    other = dataclasses.replace(first, ctx=16)
+    again = dataclasses.replace(first, perplexity=4.0)
+    for one in (first, other, again):
+        keep(model, one)
+    assert kept_quality(model).evaluations == (other, again)
+    assert QUALITY not in {path.name for path in model.other_files()}
+
+
+def test_figures_of_before_a_change_are_not_shown_but_counted(model: PackedCheckpoint) -> None:
+    with_quality(model)
+    manifest = model.path / "lrc.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    found = kept_quality(model)
+    assert (found.evaluations, found.outdated) == ((), 1)
+    keep(model, dataclasses.replace(ONE, model=model_digest(model)))
+    assert kept_quality(model).outdated == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"format": "other"}, {"version": 2}, {"evaluations": [{"text": 1}]}, {"evaluations": [7]}],
+)
+def test_other_files_are_refused(model: PackedCheckpoint, changes: dict[str, object]) -> None:
+    with pytest.raises(FormatError, match="evaluate again"):
+        kept_quality(with_quality(model, **changes))
+
+
+def by_suffix(folder: Path, names: list[str]) -> Counter[str]:
+    """Bytes of tensors of the blocks, by the last part of their names."""
+    found: Counter[str] = Counter()
+    kinds = {"scales": "scales", "gain": "signs and gains", "weight": "not compressed"}
+    kinds |= {"signs_in": "signs and gains", "signs_out": "signs and gains"}
+    for name in names:
+        with safe_open(folder / name, "numpy") as file:
+            for tensor in file.keys():  # noqa: SIM118
+                array, last = file.get_tensor(tensor), tensor.rsplit(".", 1)[-1]
+                found[kinds.get(last, "codes" if last.isdigit() else "low rank")] += array.nbytes
+    return found
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "text"])
+def test_every_byte_is_spent_on_something(name: str) -> None:
+    source = PackedCheckpoint.open(GOLDEN / name / "model")
+    found = breakdown(source)
+    assert sum(found.values()) == source.nbytes
+    expected = by_suffix(source.path, source.report["files"][1:])
+    for what in ("codes", "scales", "low rank", "signs and gains"):
+        assert found[what] == expected[what] > 0
+    assert found["not compressed"] > expected["not compressed"] > 0
