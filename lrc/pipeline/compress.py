@@ -34,7 +34,7 @@ from lrc.quant.cuda import device_note, require_device
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
 from lrc.solvers.api import derive_seed
-from lrc.spec import AllocationSpec, CompressSpec
+from lrc.spec import FISHER, AllocationSpec, CompressSpec
 
 
 def compress(
@@ -141,7 +141,7 @@ def compress(
                     threads=count, progress=progress, survey_folder=survey_folder,
                 )  # fmt: skip
                 job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
-            if spec.metric.from_gradients:
+            if spec.takes_gradients:
                 job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
             run_blocks(job, examples.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
@@ -157,9 +157,11 @@ def compress(
 
 def _gradients(job: Job, inputs: Inputs, progress: Progress) -> GradientStore:
     """What the end of the original says of its matrices."""
-    seed = derive_seed(job.spec.decompose.seed, "gradients")
+    seed, metric = derive_seed(job.spec.decompose.seed, "gradients"), job.spec.metric
     return gradient_store(
-        job.folder, job.model, inputs, job.spec.metric,
+        job.folder, job.model, inputs,
+        metric if metric.from_gradients else metric.of_weights_alone,
+        weights=job.spec.decompose.statistic in FISHER,
         seed=seed, threads=job.threads, progress=progress,
     )  # fmt: skip
 

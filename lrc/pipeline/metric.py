@@ -5,7 +5,7 @@ Files lie beside what an unfinished run has made: each block's are read when it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ from lrc.calibrate.streams import Inputs
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
 from lrc.models.base import Model
 from lrc.models.sweep import Part
-from lrc.refine.layer_gradients import LayerPlace, OfBlock, batches_of, layer_gradients
+from lrc.refine.layer_gradients import (
+    LayerGradients,
+    LayerPlace,
+    OfBlock,
+    batches_of,
+    layer_gradients,
+)
 from lrc.spec.metric import MetricSpec
 
 F32 = NDArray[np.float32]
@@ -70,6 +76,11 @@ class GradientStore:
         weights = energies.astype(np.float64) ** self.spec.power
         return moment, float(weights.sum() ** 2 / np.square(weights).sum())
 
+    def importances(self, block: int, at: LayerPlace) -> tuple[F32, F32] | None:
+        """Fisher information of a matrix by its columns (n,), and by its rows (m,)."""
+        columns, rows = self._read(block, at, "columns"), self._read(block, at, "rows")
+        return None if columns is None or rows is None else (columns, rows)
+
     def _read(self, block: int, at: LayerPlace, what: str) -> F32 | None:
         path = self.folder / _FILE.format(block)
         if not path.is_file():
@@ -85,11 +96,15 @@ def gradient_store(
     inputs: Inputs,
     spec: MetricSpec,
     *,
+    weights: bool = False,
     seed: int,
     threads: int,
     progress: Progress,
 ) -> GradientStore:
-    """Take gradients on a part of the calibration, or find those of an unfinished run."""
+    """Take gradients on a part of the calibration, or find those of an unfinished run.
+
+    ``weights``: those of the weights, too, window by window.
+    """
     pieces = _pieces(inputs, spec.tokens)
     if (folder / _DONE).is_file():
         with reading(folder / _DONE):
@@ -103,8 +118,8 @@ def gradient_store(
 
     for batch in batches_of(model, parts):
         layer_gradients(
-            model, parts[batch], keep, power=spec.power, outputs=spec.outputs, seed=seed,
-            first=batch.start, threads=threads, progress=progress,
+            model, parts[batch], keep, power=spec.power, outputs=spec.outputs, weights=weights,
+            seed=seed, first=batch.start, threads=threads, progress=progress,
         )  # fmt: skip
     model.release()
     atomic_write_json(folder / _DONE, {"windows": len(pieces)})
@@ -129,38 +144,24 @@ def _pieces(inputs: Inputs, tokens: int) -> list[tuple[int, int]]:
 def _add(path: Path, layers: OfBlock) -> None:
     """Write statistics of a block, with those of other batches that are there already."""
     there = SafetensorsFile(path) if path.is_file() else None
-    tensors: dict[str, NDArray[Any]] = {}
-    for at, of in _known(there, layers):
-        energies, moment = of
-        if energies:
-            tensors[_name(at, "energies")] = np.concatenate(energies)
-        if moment is not None:
-            tensors[_name(at, "moment")] = np.asarray(moment, np.float32)
+    tensors = {} if there is None else {name: there.float32(name).copy() for name in there.names}
+    for at, of in sorted(layers.items()):
+        for what, new in _statistics(of).items():
+            name = _name(at, what)
+            if what == "energies" and name in tensors:
+                tensors[name] = np.concatenate((tensors[name], new))
+            else:
+                tensors[name] = tensors.get(name, np.float32(0)) + new.astype(np.float32)
     write_safetensors(path, tensors, {})
 
 
-def _known(
-    there: SafetensorsFile | None, layers: OfBlock
-) -> Iterator[tuple[LayerPlace, tuple[list[F32], NDArray[np.floating] | None]]]:
-    """Energies and moments of layers, old ones before the new."""
-    old = () if there is None else there.names
-    places = {*layers, *(_place(name) for name in old)}
-    for at in sorted(places):
-        new = layers.get(at)
-        energies = list(new.energies) if new else []
-        moment = new.moment if new else None
-        if there is not None and _name(at, "energies") in old:
-            energies.insert(0, there.float32(_name(at, "energies")).copy())
-        if there is not None and _name(at, "moment") in old:
-            before = there.float32(_name(at, "moment")).copy()
-            moment = before if moment is None else moment + before
-        yield at, (energies, moment)
+def _statistics(of: LayerGradients) -> dict[str, NDArray[np.floating]]:
+    """What there is of a layer, by name."""
+    found = {name: getattr(of, name) for name in ("moment", "columns", "rows")}
+    if of.energies:
+        found["energies"] = np.concatenate(of.energies)
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def _name(at: LayerPlace, what: str) -> str:
     return f"{at.site}.{at.layer}.{what}"
-
-
-def _place(name: str) -> LayerPlace:
-    site, layer, _ = name.split(".")
-    return LayerPlace(int(site), int(layer))

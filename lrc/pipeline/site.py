@@ -27,10 +27,13 @@ from lrc.solvers.api import (
 from lrc.solvers.base import Decomposition
 from lrc.solvers.few_tokens import Metric
 from lrc.solvers.statistic import needs_magnitudes, weighting_diagonal
-from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec
+from lrc.spec import FISHER, CalibrationSpec, CompressSpec, DecomposeSpec
 
 #: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
 _SIDE_BY_SIDE = 1 << 22
+
+#: What a row of no importance counts, over the mean of all: it may be lost, but has a solution.
+LEAST_IMPORTANCE = 1e-3
 
 F32 = NDArray[np.float32]
 Targets = dict[str, NDArray[np.float32] | None]
@@ -58,13 +61,16 @@ class SiteProblem:
 
     def solve(self, key: str) -> Decomposition:
         """The decomposition of one matrix."""
+        columns, outputs = _importances(self.at, self.gradients, key, self.spec.decompose.statistic)
+        if outputs is None:
+            outputs = _outputs(self.at, self.gradients, key, self.spec.calibration)
         return decompose_at_site(
             self.at.weight(key),
-            self.metric,
+            self.metric.weighing(columns),
             _spec_of(self.at, self.spec, key),
             name=self.at.tensors[key],
             regression_target=self.targets[key],
-            outputs=_outputs(self.at, self.gradients, key, self.spec.calibration),
+            outputs=outputs,
             threads=_inner_threads(self.at, self.at_once),
         )
 
@@ -167,6 +173,24 @@ def _outputs(
     return moment
 
 
+def _importances(
+    at: SiteAtWork, gradients: GradientStore | None, key: str, statistic: str
+) -> tuple[NDArray[np.float64] | None, NDArray[np.floating] | None]:
+    """What a matrix's own gradients weigh columns of its errors by (n,), and rows (m, m).
+
+    All alike where there are no gradients: no token that was looked at came to an expert.
+    """
+    if statistic not in FISHER or gradients is None:
+        return None, None
+    m, n = at.weight(key).shape
+    found = gradients.importances(at.block, _place(at, key)) or (np.zeros(n), np.zeros(m))
+    columns, rows = (of.astype(np.float64) for of in found)
+    diagonal = weighting_diagonal(statistic, columns, importances=columns)
+    if statistic != "fisher-two-sided":
+        return diagonal, None
+    return diagonal, np.diag(rows + LEAST_IMPORTANCE * (rows.mean() or 1.0))
+
+
 def _statistics(
     at: SiteAtWork, moment: SecondMoment | RowMoment, calibration: CalibrationSpec
 ) -> dict[str, float]:
@@ -179,7 +203,9 @@ def _statistics(
 
 
 def _weighting(at: SiteAtWork, statistic: str, H: Moment) -> NDArray[np.float64] | None:
-    """What the recipe weighs errors of L R by, where that is not H (n, n)."""
+    """What the recipe weighs errors of L R by, where that is not H (n, n) and known of a site."""
+    if statistic in FISHER:
+        return None
     magnitudes = mean_magnitudes(at.streams.student) if needs_magnitudes(statistic) else None
     return weighting_diagonal(statistic, np.array(diagonal_of(H), np.float64), magnitudes)
 

@@ -131,6 +131,15 @@ OVER_CODES: dict[str, Recipe] = {
         _ORIGINAL,
         _QUANTILES,
     ),
+    "lq-lora": Recipe(
+        "L R of the weights first, then nearest Q of the rest, in turn while it helps, rows and "
+        "columns scaled by the root of their Fisher information",
+        "LQ-LoRA, arXiv 2311.12023, with equal bits",
+        _once("fisher-two-sided", first="factors", iterations=20),
+        _factors(64, 16),
+        _ORIGINAL,
+        _QUANTILES,
+    ),
     "svdquant": Recipe(
         "L R of the weights first, then Q of the rest, in turn while it helps",
         "SVDQuant, arXiv 2411.05007: its order, with weights scaled by input magnitudes",

@@ -45,10 +45,15 @@ class LayerGradients:
         those of the tokens that are routed to it.
     moment : (m, m) or None
         Sum of ``g g^T |g|^(2 power - 2)``, in the dtype of `working_dtype`.
+    columns, rows : (n,) and (m,) float64, or None
+        Squared entries of the weight's gradient of each part, summed over its rows, and over its
+        columns: the Fisher information of the weights where parts are independent.
     """
 
     energies: list[NDArray[np.float32]] = field(default_factory=list)
     moment: NDArray[np.floating] | None = None
+    columns: NDArray[np.float64] | None = None
+    rows: NDArray[np.float64] | None = None
 
     def add(self, g: Array, power: float, *, outputs: bool) -> None:
         """Take in gradients (rows, m) of one part."""
@@ -61,6 +66,13 @@ class LayerGradients:
         alive = energy > 0
         scaled = g[alive] * (energy[alive, None] ** (0.5 * (power - 1)))
         self.moment += scaled.T @ scaled
+
+    def add_weight(self, G: Array) -> None:
+        """Take in the gradient (m, n) of the weight, of one part."""
+        squares = np.square(G)
+        columns, rows = (squares.sum(axis=axis, dtype=np.float64) for axis in (0, 1))
+        self.columns = columns if self.columns is None else self.columns + columns
+        self.rows = rows if self.rows is None else self.rows + rows
 
 
 #: Of a block of all stacks, those of its layers.
@@ -95,6 +107,7 @@ def layer_gradients(
     *,
     power: float,
     outputs: bool,
+    weights: bool = False,
     seed: int,
     first: int = 0,
     threads: int = 1,
@@ -112,6 +125,8 @@ def layer_gradients(
         Takes the place of a block among those of all stacks, and what was found of its layers.
     power, outputs
         See `lrc.spec.metric.MetricSpec`.
+    weights : bool
+        Whether the gradients of weights are looked at, too: those of single parts.
     seed : int
         Of the probe; with ``first``, the place of the first part among those of all batches.
     threads : int
@@ -126,11 +141,12 @@ def layer_gradients(
 
     Notes
     -----
-    Cost: about 2.5 forward passes, and T m^2 a matrix with ``outputs``. Memory: that of
-    `lrc.refine.backward`, and the moments of one block.
+    Cost: about 2.5 forward passes, T m^2 a matrix with ``outputs``, and T m n with ``weights``.
+    Memory: that of `lrc.refine.backward`, the moments of one block, and with ``weights`` those of
+    one block for each thread.
     """
     seeds = [(seed, first + index) for index in range(len(parts))]
-    programs = _Outputs(model)
+    programs = _Outputs(model, weights=weights)
     with progress.bar("gradients", sum(map(len, model.stacks)), "block") as advance:
 
         def done(place: Place, layers: OfBlock) -> None:
@@ -143,12 +159,13 @@ def layer_gradients(
 
 
 class _Outputs:
-    """The programs of a model as they are; gradients at the outputs of layers are wanted.
+    """The programs of a model as they are; gradients at outputs, and weights, are wanted.
 
     ``sites`` has, of every block that was asked for, the site of each operation that is one.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, weights: bool) -> None:
+        self._names = ("output", "weight") if weights else ("output",)
         self._blocks = [len(stack) for stack in model.stacks]
         self.sites: dict[Place, dict[int, int]] = {}
 
@@ -162,7 +179,10 @@ class _Outputs:
             return {}
         found = {i: len(op.linears) for i, op in enumerate(ops) if isinstance(op, Multiply)}
         self.sites[place] = {i: site for site, i in enumerate(found)}
-        return {i: tuple(f"{j}.output" for j in range(count)) for i, count in found.items()}
+        return {
+            i: tuple(f"{j}.{name}" for j in range(count) for name in self._names)
+            for i, count in found.items()
+        }
 
 
 class _Collected(Gradients):
@@ -190,9 +210,13 @@ class _Collected(Gradients):
             self._place = place
         for op, named in found.items():
             for name, g in named.items():
-                at = LayerPlace(self._sites[place][op], int(name.split(".")[0]))
+                layer, what = name.split(".")
+                at = LayerPlace(self._sites[place][op], int(layer))
                 of = self._layers.setdefault(at, LayerGradients())
-                of.add(g, self._power, outputs=self._outputs)
+                if what == "weight":
+                    of.add_weight(g)
+                else:
+                    of.add(g, self._power, outputs=self._outputs)
 
     def flush(self) -> None:
         """Hand over what was found of the last block."""

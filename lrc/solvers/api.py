@@ -47,6 +47,7 @@ def decompose(
     spec: DecomposeSpec | None = None,
     *,
     magnitudes: ArrayLike | None = None,
+    importances: ArrayLike | None = None,
     outputs: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Decomposition:
@@ -63,6 +64,9 @@ def decompose(
         Recipe, codebook, rank, rotation, damping, seed.
     magnitudes : real array, shape (n,), optional
         E|z| of each input, for the statistics that weigh by it.
+    importances : real array, shape (n,), optional
+        Sum over each column of W of the squared gradients of a loss, for the statistics "fisher".
+        What those of its rows are, "fisher-two-sided" is told by ``outputs``.
     outputs : real array, shape (m, m), optional
         A, symmetric positive definite, such as the second moment of a loss's gradients at the
         outputs: then tr(A E H E^T) of the error E is minimised. Reported errors are those of H.
@@ -95,7 +99,8 @@ def decompose(
     with single_threaded_blas():
         moment = np.eye(n) if H is None else second_moment(H, n)
         known = None if magnitudes is None else real_vector(magnitudes, "magnitudes", n)
-        diagonal = weighting_diagonal(spec.statistic, np.diag(moment).copy(), known)
+        columns = None if importances is None else real_vector(importances, "importances", n)
+        diagonal = weighting_diagonal(spec.statistic, np.diag(moment).copy(), known, columns)
         block_size = least_block((spec.quant,), ((m, n),))
         metric = metric_for(moment, None, spec, site="matrix", block_size=block_size)
         metric = metric.weighing(diagonal)

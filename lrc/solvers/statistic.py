@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
+from lrc.spec import FISHER
 
 F64 = NDArray[np.float64]
 
@@ -15,7 +16,12 @@ def needs_magnitudes(statistic: str) -> bool:
     return statistic.startswith("magnitude")
 
 
-def weighting_diagonal(statistic: str, squares: F64, magnitudes: F64 | None = None) -> F64 | None:
+def weighting_diagonal(
+    statistic: str,
+    squares: F64,
+    magnitudes: F64 | None = None,
+    importances: F64 | None = None,
+) -> F64 | None:
     """The diagonal (n,) of S in tr(E S E^T), by the name of a statistic; None where S is H.
 
     Parameters
@@ -26,16 +32,20 @@ def weighting_diagonal(statistic: str, squares: F64, magnitudes: F64 | None = No
         E[z_i^2] of each input, the diagonal of H.
     magnitudes : float64 array, shape (n,), optional
         E|z_i|, which only the statistics of magnitudes look at.
+    importances : float64 array, shape (n,), optional
+        Fisher information of the columns of W, E[sum_j g_ji^2] of the gradient g of W, which only
+        the statistics "fisher" look at.
 
     Raises
     ------
     SpecError
-        The statistic needs magnitudes, and none are given.
+        The statistic needs what is not given.
 
     Notes
     -----
     ASVD (arXiv 2312.05821) scales input i by (E|z_i|)^(1/2), whose square is "magnitude"; L2QER
-    (arXiv 2402.02446) by E|z_i|; QERA's approximation (arXiv 2410.06040) by E[z_i^2]^(1/2). A
+    (arXiv 2402.02446) by E|z_i|; QERA's approximation (arXiv 2410.06040) by E[z_i^2]^(1/2); FWSVD
+    (arXiv 2207.00112) by the root of the importance. A
     weight of 0 lets the column of a dead input go; where all are dead the identity stands for them.
 
     Examples
@@ -51,6 +61,13 @@ def weighting_diagonal(statistic: str, squares: F64, magnitudes: F64 | None = No
         return np.ones_like(squares)
     if statistic == "rms":
         return _alive(squares)
+    if statistic in FISHER:
+        if importances is None:
+            raise SpecError(
+                f"statistic {statistic} needs the Fisher information of W's columns; give "
+                "importances, or use statistic rms"
+            )
+        return _alive(importances)
     if magnitudes is None:
         raise SpecError(
             f"statistic {statistic} needs the mean magnitude of each input, E|z|, beside H; give "

@@ -32,7 +32,9 @@ ROTATIONS = ("none", "hadamard")
 STARTS = ("auto", "error", "weights", "inputs")
 DEVICES = ("cpu", "cuda")
 RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank", "corrected")
-STATISTICS = ("moment", "rms", "magnitude", "magnitude-squared", "identity")
+#: Statistics of the model's gradients at each weight, of one's columns or of columns and rows.
+FISHER = ("fisher", "fisher-two-sided")
+STATISTICS = ("moment", "rms", "magnitude", "magnitude-squared", "identity", *FISHER)
 #: Those whose Q is rounded with feedback in the metric of the inputs, rotated or not.
 WITH_FEEDBACK = ("caldera", "ldlq")
 ROUNDINGS = ("feedback", "nearest")
@@ -136,7 +138,9 @@ class DecomposeSpec(Record):
 
     ``statistic`` is what recipes "low-rank" and "corrected" weigh errors of L R by: the second
     ``"moment"`` H, its diagonal (``"rms"``), the mean ``"magnitude"`` of each input or its square
-    as a diagonal, or nothing (``"identity"``). ``rounding`` and ``first`` are those of
+    as a diagonal, nothing (``"identity"``), or the Fisher information of the matrix's own weights,
+    summed over each column (``"fisher"``), or of columns and rows (``"fisher-two-sided"``).
+    ``rounding`` and ``first`` are those of
     "corrected": Q rounded with feedback under H or to nearest, and which of Q and L R comes first.
     """
 
@@ -232,6 +236,11 @@ class CompressSpec(Record):
     head_codebook: str = codebooks.TABLES
     metric: MetricSpec = field(default_factory=MetricSpec)
     bias: bool = False
+
+    @property
+    def takes_gradients(self) -> bool:
+        """Whether anything is weighed by gradients of the original's predictions."""
+        return self.metric.from_gradients or self.decompose.statistic in FISHER
 
     def for_matrix(self, name: str) -> DecomposeSpec:
         """How the linear layer ``name`` is decomposed: its tensor, without ``.weight``."""

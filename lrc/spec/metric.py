@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from lrc.base.record import Record, require
@@ -41,6 +42,11 @@ class MetricSpec(Record):
     def from_gradients(self) -> bool:
         """Whether gradients are taken."""
         return self.of != "inputs"
+
+    @property
+    def of_weights_alone(self) -> MetricSpec:
+        """The same tokens, for whoever looks at the gradients of weights and no other."""
+        return dataclasses.replace(self, power=0.0, outputs=False)
 
     def check_use(self, recipe: str, rounding: str, device: str) -> None:
         """Refuse what chooses no codes by errors, or elsewhere; see `lrc.spec.DecomposeSpec`."""

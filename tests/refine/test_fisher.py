@@ -32,15 +32,18 @@ def windows(model: Model, count: int = 5, length: int = 9) -> list[np.ndarray]:
     return [row[None] for row in ids]
 
 
-def gradients_of(model: Model, parts, *, power=1.0, outputs=True, seed=1, threads=1) -> Found:
+def gradients_of(
+    model: Model, parts, *, power=1.0, outputs=True, weights=False, seed=1, threads=1
+) -> Found:
     found: Found = {}
 
     def keep(block: int, layers) -> None:
         found.update({(block, at): of for at, of in layers.items()})
 
     layer_gradients.layer_gradients(
-        model, parts, keep, power=power, outputs=outputs, seed=seed, threads=threads
-    )
+        model, parts, keep, power=power, outputs=outputs, weights=weights, seed=seed,
+        threads=threads,
+    )  # fmt: skip
     return found
 
 
@@ -100,15 +103,7 @@ def test_they_are_the_curvature_of_the_divergence() -> None:
         return np.concatenate([model.logits(part)[0] for part in parts]).astype(np.float32)
 
     before = logits()
-    inputs = []
-    for part in parts:
-        block = model.stacks[0].load_block(0)
-        values = block.enter({"h": model.stacks[0].start(part)}, _pass(part))
-        for site in range(2):
-            values = block.step(site, values, _pass(part))
-        inputs.append(values[block.layers_of(2).source][0])
-    assert block.sites[2].linears[1] == "mlp.up_proj"
-    squares = []
+    inputs, squares = inputs_of(model, parts), []
     for seed in range(160):
         of = gradient_rows(model, parts, seed)
         moved = [x @ change.T for x in inputs]
@@ -118,6 +113,19 @@ def test_they_are_the_curvature_of_the_divergence() -> None:
     spread = np.std(squares) / np.sqrt(len(squares))
     assert abs(0.5 * np.mean(squares) - divergence) < 0.5 * 4 * spread + 0.02 * divergence
     assert spread < 0.2 * np.mean(squares)
+
+
+def inputs_of(model: Model, parts) -> list[np.ndarray]:
+    """What the up projection of the first block sees of each part, (T, n)."""
+    inputs = []
+    for part in parts:
+        block = model.stacks[0].load_block(0)
+        values = block.enter({"h": model.stacks[0].start(part)}, _pass(part))
+        for site in range(2):
+            values = block.step(site, values, _pass(part))
+        inputs.append(values[block.layers_of(2).source][0])
+    assert block.sites[2].linears[1] == "mlp.up_proj"
+    return inputs
 
 
 def _pass(part):
@@ -170,6 +178,19 @@ def test_moments_are_those_of_the_gradients(power: float) -> None:
     without = gradients_of(model, parts, outputs=False)[0, LayerPlace(2, 1)]
     assert without.moment is None
     np.testing.assert_array_equal(without.energies, of.energies)
+
+
+def test_information_of_weights_is_of_the_gradient_of_each_part() -> None:
+    model = tiny_model(num_hidden_layers=2)
+    parts = windows(model, 3, 7)
+    squares = [
+        np.square(g.astype(np.float64).T @ x)
+        for g, x in zip(gradient_rows(model, parts, 1), inputs_of(model, parts), strict=True)
+    ]
+    of = gradients_of(model, parts, weights=True, threads=2)[0, LayerPlace(2, 1)]
+    np.testing.assert_allclose(of.columns, sum(squares).sum(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(of.rows, sum(squares).sum(axis=1), rtol=1e-4)
+    assert gradients_of(model, parts)[0, LayerPlace(2, 1)].columns is None
 
 
 def test_threads_change_no_bit() -> None:

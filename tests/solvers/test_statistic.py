@@ -35,7 +35,19 @@ def metric_of(statistic, H, magnitudes):
         "magnitude": np.diag(magnitudes),
         "magnitude-squared": np.diag(magnitudes**2),
         "identity": np.eye(len(H)),
+        "fisher": np.diag(importances_of(magnitudes)),
+        "fisher-two-sided": np.diag(importances_of(magnitudes)),
     }[statistic]
+
+
+def importances_of(magnitudes):
+    """Some Fisher information of columns, unlike all that is known of inputs."""
+    return magnitudes[::-1] ** 3
+
+
+def known(magnitudes):
+    """What the statistics look at beside H."""
+    return {"magnitudes": magnitudes, "importances": importances_of(magnitudes)}
 
 
 def published(W, S, rank):
@@ -57,7 +69,7 @@ def test_low_rank_alone_is_the_published_solution(statistic, rotation, seed, m, 
         rotation=rotation,
         low_rank=LowRankSpec(rank, factor_bits=16),
     )
-    found = decompose(W, H, spec, magnitudes=magnitudes, threads=1)
+    found = decompose(W, H, spec, **known(magnitudes), threads=1)
     S = metric_of(statistic, H, magnitudes)
     best = quadratic_loss(W - published(W.astype(np.float64), S, rank), S)
     ours = quadratic_loss(W - found.to_dense(), S)
@@ -95,6 +107,33 @@ def test_magnitudes_have_to_be_given_and_to_fit():
         DecomposeSpec("caldera", statistic="rms")
 
 
+def test_importances_have_to_be_given():
+    spec = DecomposeSpec("low-rank", statistic="fisher", low_rank=LowRankSpec(1))
+    with pytest.raises(SpecError, match="needs the Fisher information of W's columns"):
+        decompose(np.ones((3, 4), F32), None, spec)
+
+
+@given(seed=st.integers(0, 10**6), m=st.integers(4, 24), n=st.integers(4, 24))
+def test_rows_and_columns_may_be_weighed_both(seed, m, n):
+    """LQ-LoRA: D_r^-1 svd_r(D_r W D_c) D_c^-1 with diagonals D."""
+    rng = np.random.default_rng(seed)
+    W, rank = rng.standard_normal((m, n)).astype(F32), 2
+    rows, columns = (np.exp(rng.standard_normal(k)) for k in (m, n))
+    spec = DecomposeSpec(
+        recipe="low-rank",
+        statistic="fisher-two-sided",
+        rotation="none",
+        low_rank=LowRankSpec(rank, factor_bits=16),
+    )
+    found = decompose(W, None, spec, importances=columns, outputs=np.diag(rows), threads=1)
+    scaled = np.sqrt(rows)[:, None] * W * np.sqrt(columns)
+    s = np.linalg.svd(scaled, compute_uv=False)
+    best = np.square(s[rank:]).sum()
+    ours = np.square(np.sqrt(rows)[:, None] * (W - found.to_dense()) * np.sqrt(columns)).sum()
+    slack = factor_bound(max(m, n), F32) * np.square(s).sum() + half_precision(np.square(s).sum())
+    assert_within(abs(ours - best), slack, "loss against the published solution")
+
+
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_dead_inputs_leave_finite_weights(statistic):
     rng = np.random.default_rng(7711)
@@ -103,7 +142,7 @@ def test_dead_inputs_leave_finite_weights(statistic):
     low_rank = LowRankSpec(2, factor_bits=16)
     spec = DecomposeSpec("low-rank", low_rank=low_rank, statistic=statistic)
     for moment, sizes in ((H, magnitudes), (0 * H, 0 * magnitudes)):
-        assert np.isfinite(decompose(W, moment, spec, magnitudes=sizes).to_dense()).all()
+        assert np.isfinite(decompose(W, moment, spec, **known(sizes)).to_dense()).all()
 
 
 # Q and L R
@@ -125,7 +164,7 @@ def test_l_r_of_the_error_is_the_best_of_its_rank(statistic):
     rng = np.random.default_rng(7717)
     W, (H, magnitudes) = rng.standard_normal((16, 20)).astype(F32), inputs(rng, 20)
     spec = over_codes(rounding="nearest", statistic=statistic)
-    found = decompose(W, H, spec, magnitudes=magnitudes, threads=1)
+    found = decompose(W, H, spec, **known(magnitudes), threads=1)
     plain = decompose(
         W, H, dataclasses.replace(spec, recipe="round-to-nearest", statistic="moment")
     )
@@ -186,7 +225,7 @@ def test_every_recipe_makes_a_matrix_of_its_structure(name):
         spec = dataclasses.replace(spec, low_rank=dataclasses.replace(spec.low_rank, keep=0.5))
     rng = np.random.default_rng(7729)
     W, (H, magnitudes) = rng.standard_normal((64, 96)).astype(F32), inputs(rng, 96)
-    found = decompose(W, H, spec, magnitudes=magnitudes, threads=1)
+    found = decompose(W, H, spec, **known(magnitudes), threads=1)
     kinds = [part.kind for part in found.matrix.parts]
     if name in ALONE:
         assert kinds == ["low_rank"]

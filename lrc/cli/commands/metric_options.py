@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 from lrc.errors import SpecError
-from lrc.spec import MetricSpec
+from lrc.spec import CompressSpec, MetricSpec
 from lrc.spec.metric import METRICS
 
 
@@ -28,8 +28,8 @@ def add_metric_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def metric_from(args: argparse.Namespace, base: MetricSpec) -> MetricSpec:
-    """What errors are weighed by.
+def metric_from(args: argparse.Namespace, base: CompressSpec) -> MetricSpec:
+    """What errors are weighed by, over what a recipe says.
 
     Raises
     ------
@@ -38,7 +38,8 @@ def metric_from(args: argparse.Namespace, base: MetricSpec) -> MetricSpec:
     """
     given = {"of": args.metric, "tokens": args.metric_tokens}
     given = {name: value for name, value in given.items() if value is not None}
-    metric = dataclasses.replace(base, **given)
-    if args.metric_tokens is not None and not metric.from_gradients:
+    metric = dataclasses.replace(base.metric, **given)
+    takes_gradients = metric.from_gradients or base.takes_gradients
+    if args.metric_tokens is not None and not takes_gradients:
         raise SpecError("--metric-tokens needs --metric kl: no gradients are taken without it")
     return metric

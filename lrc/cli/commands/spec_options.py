@@ -257,7 +257,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
         ),
         calibration=_replace(base.calibration, **calibration_values(args)),
         distil=_replace(base.distil, epochs=args.distil),
-        metric=metric_from(args, base.metric),
+        metric=metric_from(args, base),
         bias=args.bias,
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
