@@ -2,8 +2,8 @@
 
 Each matrix becomes ``W ~ Q + L R``: Q coarse, L and R of low rank. The verbs are
 :func:`compress`, :func:`load`, :func:`generate`, :func:`perplexity`, :func:`compare`,
-:func:`tune` and, for one matrix alone, :func:`decompose`; their parameters are records,
-most of them of :mod:`lrc.spec`.
+:func:`tune`, :func:`verify` and, for one matrix alone, :func:`decompose`; their parameters are
+records, most of them of :mod:`lrc.spec`.
 
 Importing this package is cheap: each verb is imported when it is first used.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lrc.measure.evaluate import Comparison, Evaluation, compare, perplexity, text_windows
     from lrc.pipeline.compress import compress
     from lrc.pipeline.report import CompressReport
+    from lrc.pipeline.verify import Verification, verify
     from lrc.refine.options import TuneSpec
     from lrc.refine.tune import TuneReport, tune
     from lrc.run.generate import generate
@@ -68,6 +69,7 @@ _HOME = {
     "SpecError": "lrc.errors",
     "TuneReport": "lrc.refine.tune",
     "TuneSpec": "lrc.refine.options",
+    "Verification": "lrc.pipeline.verify",
     "UnsupportedModelError": "lrc.errors",
     "allocate": "lrc.allocation",
     "compare": "lrc.measure.evaluate",
@@ -81,6 +83,7 @@ _HOME = {
     "preset": "lrc.spec.presets",
     "text_windows": "lrc.measure.evaluate",
     "tune": "lrc.refine.tune",
+    "verify": "lrc.pipeline.verify",
 }
 
 __all__ = [
@@ -105,6 +108,7 @@ __all__ = [
     "TuneReport",
     "TuneSpec",
     "UnsupportedModelError",
+    "Verification",
     "__version__",
     "allocate",
     "compare",
@@ -118,6 +122,7 @@ __all__ = [
     "preset",
     "text_windows",
     "tune",
+    "verify",
 ]
 
 

@@ -32,6 +32,7 @@ from lrc.cli.commands import (
     serve,
     transcribe,
     tune,
+    verify,
 )
 from lrc.cli.tables import json_ready
 from lrc.errors import LrcError
@@ -119,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
         *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
-        *(bench, inspect, report, ranks, convert, repair),
+        *(bench, inspect, verify, report, ranks, convert, repair),
     ):
         verb.add(subparsers)
     return parser

@@ -110,6 +110,15 @@ class Codebook(ABC):
     bits: int
 
     @property
+    def step(self) -> float | None:
+        """What neighbours among the unscaled values differ by, where all do by the same."""
+        return None
+
+    def stray(self, planes: Planes, n: int) -> bool:
+        """Whether bits are set that are no code's: those that pad rows of ``n`` columns."""
+        return False
+
+    @property
     def scale_bits(self) -> float:
         """Bits a weight of scales that lie among the planes, besides ``bits``."""
         return 0.0
@@ -199,6 +208,17 @@ def spread(scales: F32, group_size: int, n: int) -> F32:
     if scales.shape[1] == 1:
         return scales
     return np.repeat(scales, group_size, axis=1)[:, :n]
+
+
+def stray_bits(words: NDArray[np.uint8], used: int) -> bool:
+    """Whether bits are set past the first ``used`` of each row of packed words u8 (..., width).
+
+    Examples
+    --------
+    >>> stray_bits(np.array([[255, 1]], np.uint8), 9), stray_bits(np.array([[0, 4]], np.uint8), 9)
+    (False, True)
+    """
+    return used % 8 > 0 and bool((words[..., -1] >> used % 8).any())
 
 
 def row_scales(coded: CodedRows) -> dict[int, int | NDArray[Any]]:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.codebooks.base import F32, Codebook, CodedRows, EngineRow, PlaneLayout, Planes, row_scales
+from lrc.codebooks.base import (
+    F32,
+    Codebook,
+    CodedRows,
+    EngineRow,
+    PlaneLayout,
+    Planes,
+    row_scales,
+    stray_bits,
+)
 from lrc.codebooks.levels import levels
 from lrc_kernels.backend import get_kernels
 
@@ -67,6 +76,15 @@ class Scalar(Codebook):
     def layout(self, m: int, n: int) -> PlaneLayout:
         """One plane of packed rows."""
         return ((np.dtype(np.uint8), (m, -(-n * self.bits // 8))),)
+
+    @property
+    def step(self) -> float | None:
+        """One, of codes that are their own values."""
+        return 1.0 if self.name == "uniform" else None
+
+    def stray(self, planes: Planes, n: int) -> bool:
+        """Bits past the last code of a row."""
+        return stray_bits(planes[0], n * self.bits)
 
     def values(self, planes: Planes, n: int, band: int = 1) -> F32:
         """Levels of the codes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,14 +13,29 @@ from lrc.formats.hub_cache import blobs_of
 #: Folder of further chat templates; the only one whose files belong to a model.
 TEMPLATES = "additional_chat_templates"
 _WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
+#: Bytes that are copied together.
+_PIECE = 1 << 20
 
 
-def copy_side_files(root: Path, files: Iterable[Path], folder: Path) -> None:
-    """Copy ``files``, which lie below ``root``, to the same places below ``folder``."""
+def copy_side_files(root: Path, files: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Copy ``files``, which lie below ``root``, to the same places below ``folder``.
+
+    Returns
+    -------
+    dict
+        The SHA-256 of what was read, in hex, by the place.
+    """
+    checksums = {}
     for file in files:
         target = folder / file.relative_to(root)
         target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, target)
+        with file.open("rb") as source, target.open("wb") as copy:
+            checksum = hashlib.sha256()
+            while content := source.read(_PIECE):
+                checksum.update(content)
+                copy.write(content)
+        checksums[file.relative_to(root).as_posix()] = checksum.hexdigest()
+    return checksums
 
 
 def contained(root: Path, name: str) -> Path:

@@ -104,6 +104,12 @@ def relative_proxy_error(E: NDArray[np.floating], W: NDArray[np.floating], H: Mo
     return float(np.sqrt(loss / energy))
 
 
+def relative_norm(E: NDArray[np.floating], W: NDArray[np.floating]) -> float:
+    """||E||_F / ||W||_F; 0 where W is 0."""
+    lost, whole = rms(E), rms(W)
+    return lost / whole if whole > 0 else 0.0
+
+
 def rms(W: NDArray[np.floating]) -> float:
     """Root mean square of all entries, float64."""
     return float(np.sqrt(np.einsum("ij,ij->", W, W, dtype=np.float64) / max(W.size, 1)))

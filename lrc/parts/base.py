@@ -99,6 +99,10 @@ class Part(ABC):
         """What a reader should know of how it is stored."""
         return ()
 
+    def faults(self) -> tuple[str, ...]:
+        """Stored values that no writer writes, in words; none where all are in their ranges."""
+        return ()
+
     # Values, all in the rotated basis and times the gain
 
     @property

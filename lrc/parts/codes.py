@@ -148,6 +148,16 @@ class Codes(Part):
         told = f"{n} columns padded to {n + padding} for codebook {self.codebook}"
         return (told,) if padding else ()
 
+    def faults(self) -> tuple[str, ...]:
+        """Bits beside the codes, and scales that are not finite."""
+        stray = (
+            ("bits are set beside its codes",)
+            if self.coding.stray(self.planes, self.size[1])
+            else ()
+        )
+        finite = () if np.isfinite(self.scales).all() else ("a scale is not finite",)
+        return stray + finite
+
     # Values
 
     @property

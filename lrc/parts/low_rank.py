@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.codebooks import WIDE
-from lrc.codebooks.base import EngineRow
+from lrc.codebooks.base import EngineRow, stray_bits
 from lrc.codebooks.levels import levels
 from lrc.codebooks.scalar import level_bytes, order
 from lrc.formats.safetensors.file import TensorSpec
@@ -81,6 +81,13 @@ class Factor:
     def stored_bits(self) -> int:
         """Bits of words and scales."""
         return 8 * int(self.words.nbytes + self.scales.nbytes)
+
+    def faults(self) -> tuple[str, ...]:
+        """Bits beside the entries, and values that are not finite."""
+        if self.bits < 16 and stray_bits(self.words, self.length * self.bits):
+            return ("bits are set beside the entries of a factor",)
+        floats = self.words if self.bits == 16 else self.scales
+        return () if np.isfinite(floats).all() else ("a factor is not finite",)
 
     def to_dense(self) -> F32:
         """Return the components: f32 (r, length)."""
@@ -167,6 +174,10 @@ class LowRank(Part):
             "right": self.right.words,
             "right_scales": self.right.scales,
         }
+
+    def faults(self) -> tuple[str, ...]:
+        """Those of both factors."""
+        return (*self.left.faults(), *self.right.faults())
 
     # Values
 

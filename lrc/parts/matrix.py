@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.threads import chunks
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.parts.base import F32, Part, added, require
-from lrc.parts.signs import ROTATIONS, sign_specs, unpack_signs
+from lrc.parts.signs import ROTATIONS, out_of_range, sign_specs, unpack_signs
 from lrc_kernels.rotate import hadamard_transform
+
+#: Rows that are decoded together to look at their values.
+_CHECKED_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,24 @@ class PackedMatrix:
         W = np.ascontiguousarray(hadamard_transform(W.T, transpose=True).T)
         W *= signs[:, None]
         return W
+
+    def faults(self) -> tuple[str, ...]:
+        """Stored values that no writer writes, in words.
+
+        Signs or numbers out of their ranges, those of parts, and rows that are not finite.
+        """
+        found = [fault for part in self.parts for fault in part.faults()]
+        for name, size in (("signs_in", self.shape[1]), ("signs_out", self.shape[0])):
+            if out_of_range(getattr(self, name), size):
+                found.append(f"{name} are out of their range")
+        if not np.isfinite(self.gain):
+            found.append("the gain is not finite")
+        if not found:
+            with np.errstate(all="ignore"):
+                parts = chunks(self.shape[0], _CHECKED_ROWS)
+                if not all(np.isfinite(self.rows(part)).all() for part in parts):
+                    found.append("a decoded weight is not finite")
+        return tuple(found)
 
     @property
     def stored_bits(self) -> int:

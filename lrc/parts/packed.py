@@ -9,7 +9,8 @@ and
     files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``;
     where bits were chosen for a budget, ``allocation`` (the budget, what came of it);
     where it was tuned, ``tuned`` (a list: options, tokens, divergences of held-out text before and
-    after; errors in records are those from before).
+    after; errors in records are those from before); ``sha256``, which older files lack (hex digits
+    by the name of each file, the manifest's own taken with 64 zeros in their place).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...
@@ -17,7 +18,8 @@ and
 
 A record names the matrix's ``file``, its ``role`` (matrix, of a linear layer in a block; embedding;
 head; older files lack it), ``shape`` [m, n], ``rotation`` and ``parts`` and the measured
-``bits_per_weight``, ``relative_error``, ``weight_error``, ``damping``, ``notes`` and ``trace``, the
+``bits_per_weight``, ``relative_error``, ``weight_error``, ``frobenius_error`` (which older files
+lack), ``damping``, ``notes`` and ``trace``, where theory has one a ``caldera_bound``, the
 ``shrinkage`` of the moments that errors are measured with, and the ``reason`` of a matrix whose
 parameters are its own; of an expert's, ``routed_tokens`` and the share of its moments that is
 ``borrowed`` from other tokens. Each of ``parts`` is an object with a ``kind`` and the fields that

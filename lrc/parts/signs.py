@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.codebooks.base import stray_bits
 from lrc.formats.safetensors.file import TensorSpec
 
 F32 = NDArray[np.float32]
@@ -56,6 +57,15 @@ def _kind(signs: NDArray[Any] | None) -> str | None:
 
 def _is_real(signs: NDArray[Any]) -> bool:
     return signs.dtype == np.int8
+
+
+def out_of_range(signs: NDArray[Any] | None, size: int) -> bool:
+    """Whether stored signs of ``size`` channels hold what is none: other bits, or codes 0, -128."""
+    if signs is None:
+        return False
+    if _is_real(signs):
+        return bool(np.isin(signs, (0, -128)).any())
+    return stray_bits(signs, size)
 
 
 def unpack_signs(signs: NDArray[Any] | None, n: int) -> F32 | None:

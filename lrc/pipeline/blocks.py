@@ -30,6 +30,7 @@ from lrc.codebooks import TABLES
 from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
+from lrc.linalg.norms import relative_norm
 from lrc.models.base import Block, Model, Stack
 from lrc.models.tensors import EMBEDDING, HEAD, bias_of, linear_of
 from lrc.nn.linear import Linear, make_linear
@@ -232,6 +233,8 @@ class _Compressor:
             self.tensors |= matrix_tensors(names[key], linear.matrix)
             record = self.job.journal.records[names[key]]
             record["notes"] = [*record["notes"], lessons.note]
+            weight = self.job.source.dense(names[key])  # the block has let it go
+            record["frobenius_error"] = relative_norm(weight - linear.matrix.to_dense(), weight)
         return {
             key: make_linear(linear.matrix.to_dense(), linear.bias)  # as `replay` gives them
             for key, linear in lessons.linears.items()
@@ -256,6 +259,8 @@ class _Compressor:
             "file": _file(block),
             "relative_error": found.relative_error,
             "weight_error": found.weight_error,
+            "frobenius_error": found.frobenius_error,
+            **({} if found.caldera_bound is None else {"caldera_bound": found.caldera_bound}),
             "damping": found.damping,
             "notes": list(found.notes),
             "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
@@ -285,6 +290,6 @@ def _plain(job: Job, block: int | None) -> Tensors:
 
 
 def _write(job: Job, file: str, tensors: Tensors) -> None:
-    write_safetensors(job.folder / file, tensors, {"format": FORMAT})
+    job.journal.checksums[file] = write_safetensors(job.folder / file, tensors, {"format": FORMAT})
     check_written(job.folder / file, tensors)  # errors on record are of these arrays
     job.journal.files.append(file)

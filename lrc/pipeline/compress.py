@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from lrc import __version__
 from lrc.allocation.api import allocate_in, check_request, forget, surveyed_files
-from lrc.base.atomic import atomic_directory, atomic_write_json, check_output
+from lrc.base.atomic import atomic_directory, check_output
 from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
 from lrc.base.progress import SILENT, Progress
@@ -24,7 +24,7 @@ from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.models.base import Model
 from lrc.models.opened import open_original
-from lrc.parts.packed import FORMAT, FORMAT_VERSION, MANIFEST
+from lrc.parts.manifest import CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
 from lrc.pipeline.blocks import Job, run_blocks
 from lrc.pipeline.journal import Journal, finished_files, is_complete
 from lrc.pipeline.material import material_of
@@ -130,7 +130,7 @@ def compress(
         else:
             if journal.files:
                 progress.note(f"continuing an unfinished run: {len(journal.files)} files are done")
-            _copy(checkpoint.path, side_files, tokenizer, folder)
+            journal.checksums |= _copy(checkpoint.path, side_files, tokenizer, folder)
             job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
             examples = material.examples(job, progress)
             _note_conditions(job)
@@ -145,7 +145,7 @@ def compress(
                 job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
             run_blocks(job, examples.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
-            atomic_write_json(folder / MANIFEST, _manifest(job, examples.tokens, summary))
+            write_manifest(folder, _manifest(job, examples.tokens, summary))
         journal.finish(folder)
         forget(folder)
         forget_gradients(folder)
@@ -202,17 +202,19 @@ def _note_conditions(job: Job) -> None:
         )
 
 
-def _copy(root: Path, files: tuple[Path, ...], tokenizer: Tokenizer, folder: Path) -> None:
+def _copy(
+    root: Path, files: tuple[Path, ...], tokenizer: Tokenizer, folder: Path
+) -> dict[str, str]:
     """Copy what is not weights; the directory must then tokenize, stop and chat as the source.
 
-    Done before any work, like all else that can be refused.
+    What comes back are checksums. Done before any work, like all else that can be refused.
 
     Raises
     ------
     FormatError
         If it does not.
     """
-    copy_side_files(root, files, folder)
+    checksums = copy_side_files(root, files, folder)
     written = Tokenizer.open(folder)
     same = (
         written.eos_ids == tokenizer.eos_ids
@@ -221,6 +223,7 @@ def _copy(root: Path, files: tuple[Path, ...], tokenizer: Tokenizer, folder: Pat
     )
     if not same:
         raise FormatError(f"{folder}: eos, bos or chat template differ from the source's")
+    return checksums
 
 
 def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
@@ -252,4 +255,5 @@ def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[
         "files": sorted(journal.files, key=lambda name: (name != TABLES_FILE, name)),
         "matrices": journal.records,
         "warnings": journal.warnings,
+        CHECKSUMS: dict(sorted(journal.checksums.items())),
     }

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from lrc.base.atomic import atomic_write_bytes, atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.errors import FormatError
+from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.parts.packed import MANIFEST
 
 _STATE = "unfinished.json"
 _WINDOWS = "unfinished-windows.npy"
+#: Of the fields of a journal, in order.
+_KINDS = (dict, list, list, dict, dict, list, dict)
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Journal:
 
     ``dropped`` counts, by file, the tokens whose activations were not finite. ``calibration`` says
     where the tokens came from (`lrc.calibrate.corpus.CalibrationText`). ``seconds`` has one entry
-    a block compressed, in this run and those it resumes.
+    a block compressed, in this run and those it resumes. ``checksums`` are the SHA-256 of files.
     """
 
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -35,6 +38,7 @@ class Journal:
     dropped: dict[str, int] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    checksums: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def resume(cls, folder: Path) -> Journal:
@@ -57,11 +61,13 @@ class Journal:
         for name in journal.files:
             with reading(folder / name):
                 SafetensorsFile(folder / name)
+                if file_digest(folder / name).hex() != journal.checksums.get(name):
+                    raise FormatError("its checksum differs from that on record")
         return journal
 
     def _check(self) -> None:
         """Refuse fields of another type, and entries that a reader would trip over."""
-        for known, kind in zip(fields(self), (dict, list, list, dict, dict, list), strict=True):
+        for known, kind in zip(fields(self), _KINDS, strict=True):
             if not isinstance(getattr(self, known.name), kind):
                 raise FormatError(f"{known.name} is not a {kind.__name__}")
         sound = (
@@ -70,6 +76,7 @@ class Journal:
             and all(Path(name).name == name for name in self.files)
             and all(type(count) is int for count in self.dropped.values())
             and all(isinstance(time, int | float) for time in self.seconds)
+            and all(isinstance(checksum, str) for checksum in self.checksums.values())
         )
         if not sound:
             raise FormatError("an entry has the wrong type")

@@ -158,6 +158,7 @@ def _report(errors: _Errors, damping: float, notes: tuple[str, ...] = ()) -> dic
     return {
         "relative_error": errors.weighed,
         "weight_error": errors.plain,
+        "frobenius_error": errors.plain,
         "damping": damping,
         "notes": list(notes),
         "trace": [],

@@ -17,21 +17,15 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.atomic import atomic_write_json
 from lrc.base.partial import sync_directory
+from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
 from lrc.measure.storage import storage
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank
-from lrc.parts.manifest import read_manifest
+from lrc.parts.manifest import CHECKSUMS, FORMAT_VERSION, read_manifest, write_manifest
 from lrc.parts.matrix import PackedMatrix
-from lrc.parts.packed import (
-    FORMAT_VERSION,
-    MANIFEST,
-    PackedCheckpoint,
-    matrix_record,
-    matrix_tensors,
-)
+from lrc.parts.packed import PackedCheckpoint, matrix_record, matrix_tensors
 from lrc.parts.signs import kernel_signs, pack_real_signs, rotation_of, unpack_signs
 from lrc.refine.tunables import OF_MATRIX
 from lrc.refine.vjp import Array
@@ -131,14 +125,18 @@ def save(
     """
     new, records = _tensors(source, values)
     names: list[str] = []
+    checksums = dict(source.report.get(CHECKSUMS, {}))
     for name in source.report["files"]:
         file = SafetensorsFile(source.path / name)
         mine = {tensor: new[tensor] for tensor in file.names if tensor in new}
         if mine:
             tensors = {tensor: mine.get(tensor, file.read(tensor)) for tensor in file.names}
+            checksums.pop(name, None)
             name = _new_name(name, number)
             if name not in files_of(folder):  # else an interrupted run has written the same
-                write_safetensors(folder / name, tensors, file.metadata)
+                checksums[name] = write_safetensors(folder / name, tensors, file.metadata)
+            else:
+                checksums[name] = file_digest(folder / name).hex()
             check_written(folder / name, tensors)
         names.append(name)
     matrices = {
@@ -146,8 +144,10 @@ def save(
     }
     tuned = [*source.report.get("tuned", []), dict(summary)]
     changes = {"version": FORMAT_VERSION, "files": names, "matrices": matrices, "tuned": tuned}
+    if CHECKSUMS in source.report:
+        changes[CHECKSUMS] = dict(sorted(checksums.items()))
     sync_directory(folder)  # the manifest says that all else is there
-    atomic_write_json(folder / MANIFEST, source.report | changes)
+    write_manifest(folder, source.report | changes)
     remove_superseded(folder, names)
 
 

@@ -15,7 +15,7 @@ from lrc.codebooks import get_codebook
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.given import real_matrix, real_vector, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns, rotate_moment
-from lrc.linalg.norms import proxy_loss, rms
+from lrc.linalg.norms import proxy_loss, relative_norm, rms
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.quant.blockwise import feedback_size
@@ -29,6 +29,7 @@ from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
 from lrc.solvers.qstep import left_to_the_cpu
 from lrc.solvers.site import site_metric
 from lrc.solvers.statistic import weighting_diagonal
+from lrc.solvers.theory import caldera_bound
 from lrc.spec import DecomposeSpec, QuantSpec
 from lrc_kernels.hadamard_order import hadamard_block
 
@@ -258,6 +259,8 @@ def _measured(
     if weights is not None:
         energy = proxy_loss(weights, problem.metric.H, problem.threads, problem.spec.device)
         weight_error = problem.error(weights - decoded, energy)
+    else:
+        weights = problem.target
     return Decomposition(
         matrix=packed,
         relative_error=relative_error,
@@ -265,6 +268,8 @@ def _measured(
         trace=solution.trace,
         damping=problem.metric.damping,
         notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),
+        frobenius_error=relative_norm(weights - decoded, weights),
+        caldera_bound=caldera_bound(packed, problem),
     )
 
 

@@ -105,8 +105,11 @@ class Decomposition:
 
     ``relative_error`` is sqrt(tr(E H E^T) / tr(W H W^T)) with E = W - Q - L R for the matrix
     that was fitted, and ``weight_error`` the same against the original W where a regression
-    target was fitted instead; both come from the decoded codes and the undamped H. ``notes``
-    says what a reader should know: damping raised, padding, rank chosen, rotation in blocks.
+    target was fitted instead; both come from the decoded codes and the undamped H, as does
+    ``frobenius_error``, ||W - Q - L R||_F / ||W||_F of the original W. ``caldera_bound`` is what
+    theory says of ``relative_error`` (:mod:`lrc.solvers.theory`); None where it is silent.
+    ``notes`` says what a reader should know: damping raised, padding, rank chosen, rotation in
+    blocks.
     """
 
     matrix: PackedMatrix
@@ -115,6 +118,8 @@ class Decomposition:
     trace: Trace
     damping: float
     notes: tuple[str, ...] = ()
+    frobenius_error: float = 0.0
+    caldera_bound: float | None = None
 
     @property
     def rank(self) -> int:

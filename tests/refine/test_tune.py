@@ -209,7 +209,7 @@ def test_a_failed_write_leaves_what_was_there(
     def fails(*given):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tuning.store, "atomic_write_json", fails)
+    monkeypatch.setattr(tuning.store, "write_manifest", fails)
     with pytest.raises(OSError, match="disk full"):
         tune(out, models / "dense", spec_of(models), threads=1)
     np.testing.assert_array_equal(open_model(out)[0].logits(np.arange(9)[None]), before)

@@ -8,6 +8,7 @@ Source: https://github.com/huggingface/safetensors (format section).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -242,8 +243,8 @@ def stream_safetensors(
     specs: Mapping[str, TensorSpec],
     arrays: Iterable[NDArray[Any]],
     metadata: Mapping[str, str],
-) -> None:
-    """Write a file of which one tensor at a time is in memory.
+) -> str:
+    """Write a file of which one tensor at a time is in memory; its SHA-256, in hex.
 
     Parameters
     ----------
@@ -258,24 +259,31 @@ def stream_safetensors(
     """
     order = write_order(specs)
     text = _header(specs, metadata)
+    checksum = hashlib.sha256()
     with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+
+        def write(content: bytes | memoryview) -> None:
+            checksum.update(content)
+            stream.write(content)
+
+        write(len(text).to_bytes(8, "little") + text)
         for name, array in zip(order, arrays, strict=True):
             stored = np.dtype(_NUMPY[specs[name].dtype])
             if array.dtype.newbyteorder("<") != stored or array.shape != specs[name].shape:
                 raise TypeError(f"{name}: got {array.dtype}{array.shape}, not {specs[name]}")
-            stream.write(np.ascontiguousarray(array, stored).reshape(-1).view(np.uint8).data)
+            write(np.ascontiguousarray(array, stored).reshape(-1).view(np.uint8).data)
         stream.flush()
         os.fsync(stream.fileno())
+    return checksum.hexdigest()
 
 
 def write_safetensors(
     path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write ``tensors`` in their own dtypes; equal arguments give equal bytes."""
+) -> str:
+    """Write ``tensors`` in their own dtypes; equal arguments give equal bytes. SHA-256, in hex."""
     specs = {name: TensorSpec.of(array) for name, array in tensors.items()}
     arrays = (tensors[name] for name in write_order(specs))
-    stream_safetensors(Path(path), specs, arrays, metadata or {})
+    return stream_safetensors(Path(path), specs, arrays, metadata or {})
 
 
 def check_written(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
