@@ -141,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     _tolerant_streams()
+    if args.quiet:  # read when the hub's library is first needed
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         console = StandardConsole(quiet=args.quiet)
         with _warnings_as_notes(console.progress):

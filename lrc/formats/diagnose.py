@@ -47,8 +47,8 @@ def no_directory(path: Path) -> str:
     """Say what a path is that should have been a directory."""
     if not path.exists():
         return (
-            f"model {path} does not exist; expected a directory with config.json on this machine "
-            "(names on a hub are not fetched)"
+            f"model {path} does not exist; expected a directory with config.json on this machine, "
+            "or the name of a model on the Hugging Face hub, ORG/NAME"
         )
     if path.suffix == ".gguf":
         return f"model {path} is a file; use lrc import-gguf {path} first"

@@ -17,6 +17,7 @@ from lrc.base.atomic import atomic_write_json
 from lrc.base.record import Record
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError, SpecError
+from lrc.formats.hub_cache import refuse_cached
 from lrc.parts.fields import MANIFEST, QUALITY
 from lrc.parts.packed import PackedCheckpoint
 
@@ -102,9 +103,10 @@ def keep(source: PackedCheckpoint, found: KeptEvaluation) -> Path:
     Raises
     ------
     FormatError
-        The file that is there is malformed.
+        The file that is there is malformed, or the model lies in the cache of the hub.
     """
     path = source.path / QUALITY
+    refuse_cached(source.path)
     others = (e for e in kept_quality(source).evaluations if e.conditions != found.conditions)
     atomic_write_json(
         path,

@@ -5,12 +5,13 @@ and
 
 ``lrc.json``
     ``format`` "lrc"; ``version`` 2; ``library``; ``spec`` (every parameter); ``source``
-    (``digest`` sha256 of config and weights, ``parameters``); ``files`` (names of the safetensors
-    files); ``matrices`` (name -> record); ``calibration`` (tokens seen and dropped); ``warnings``;
-    where bits were chosen for a budget, ``allocation`` (the budget, what came of it);
-    where it was tuned, ``tuned`` (a list: options, tokens, divergences of held-out text before and
-    after; errors in records are those from before); ``sha256``, which older files lack (hex digits
-    by the name of each file, the manifest's own taken with 64 zeros in their place).
+    (``digest`` sha256 of config and weights, ``parameters``; of a model of the hub also its
+    ``name`` and ``commit``); ``files`` (names of the safetensors files); ``matrices`` (name ->
+    record); ``calibration`` (tokens seen and dropped); ``warnings``; where bits were chosen for a
+    budget, ``allocation`` (the budget, what came of it); where it was tuned, ``tuned`` (a list:
+    options, tokens, divergences of held-out text before and after; errors in records are those
+    from before); ``sha256``, which older files lack (hex digits by the name of each file, the
+    manifest's own taken with 64 zeros in their place).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...
@@ -61,7 +62,7 @@ from numpy.typing import NDArray
 
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
-from lrc.formats.hub_cache import snapshot_in
+from lrc.formats.hub import local_model
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.formats.side_files import contained, other_files
@@ -298,7 +299,7 @@ def open_model_files(path: str | Path) -> Checkpoint | PackedCheckpoint:
     FormatError
         If it is neither.
     """
-    path = snapshot_in(Path(path))
+    path = local_model(path)
     if (path / MANIFEST).is_file():
         return PackedCheckpoint.open(path)
     return Checkpoint.open(path)

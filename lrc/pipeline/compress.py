@@ -20,6 +20,7 @@ from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.calibrate.streams import Inputs
 from lrc.errors import FormatError, SpecError
+from lrc.formats.hub_cache import repository_of
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.models.base import Model
@@ -226,6 +227,12 @@ def _copy(
     return checksums
 
 
+def _origin(folder: Path) -> dict[str, str]:
+    """Name and commit of a model of the hub."""
+    known = repository_of(folder)
+    return {} if known is None else {"name": known[0], "commit": known[1]}
+
+
 def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
     source, journal = job.source, job.journal
     dropped = sum(journal.dropped.values())
@@ -244,6 +251,7 @@ def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[
         "spec": job.spec.to_dict(),
         **({"allocation": allocation} if allocation else {}),
         "source": {
+            **_origin(source.path),
             "digest": source.digest(),
             "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
         },

@@ -13,6 +13,7 @@ import numpy as np
 from lrc.base.progress import SILENT, Progress
 from lrc.base.record import Record, require
 from lrc.base.threads import chunks, resolve_threads
+from lrc.formats.hub import local_model
 from lrc.models.base import Model
 from lrc.models.opened import open_model, open_original
 from lrc.models.sweep import sweep
@@ -111,7 +112,7 @@ def learn_adapter(
     Source: Hu et al. (2021), and CALDERA (2024), section 4.3, for learning components beside fixed
     codes. An adapter begins with what the first components of L R look at, and adds nothing.
     """
-    began, folder = time.perf_counter(), Path(folder)
+    began, folder = time.perf_counter(), local_model(folder)
     refuse_speech(folder)
     job = _Lesson.open(folder, Path(against), spec, resolve_threads(threads), progress)
     steps = len(job.batches)

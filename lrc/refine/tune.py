@@ -14,6 +14,8 @@ from lrc.base.lock import LockedFile
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads
 from lrc.errors import SpecError, UnsupportedModelError
+from lrc.formats.hub import local_model
+from lrc.formats.hub_cache import refuse_cached
 from lrc.models.opened import open_model, open_original
 from lrc.models.speech import hears
 from lrc.parts.packed import MANIFEST, PackedCheckpoint
@@ -94,7 +96,8 @@ def tune(
     streams, 4 bytes a token and channel, 20 bytes for each number that is tuned, and what
     `lrc.refine.tune_job` keeps to be faster.
     """
-    began, spec, folder = time.perf_counter(), spec or TuneSpec(), Path(folder)
+    began, spec, folder = time.perf_counter(), spec or TuneSpec(), local_model(folder)
+    refuse_cached(folder)
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes={minutes} must be positive")
     with _locked(folder):

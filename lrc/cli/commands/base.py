@@ -76,7 +76,8 @@ def add_verb(
 
 def add_model(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Add the positional MODEL."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help=help_text)
+    also = "; or ORG/NAME, a model on the Hugging Face hub"
+    parser.add_argument("model", type=Path, metavar="MODEL", help=help_text + also)
 
 
 def load_and_tell(path: Path, console: Console) -> LoadedModel:

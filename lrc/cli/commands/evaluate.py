@@ -148,6 +148,7 @@ def _keep(
     args: argparse.Namespace,
     console: Console,
 ) -> None:
+    from lrc.formats.hub import model_name
     from lrc.measure.quality import KeptEvaluation, keep, model_digest, text_digest
 
     found = KeptEvaluation.of(
@@ -156,7 +157,7 @@ def _keep(
         text=SAMPLE_NAME if args.text is None else args.text.name,
         text_digest=text_digest(text),
         score=args.score,
-        against="" if args.against is None else args.against.resolve().name,
+        against="" if args.against is None else model_name(args.against),
     )
     console.progress.note(f"kept in {keep(source, found)}")
 

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from lrc.cli.commands.base import Console, SubParsers, add_verb
+from lrc.cli.page.shareable import base_name
 from lrc.errors import LrcError
+from lrc.formats.hub import hub_name, model_name
 
 
 def add(subparsers: SubParsers) -> None:
@@ -54,8 +56,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
 def _beside(model: Path | None) -> Path:
     if model is None:
         return Path("comparison.html")
-    whole = model.resolve()
-    return (model if model.name else whole).with_name(f"{whole.name}.html")
+    name = f"{base_name(model_name(model))}.html"
+    return Path(name) if hub_name(model) or not model.name else model.with_name(name)
 
 
 def _start(page: Path) -> bytes:

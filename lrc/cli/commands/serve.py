@@ -73,6 +73,7 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Serve until interrupted."""
+    from lrc.formats.hub import model_name
     from lrc.run.server.http import Application
     from lrc.run.server.listen import LOOPBACK, check_extra, listen, open_socket
     from lrc.run.server.options import ServeOptions
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     with open_socket(args.host, args.port) as own:
         loaded = load_and_tell(args.model, console)
         _warm_up(loaded, args, console)
-        name = args.name or loaded.path.resolve().name
+        name = args.name or model_name(args.model)
         scheduler = Scheduler(
             loaded, options, threads=args.threads, activations=args.activations,
             progress=console.progress,

@@ -14,6 +14,7 @@ from typing import Any
 from lrc.cli.page.shareable import shareable
 from lrc.cli.tables import allocation_line, experts_line, human_size, number
 from lrc.errors import LrcError
+from lrc.formats.hub import model_name
 from lrc.measure.breakdown import breakdown
 from lrc.measure.quality import KeptEvaluation, Quality, kept_quality
 from lrc.measure.storage import Storage, storage
@@ -58,7 +59,7 @@ class Output:
         source = open_model_files(path)
         if not isinstance(source, PackedCheckpoint):
             raise LrcError(f"{path} is not compressed; give what lrc compress wrote")
-        return cls(Path(path).resolve().name, source, kept_quality(source))
+        return cls(model_name(path), source, kept_quality(source))
 
     @cached_property
     def sizes(self) -> Storage:

@@ -20,7 +20,7 @@ from lrc.formats import diagnose
 from lrc.formats.diagnose import INDEX as INDEX
 from lrc.formats.diagnose import SINGLE as SINGLE
 from lrc.formats.finite import count_non_finite
-from lrc.formats.hub_cache import snapshot_in
+from lrc.formats.hub import local_model
 from lrc.formats.safetensors.file import SafetensorsFile, TensorInfo
 from lrc.formats.side_files import contained, other_files
 from lrc.formats.stored import StoredMatrix, widen
@@ -69,7 +69,7 @@ class Checkpoint:
         UnsupportedModelError
             The weights are quantised already.
         """
-        root = snapshot_in(Path(path))
+        root = local_model(path)
         if not root.is_dir():
             raise FormatError(diagnose.no_directory(root))
         if not (root / "config.json").is_file():
