@@ -16,11 +16,11 @@ NAME = "org/tiny"
 
 
 class FakeHub:
-    """Serves a folder as ``org/tiny``; ``gone`` and ``gated`` refuse as the hub does."""
+    """Serves a folder as ``org/tiny``; ``committed`` is what was uploaded, unless it ``denies``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked, self.committed = folder, [], {}
-        self.url = ""
+        self.url, self.denies = "", False
 
     def files(self) -> dict[str, bytes]:
         found = (path for path in self.folder.rglob("*") if path.is_file())
@@ -83,7 +83,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             path = self.path.split("?")[0]
             hub.asked.append(path)
-            if "/preupload/" in path:
+            if hub.denies:
+                self.say({"error": "who are you"}, 401)
+            elif "/preupload/" in path:
                 files = json.loads(body)["files"]
                 self.say({"files": [{"path": f["path"], "uploadMode": "regular",
                                      "shouldIgnore": False} for f in files]})  # fmt: skip

@@ -26,6 +26,7 @@ from lrc.cli.commands import (
     evaluate,
     generate,
     inspect,
+    publish,
     ranks,
     repair,
     report,
@@ -120,7 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
         *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
-        *(bench, inspect, verify, report, ranks, convert, repair),
+        *(bench, inspect, verify, report, publish, ranks, convert, repair),
     ):
         verb.add(subparsers)
     return parser

@@ -1,14 +1,15 @@
 """Figures of evaluations, kept in the directory of the compressed model that they are of.
 
 ``lrc-quality.json`` has ``format`` "lrc-quality", ``version`` 1 and ``evaluations``, a list of
-:class:`KeptEvaluation` as objects. Each names the model by the digest of its ``lrc.json``: once the
-model was changed, figures of before are no longer its own.
+:class:`KeptEvaluation` as objects. Each names the model by a digest of what its ``lrc.json``
+says of weights: once the model was changed, figures of before are no longer its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +19,8 @@ from lrc.base.record import Record
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError, SpecError
 from lrc.formats.hub_cache import refuse_cached
-from lrc.parts.fields import MANIFEST, QUALITY
+from lrc.parts.fields import QUALITY
+from lrc.parts.manifest import CHECKSUMS, read_manifest
 from lrc.parts.packed import PackedCheckpoint
 
 FORMAT, VERSION = "lrc-quality", 1
@@ -30,7 +32,7 @@ CONDITIONS = ("text", "text_digest", "ctx", "windows", "score", "against", "acti
 class KeptEvaluation(Record):
     """An evaluation and what it was taken on.
 
-    ``model`` is the digest of the manifest. ``text`` and ``against`` are names without folders,
+    ``model`` is that of :func:`model_digest`; ``text`` and ``against`` are names without folders,
     ``text_digest`` is of the text; the rest is as in `lrc.measure.evaluate.Evaluation`.
     """
 
@@ -72,8 +74,12 @@ class Quality:
 
 
 def model_digest(source: PackedCheckpoint) -> str:
-    """Digest of the manifest, which changes with whatever changes the model."""
-    return hashlib.sha256((source.path / MANIFEST).read_bytes()).hexdigest()
+    """Digest of what the manifest says of weights: it changes with whatever changes these."""
+    manifest = read_manifest(source.path)
+    checksums = manifest.get(CHECKSUMS, {})
+    known = [manifest.get(field) for field in ("source", "files", "matrices", "tuned")]
+    known.append([checksums.get(name) for name in manifest["files"]])
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def text_digest(text: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import chunks
 from lrc.errors import FormatError, LrcError, SpecError
+from lrc.formats.hub import local_model
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.spectral import gram_pieces, spectral_bound
 from lrc.models.opened import open_model, open_original
@@ -90,7 +91,7 @@ def verify(
     LrcError
         ``folder`` is no directory of a compressed model at all, or was not made from ``original``.
     """
-    folder = Path(folder)
+    folder = local_model(folder)
     source, differences = _opened(folder)
     notes: list[str] = []
     if source is None:

@@ -102,7 +102,7 @@ def test_all_that_is_on_record_is_told(tmp_path: Path) -> None:
         warnings=["/home/me/a.txt: one <script>alert(1)</script>"],
         calibration=calibration,
     )
-    (model / "lrc.json").write_text((model / "lrc.json").read_text() + "\n")
+    (model / QUALITY).write_text((model / QUALITY).read_text().replace('"model": "', '"model": "x'))
     found = page_of(model)
     for shown in ("a.txt: one <script>alert(1)</script>", "3 rows of activations",
                   "2 records skipped", "before it was changed, 1 of them, are not shown",

@@ -52,7 +52,10 @@ def test_what_is_kept_is_read_and_gives_way_to_the_same(model: PackedCheckpoint)
 def test_figures_of_before_a_change_are_not_shown_but_counted(model: PackedCheckpoint) -> None:
     with_quality(model)
     manifest = model.path / "lrc.json"
-    manifest.write_text(manifest.read_text() + "\n")
+    others = {"warnings": ["of a side file"], "library": "later"}
+    for changes, outdated in ((others, 0), ({"tuned": [{"run": "a"}]}, 1)):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+        assert kept_quality(model).outdated == outdated
     found = kept_quality(model)
     assert (found.evaluations, found.outdated) == ((), 1)
     keep(model, dataclasses.replace(ONE, model=model_digest(model)))

@@ -76,6 +76,13 @@ def plan_against_fact(
     return rows
 
 
+def origin_of_plan(allocation: Mapping[str, Any]) -> str:
+    """That a budget chose, and where its prediction comes from; old models do not say."""
+    origin = allocation.get("predicted_kl_origin")
+    told = "bits and rank of every matrix were chosen for a budget"
+    return f"{told}; the divergence that was planned is {origin}" if origin else told
+
+
 def calibration(report: Mapping[str, Any]) -> str:
     """What was calibrated on; old models do not say."""
     record = report.get("calibration", {})
@@ -91,8 +98,9 @@ def is_calibrated_by_caller(report: Mapping[str, Any]) -> bool:
 
 def commands(report: Mapping[str, Any], found: tuple[KeptEvaluation, ...]) -> list[str]:
     """The commands that give this model, from its spec in a file, and its figures again."""
-    made = ["lrc compress MODEL -o OUT --config spec.json"]
-    made += ["lrc tune OUT --against MODEL"] * len(report.get("tuned", ()))
+    model = report["source"].get("name", "MODEL")
+    made = [f"lrc compress {model} -o OUT --config spec.json"]
+    made += [f"lrc tune OUT --against {model}"] * len(report.get("tuned", ()))
     return [*made, *dict.fromkeys(_evaluating(e) for e in found)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lrc.cli.page.shareable import shareable
-from lrc.cli.tables import allocation_line, experts_line, human_size, number
+from lrc.cli.tables import experts_line, human_size, number
 from lrc.errors import LrcError
 from lrc.formats.hub import model_name
 from lrc.measure.breakdown import breakdown
@@ -145,9 +145,13 @@ def _facts(output: Output) -> dict[str, Any]:
         "breakdown": output.breakdown,
         "bar": svg.stacked(output.breakdown),
         "charts": [
-            (title, says, list(drawn), svg.lines(drawn, title))
+            (
+                title,
+                f"{says}; faint {number(min(ends), 3)}, strong {number(max(ends), 3)}",
+                svg.heat(drawn, title),
+            )
             for title, says, field in _CHARTS
-            if (drawn := series(matrices, field)) and _varies(drawn)
+            if (drawn := series(matrices, field)) and _varies(drawn) and (ends := _points(drawn))
         ],
         "constant": [
             f"{title}: {number(_points(drawn)[0])} everywhere"
@@ -157,7 +161,7 @@ def _facts(output: Output) -> dict[str, Any]:
         "kinds": choices.kinds_of_matrices(matrices),
         "calibration": choices.calibration(report),
         "experts": experts_line(matrices),
-        "allocation": allocation_line(allocation) if allocation else "",
+        "allocation": choices.origin_of_plan(allocation) if allocation else "",
         "plan": choices.plan_against_fact(allocation, output.sizes, found) if allocation else [],
         "differing": choices.differing(report.get("spec", {})),
         "matrices": {name: record | {"rank": rank_of(record)} for name, record in matrices.items()},

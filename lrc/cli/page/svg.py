@@ -14,6 +14,8 @@ from markupsafe import Markup
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 40, 8, 10, 30
 #: Classes c0, c1, ... of the style.
 COLOURS = 8
+#: Units for the names of rows.
+_NAMES = 100
 Interval = tuple[float, float]
 
 
@@ -31,8 +33,8 @@ class Axis:
         part = (value - self.low) / (self.high - self.low)
         return round(self.start + part * (self.stop - self.start), 2)
 
-    def ticks(self, count: int = 4, least: float = 0.0) -> list[float]:
-        """About so many round values within the scale, at least ``least`` apart.
+    def ticks(self, count: int = 4) -> list[float]:
+        """About so many round values within the scale.
 
         Examples
         --------
@@ -40,10 +42,8 @@ class Axis:
         [0.0, 0.25, 0.5, 0.75, 1.0]
         >>> Axis(0, 29, 0, 100).ticks()
         [0.0, 10.0, 20.0]
-        >>> Axis(0, 1, 0, 100).ticks(least=1)
-        [0.0, 1.0]
         """
-        wide = max((self.high - self.low) / count, least)
+        wide = (self.high - self.low) / count
         size = 10.0 ** math.floor(math.log10(wide))
         step = next(f * size for f in (1, 2, 2.5, 5, 10) if f * size >= wide * 0.999)
         first = math.ceil(self.low / step - 1e-9)
@@ -74,25 +74,38 @@ def stacked(parts: Mapping[str, float]) -> Markup:
     return _picture(26, "what the bytes are spent on", pieces)
 
 
-def lines(
-    series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, places: str = "block"
-) -> Markup:
-    """Values over blocks, a colour a series; ``label`` says what is drawn."""
-    height = 190
-    points = [point for line in series.values() for point in line]
-    x = scale([p[0] for p in points], LEFT, WIDTH - RIGHT)
-    y = scale([p[1] for p in points], height - BOTTOM, TOP)
-    pieces = [*_grid(x, y, height, places, whole=True)]
-    for i, (name, line) in enumerate(series.items()):
-        path = " ".join(f"{x(a)},{y(b)}" for a, b in line)
-        pieces.append(Markup('<polyline points="{}" class="l{}"/>').format(path, i % COLOURS))
-        pieces += [
-            Markup('<circle cx="{}" cy="{}" r="2" class="f{}"><title>{}</title></circle>').format(
-                x(a), y(b), i % COLOURS, f"{name}, {places} {a:g}: {b:.4g}"
-            )
-            for a, b in line
-        ]
-    return _picture(height, label, pieces)
+def heat(series: Mapping[str, Sequence[tuple[float, float]]], label: str) -> Markup:
+    """A row a series, a column a block, and the stronger the larger the value."""
+    values = [value for line in series.values() for _, value in line]
+    blocks = [block for line in series.values() for block, _ in line]
+    low, wide = min(values), max(values) - min(values)
+    first, columns = int(min(blocks)), int(max(blocks) - min(blocks)) + 1
+    cell = (WIDTH - _NAMES - RIGHT) / columns
+    square = Markup(
+        '<rect x="{}" y="{}" width="{}" height="13" class="f0" fill-opacity="{}">'
+        "<title>{}</title></rect>"
+    )
+    text = Markup('<text x="{}" y="{}" class="{}">{}</text>')
+    pieces = []
+    for row, (name, line) in enumerate(series.items()):
+        pieces.append(text.format(_NAMES - 5, 14 * row + 11, "end", _short(name)))
+        for block, value in line:
+            strength = 0.06 + 0.94 * (value - low) / wide if wide else 1.0
+            x = _NAMES + (block - first) * cell
+            says = f"{name}, block {block:g}: {value:.4g}"
+            size = (round(x, 2), 14 * row, round(max(cell - 0.5, 0.5), 2), round(strength, 3))
+            pieces.append(square.format(*size, says))
+    end = 14 * len(series) + 12
+    for block in dict.fromkeys((first, first + columns - 1)):
+        x = _NAMES + (block - first + 0.5) * cell
+        pieces.append(text.format(round(x, 2), end, "middle", f"{block}"))
+    pieces.append(text.format((_NAMES + WIDTH) / 2, end, "middle soft", "block"))
+    return _picture(end + 4, label, pieces)
+
+
+def _short(name: str, most: int = 17) -> str:
+    """The end of a long name, which tells it from others."""
+    return name if len(name) <= most else "\u2026" + name[1 - most :]
 
 
 def whisker(value: float, interval: Interval | None, of: Axis, label: str) -> Markup:
@@ -126,7 +139,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Markup:
         '<circle cx="{}" cy="{}" r="4" class="f{}"><title>{}</title></circle>'
         '<text x="{}" y="{}" class="{}">{}</text>'
     )
-    pieces = [*_grid(x, y, height, x_label)]
+    pieces = _grid(x, y, height, x_label)
     for i, p in enumerate(points):
         if p.interval is not None:
             low, high = (y(end) for end in p.interval)
@@ -138,8 +151,8 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Markup:
     return _picture(height, f"{y_label} against {x_label}", pieces)
 
 
-def _grid(x: Axis, y: Axis, height: int, x_label: str, *, whole: bool = False) -> list[Markup]:
-    """Lines and numbers of both scales; those of x are whole where ``whole``."""
+def _grid(x: Axis, y: Axis, height: int, x_label: str) -> list[Markup]:
+    """Lines and numbers of both scales."""
     rule = Markup(
         '<line x1="{}" x2="{}" y1="{y}" y2="{y}" class="rule"/>'
         '<text x="{}" y="{}" class="end">{}</text>'
@@ -148,10 +161,7 @@ def _grid(x: Axis, y: Axis, height: int, x_label: str, *, whole: bool = False) -
     left, right = LEFT, WIDTH - RIGHT
     return [
         *(rule.format(left, right, left - 4, y(v) + 4, f"{v:g}", y=y(v)) for v in y.ticks()),
-        *(
-            text.format(x(v), height - BOTTOM + 14, "", f"{v:g}")
-            for v in x.ticks(least=1.0 if whole else 0.0)
-        ),
+        *(text.format(x(v), height - BOTTOM + 14, "", f"{v:g}") for v in x.ticks()),
         text.format((left + right) / 2, height - 3, " soft", x_label),
     ]
 
