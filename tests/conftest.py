@@ -21,7 +21,7 @@ collect_ignore_glob = ["make_*.py"]
 
 settings.register_profile("dev", max_examples=50, deadline=None, print_blob=True)
 settings.register_profile(
-    "ci", max_examples=200, deadline=None, print_blob=True, derandomize=True, database=None
+    "ci", max_examples=60, deadline=None, print_blob=True, derandomize=True, database=None
 )
 settings.register_profile("nightly", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))

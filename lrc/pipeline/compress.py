@@ -31,6 +31,7 @@ from lrc.pipeline.journal import Journal, finished_files, is_complete
 from lrc.pipeline.material import material_of
 from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store
 from lrc.pipeline.report import CompressReport
+from lrc.pipeline.width import default_spec
 from lrc.quant.cuda import device_note, require_device
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
@@ -63,6 +64,7 @@ def compress(
         Must not exist; appears complete or not at all. A run that is interrupted or fails
         leaves what it has finished in ``out.partial``, and the same call continues there.
     spec : CompressSpec, optional
+        Every parameter at its default, at the width of :func:`lrc.pipeline.width.default_bits`.
     allocation : AllocationSpec, optional
         A budget: codebook, bits and rank of every matrix that the spec does not name are chosen
         for it first.
@@ -93,9 +95,9 @@ def compress(
     """
     began = time.perf_counter()
     out = Path(out)
-    spec = spec or CompressSpec()
-    require_device(spec.decompose.device)
     model, checkpoint = open_original(source)
+    spec = spec or default_spec(model)
+    require_device(spec.decompose.device)
     _check_matrices(model, spec)
     if allocation is not None:
         check_request(model, spec, allocation, survey_folder)

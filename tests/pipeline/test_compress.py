@@ -191,7 +191,7 @@ def test_config_file_says_the_same_as_options(
 ) -> None:
     spec = CompressSpec.from_dict(
         {
-            "decompose": {"low_rank": {"rank": 4}, "iterations": 2},
+            "decompose": {"quant": {"bits": 4}, "low_rank": {"rank": 4}, "iterations": 2},
             "calibration": {"files": [str(text)], "nsamples": 6, "seqlen": 64},
         }
     )

@@ -11,7 +11,7 @@ from lrc.cli.commands.spec_options import allocation_from_options, spec_from_opt
 from lrc.cli.commands.target_options import for_target
 from lrc.cli.tables import human_time, number
 from lrc.errors import SpecError
-from lrc.spec import AllocationSpec, CompressSpec
+from lrc.spec import AllocationSpec, CompressSpec, QuantSpec
 from lrc.spec.presets import EFFORTS
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ def chosen(
     """
     if args.target is not None or args.gguf_type is not None:
         return for_target(args), None
+    width = _width(args)
     if args.effort is None:
-        return spec_from_options(args), allocation_from_options(args)
+        return spec_from_options(args, width), allocation_from_options(args)
     if args.preset is not None:
         raise SpecError("--effort and --preset contradict each other: leave one of them out")
     names = [args.effort] if isinstance(args.effort, str) else list(EFFORTS)
     options = {name: argparse.Namespace(**(vars(args) | {"effort": name})) for name in names}
-    specs = {name: spec_from_options(each) for name, each in options.items()}
+    specs = {name: spec_from_options(each, width) for name, each in options.items()}
     budgets = {name: allocation_from_options(each) for name, each in options.items()}
     from lrc.models.opened import open_original
     from lrc.models.speech import SpeechModel
@@ -51,6 +52,17 @@ def chosen(
     if not made.fits:
         console.progress.note(f"that is more than {human_time(seconds)}: nothing less is known")
     return made.spec, budgets[made.name]
+
+
+def _width(args: argparse.Namespace) -> int:
+    """Bits where neither an option nor a budget says them: those of a model of this size."""
+    if any(getattr(args, name) is not None for name in ("bits", "target_bpw", "target_size")):
+        return QuantSpec().bits
+    from lrc.models.opened import open_original
+    from lrc.pipeline.width import default_bits
+
+    model, _ = open_original(args.model)
+    return default_bits(model)
 
 
 def plan_line(made: Plan) -> str:

@@ -20,6 +20,7 @@ from lrc.spec import (
     ROTATIONS,
     AllocationSpec,
     CompressSpec,
+    DecomposeSpec,
     QuantSpec,
 )
 from lrc.spec.presets import DEFAULT, EFFORTS, PRESETS, Preset, get_preset
@@ -37,7 +38,9 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     _add_target_options(parser)
     matrix = parser.add_argument_group("each matrix")
     matrix.add_argument(
-        "--bits", type=int, help=f"bits a weight of Q (default: {solve.quant.bits})"
+        "--bits",
+        type=int,
+        help="bits a weight of Q (default: 4, from a billion weights in the matrices on 3)",
     )
     matrix.add_argument(
         "--codebook",
@@ -106,7 +109,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     rest.add_argument(
         "--embed-bits",
         type=number_or_auto,
-        help="bits of the embeddings (default: auto, 6 beside matrices of 2 bits, else 8)",
+        help="bits of the embeddings (default: auto, what is worth it beside the matrices' bits)",
     )
     rest.add_argument(
         "--head-bits", type=number_or_auto, help="bits of an untied head (default: as many)"
@@ -216,16 +219,19 @@ def _named(args: argparse.Namespace) -> Preset | None:
     return None if args.preset is None else get_preset(args.preset)
 
 
-def _base(args: argparse.Namespace) -> CompressSpec:
+def _base(args: argparse.Namespace, width: int) -> CompressSpec:
     """What ``--config`` and options override: a preset or the plain defaults, then a recipe."""
     targeted = args.target_bpw is not None or args.target_size is not None
     named = _named(args) or (get_preset(DEFAULT) if targeted else None)
-    base = CompressSpec() if named is None else named.spec()
+    plain = CompressSpec(decompose=DecomposeSpec(quant=QuantSpec.for_bits(width)))
+    base = plain if named is None else named.spec(width)
     return base if args.recipe is None else with_recipe(args.recipe, base)
 
 
-def spec_from_options(args: argparse.Namespace) -> CompressSpec:
+def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -> CompressSpec:
     """A preset, overridden by ``--config``, overridden by the options that were given.
+
+    ``width`` is the bits a weight of what nothing says.
 
     Raises
     ------
@@ -234,7 +240,7 @@ def spec_from_options(args: argparse.Namespace) -> CompressSpec:
     """
     if args.keep is not None and args.rank is not None:
         raise SpecError("--keep and --rank contradict each other: give one of them")
-    base = _base(args)
+    base = _base(args, width)
     if args.config is not None:
         base = read_config(args.config, base)
     decompose = base.decompose
