@@ -14,7 +14,7 @@ from lrc.base.threads import ordered_map
 from lrc.calibrate.examples import Examples
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.models.base import Block, Model, Stack
-from lrc.models.tensors import linear_of
+from lrc.models.tensors import linear_of, weight_of
 from lrc.nn.linear import Linear
 
 F64 = NDArray[np.float64]
@@ -115,6 +115,24 @@ def spectra(
 
         walk_stacks(model.stacks, examples.inputs, start, visitor, threads)
     return visitor.found
+
+
+def weight_values(model: Model, threads: int, progress: Progress = SILENT) -> dict[str, F64]:
+    """Singular values of every matrix by name, descending: no activation is looked at.
+
+    Cost m n min(m, n) a matrix. Memory: one matrix a thread, twice in float64.
+    """
+
+    def one(name: str) -> F64:
+        return _roots(_eigenvalues(model.source.dense(weight_of(name)).astype(np.float64), None))
+
+    names = list(model.tensors.matrices)
+    found = {}
+    with progress.bar("spectra", len(names), "matrix") as advance:
+        for name, values in zip(names, ordered_map(one, names, threads), strict=True):
+            found[name] = values
+            advance()
+    return found
 
 
 @dataclass

@@ -43,16 +43,16 @@ def storage(source: Checkpoint | PackedCheckpoint) -> Storage:
 def linear_weights(source: Checkpoint | PackedCheckpoint) -> tuple[str, ...]:
     """Names of the weights of the linear layers of all blocks; none where the model is unknown.
 
-    A compressed model says what they are; else it is the model's family that does.
+    A compressed model says what they are, but for those that stay dense; else it is the model's
+    family that does.
     """
     roles = source.roles() if isinstance(source, PackedCheckpoint) else None
-    if roles is not None:
-        return tuple(name for name, role in roles.items() if role == MATRIX)
+    known = [name for name, role in (roles or {}).items() if role == MATRIX]
     try:
-        names = map(weight_of, declared(source.config).matrices)
+        names = [weight_of(name) for name in declared(source.config).matrices]
     except (FormatError, UnsupportedModelError):
-        return ()
-    return tuple(name for name in names if source.has(name))
+        names = []
+    return tuple(dict.fromkeys((*known, *(name for name in names if source.has(name)))))
 
 
 def count_weights(source: Checkpoint | PackedCheckpoint) -> int:

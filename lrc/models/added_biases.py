@@ -10,12 +10,11 @@ import dataclasses
 
 from lrc.models.source import WeightSource
 from lrc.models.tensors import Plain, Tensor, Tensors, bias_key, bias_of, weight_of
-from lrc.parts.packed import PackedCheckpoint
 
 
 def with_added_biases(tensors: Tensors, source: WeightSource) -> Tensors:
     """Tensors of a configuration, with the biases that a compressed ``source`` has beside them."""
-    if not isinstance(source, PackedCheckpoint):  # of others, the configuration says what there is
+    if not source.is_as_read:  # of files that others wrote, the configuration says what there is
         return tensors
     added = {}
     for name, matrix in tensors.matrices.items():

@@ -42,7 +42,7 @@ from lrc.pipeline.journal import Journal
 from lrc.pipeline.learning import learn
 from lrc.pipeline.metric import GradientStore
 from lrc.pipeline.site import SiteProblem, site_problems
-from lrc.quant.tables import TABLES_FILE, Tensors, read_table, store_table
+from lrc.quant.tables import TABLES_FILE, Tensors, as_float16, read_table, store_table
 from lrc.solvers.api import derive_seed
 from lrc.solvers.base import Decomposition
 from lrc.spec import CompressSpec
@@ -158,7 +158,7 @@ class _Compressor:
 
     job: Job
     advance: Callable[..., object]
-    linears: dict[str, PackedLinear] = field(default_factory=dict)
+    linears: dict[str, Linear] = field(default_factory=dict)
     tensors: Tensors = field(default_factory=dict)
     dropped: int = 0
     started: float = 0.0
@@ -179,15 +179,13 @@ class _Compressor:
         stored = SafetensorsFile(self.job.folder / _file(block))
         names = self.job.model.tensors.linears(block)
         return {
-            key: replaced(
-                dense, key, _read(self.job, stored, name).to_dense(), _stored_bias(stored, name)
-            )
+            key: replaced(dense, key, _read(self.job, stored, name), _stored_bias(stored, name))
             for key, name in names.items()
         }
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Decompose the matrices of a site."""
-        journal, student = self.job.journal, {}
+        journal, student = self.job.journal, self._left_dense(at)
         if self.pages_read:
             release_pages(self.job.source.shards.values())
             self.pages_read = False
@@ -206,6 +204,20 @@ class _Compressor:
             self.advance()
         return student
 
+    def _left_dense(self, at: SiteAtWork) -> dict[str, Linear]:
+        """The layers of a site whose matrices stay, in 16 bits."""
+        layers = {}
+        for key in at.site.linears:
+            name = at.tensors[key]
+            if not self.job.spec.for_matrix(linear_of(name)).stays_dense:
+                continue
+            self.tensors[name] = as_float16(at.weight(key), name)
+            layers[key] = replaced(at.dense, key, self.tensors[name].astype(np.float32))
+            self.advance()
+        if self.teaches:
+            self.linears |= layers
+        return {} if self.job.original_only else layers
+
     def _solved(self, at: SiteAtWork) -> Iterator[tuple[str, Decomposition, SiteProblem]]:
         """The matrices of a site, in order."""
         for problem in site_problems(at, self.job.spec, self.job.gradients):
@@ -223,21 +235,24 @@ class _Compressor:
 
     def learn(self, block: int, dense: Block, taught: Taught) -> dict[str, Linear]:
         """Distil the factors of the block; put them in the place of those that were solved for."""
+        if not any(isinstance(of, PackedLinear) for of in self.linears.values()):
+            return self.linears
         spec, names = self.job.spec, self.job.model.tensors.linears(block)
         lessons = learn(
             dense, self.linears, taught, spec.distil,
             seed=derive_seed(spec.decompose.seed, _file(block), "distil"),
             threads=self.job.threads,
         )  # fmt: skip
-        for key, linear in lessons.linears.items():
+        packed = {k: of for k, of in lessons.linears.items() if isinstance(of, PackedLinear)}
+        for key, linear in packed.items():
             self.tensors |= matrix_tensors(names[key], linear.matrix)
             record = self.job.journal.records[names[key]]
             record["notes"] = [*record["notes"], lessons.note]
             weight = self.job.source.dense(names[key])  # the block has let it go
             record["frobenius_error"] = relative_norm(weight - linear.matrix.to_dense(), weight)
-        return {
+        return self.linears | {
             key: make_linear(linear.matrix.to_dense(), linear.bias)  # as `replay` gives them
-            for key, linear in lessons.linears.items()
+            for key, linear in packed.items()
         }
 
     def end(self, block: int) -> None:
@@ -273,9 +288,13 @@ def _file(block: int) -> str:
     return f"block-{block:05d}.safetensors"
 
 
-def _read(job: Job, stored: SafetensorsFile, name: str) -> PackedMatrix:
+def _read(job: Job, stored: SafetensorsFile, name: str) -> NDArray[np.float32]:
+    """A matrix that an earlier run has written, decoded."""
+    record = job.journal.records.get(name)
     with reading(stored.path):
-        return read_matrix(stored, name, job.journal.records[name])
+        if record is None:
+            return stored.float32(name).copy()
+        return read_matrix(stored, name, record).to_dense()
 
 
 def _stored_bias(stored: SafetensorsFile, name: str) -> NDArray[np.float32] | None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from lrc import __version__
 from lrc.allocation.api import allocate_in, check_request, forget, surveyed_files
+from lrc.allocation.ranks import with_ranks
 from lrc.base.atomic import atomic_directory, check_output
 from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
@@ -144,6 +145,10 @@ def compress(
                     threads=count, progress=progress, survey_folder=survey_folder,
                 )  # fmt: skip
                 job, summary = dataclasses.replace(job, spec=chosen.spec), chosen.summary
+            elif spec.ranks != "equal":
+                chosen_ranks = with_ranks(model, job.spec, examples, count, progress)
+                job = dataclasses.replace(job, spec=chosen_ranks)
+                _note_dense(job)
             if spec.takes_gradients:
                 job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
             run_blocks(job, examples.inputs, progress)
@@ -178,6 +183,7 @@ def _check_matrices(model: Model, spec: CompressSpec) -> None:
         Naming them.
     """
     matrices = model.tensors.matrices
+    spec.check_size()
     for name in matrices:
         spec.for_matrix(name).check_size()
     unknown = sorted(set(spec.matrices) - set(matrices))
@@ -202,6 +208,16 @@ def _note_conditions(job: Job) -> None:
         job.journal.warn(
             "the threads of the BLAS in use cannot be set from here: bytes may depend on their "
             "number; the extra blas knows more libraries"
+        )
+
+
+def _note_dense(job: Job) -> None:
+    """Say how many matrices are left as they are."""
+    names = list(job.model.tensors.matrices)
+    dense = [name for name in names if job.spec.for_matrix(name).stays_dense]
+    if dense:
+        job.journal.warn(
+            f"{len(dense)} of {len(names)} matrices stay dense, in 16 bits, {dense[0]} the first"
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lrc.calibrate.taught import Taught
 from lrc.models.base import Block
+from lrc.nn.linear import Linear
 from lrc.nn.ops import STREAM, Multiply, Op, Values
 from lrc.nn.packed import PackedLinear
 from lrc.parts.low_rank import LowRank
@@ -23,7 +24,7 @@ from lrc.spec.refine import DistilSpec
 class Lessons:
     """What came of the lessons of a block: its layers, and what was learned, for the report."""
 
-    linears: Mapping[str, PackedLinear]
+    linears: Mapping[str, Linear]
     learned: Learned
 
     @property
@@ -38,14 +39,14 @@ class Lessons:
 
 def learn(
     block: Block,
-    linears: Mapping[str, PackedLinear],
+    linears: Mapping[str, Linear],
     taught: Taught,
     spec: DistilSpec,
     *,
     seed: int,
     threads: int,
 ) -> Lessons:
-    """Adapt L and R of the packed ``linears`` of a block, and pack them again.
+    """Adapt L and R of the ``linears`` of a block, and pack them again; dense ones stay.
 
     What is returned is judged as it is stored: where rounding the factors has cost more than was
     learned, everything stays as it was.
@@ -84,16 +85,16 @@ def _values(hidden: Array, given: Values, rows: slice) -> Values:
 
 
 def _packed_again(
-    block: Block, ops: Sequence[Op], linears: Mapping[str, PackedLinear], arrays: ByPlace
-) -> dict[str, PackedLinear]:
+    block: Block, ops: Sequence[Op], linears: Mapping[str, Linear], arrays: ByPlace
+) -> dict[str, Linear]:
     """The layers with other factors, in the bits that they had."""
     places = [place for place, op in enumerate(ops) if isinstance(op, Multiply)]
     found = dict(linears)
     for site, place in zip(block.sites, places, strict=True):
         named = arrays.get(place, {})
         for index, key in enumerate(site.linears):
-            if f"{index}.left" in named:
-                old = linears[key]
+            old = linears[key]
+            if f"{index}.left" in named and isinstance(old, PackedLinear):
                 factors = {side: named[f"{index}.{side}"] for side in ("left", "right")}
                 found[key] = PackedLinear(_with_factors(old.matrix, factors), old.bias)
     return found

@@ -91,13 +91,17 @@ def site_problems(
 ) -> Iterator[SiteProblem]:
     """Take the moments of a site and make problems of them, one after the other.
 
-    One for all its matrices, or where gradients say what tokens count at each, one a matrix.
+    One for all its matrices but those that stay dense, or where gradients say what tokens count at
+    each, one a matrix.
     """
-    weights = {key: _token_weights(at, gradients, key) for key in at.site.linears}
-    if all(of is None for of in weights.values()):
-        yield _site_problem(at, spec, at.site.linears, None, gradients)
+    keys = tuple(key for key in at.site.linears if not _spec_of(at, spec, key).stays_dense)
+    weights = {key: _token_weights(at, gradients, key) for key in keys}
+    if not keys:
         return
-    for key in at.site.linears:
+    if all(of is None for of in weights.values()):
+        yield _site_problem(at, spec, keys, None, gradients)
+        return
+    for key in keys:
         yield _site_problem(at, spec, (key,), weights[key], gradients)
 
 

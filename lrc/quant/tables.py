@@ -38,10 +38,7 @@ def store_table(
     """
     table = source.linear(name, check_finite=True)
     if bits == 16:
-        with np.errstate(over="ignore"):
-            stored = table.astype(np.float16)
-        if not np.isfinite(stored).all():
-            raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
+        stored = as_float16(table, name)
         return stored.astype(np.float32), {name: stored}, {}
     packed, record = quantize_table(table, bits, codebook, **how)
     return (
@@ -49,6 +46,21 @@ def store_table(
         matrix_tensors(name, packed),
         {name: {**matrix_record(packed), **record, "role": role, "file": TABLES_FILE}},
     )
+
+
+def as_float16(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
+    """What is stored of a table or a matrix that keeps 16 bits.
+
+    Raises
+    ------
+    NumericalError
+        It has a value that does not fit.
+    """
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16)
+    if not np.isfinite(stored).all():
+        raise NumericalError(f"{name} does not fit float16; store it at 8 bits")
+    return stored
 
 
 def read_table(

@@ -30,6 +30,8 @@ class Recipe:
         Bits of embedding and head.
     bias : bool
         Whether linear layers get biases.
+    ranks : str
+        How ranks are shared out among matrices.
     """
 
     about: str
@@ -41,6 +43,7 @@ class Recipe:
     distil: DistilSpec = field(default_factory=DistilSpec)
     table_bits: int | Literal["auto"] = "auto"
     bias: bool = False
+    ranks: str = "equal"
 
     def on(self, spec: CompressSpec) -> CompressSpec:
         """``spec`` with the values of this method; what it does not decide stays."""
@@ -55,6 +58,7 @@ class Recipe:
             calibration=calibration,
             distil=self.distil,
             bias=self.bias,
+            ranks=self.ranks,
         )
         if self.table_bits == "auto":
             return spec

@@ -16,6 +16,7 @@ from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
 from lrc.linalg.given import real_matrix, real_vector, second_moment
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns, rotate_moment
 from lrc.linalg.norms import proxy_loss, relative_norm, rms
+from lrc.parts.codes import Codes
 from lrc.parts.matrix import PackedMatrix
 from lrc.quant import get_quantizer
 from lrc.quant.blockwise import feedback_size
@@ -186,6 +187,8 @@ def decompose_at_site(
         rows = output_metric(rotated, problem.quantizer.block_rows)
         problem = dataclasses.replace(problem, outputs=rows)
     solution = DECOMPOSERS[spec.recipe](problem)
+    if not any(isinstance(part, Codes) for part in solution.parts):
+        notes = ()  # of a codebook that nothing is coded by
     notes = (*notes, *left_to_the_cpu(problem))
     solution = dataclasses.replace(solution, notes=(*notes, *solution.notes))
     packed = PackedMatrix(

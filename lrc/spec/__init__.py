@@ -35,6 +35,8 @@ RECIPES = ("caldera", "ldlq", "round-to-nearest", "low-rank", "corrected")
 #: Statistics of the model's gradients at each weight, of one's columns or of columns and rows.
 FISHER = ("fisher", "fisher-two-sided")
 STATISTICS = ("moment", "rms", "magnitude", "magnitude-squared", "identity", *FISHER)
+#: How ranks are shared out among matrices: see `lrc.allocation.rank_rules`.
+RANKS = ("equal", "threshold", "loss-of-kind", "last-blocks", "least-loss")
 #: Those whose Q is rounded with feedback in the metric of the inputs, rotated or not.
 WITH_FEEDBACK = ("caldera", "ldlq")
 ROUNDINGS = ("feedback", "nearest")
@@ -93,7 +95,7 @@ class LowRankSpec(Record):
     the metric of H (SRR, arXiv 2602.02001), the weights on the leading directions of the
     ``"inputs"`` alone (after ODLRI, arXiv 2506.02077), or the best of the three after one round
     (``"auto"``). ``keep``, where it is not 0, is the part of a matrix's m n numbers that L and R
-    have together, and decides the rank instead.
+    have together, and decides the rank instead; at 1 a matrix of a model stays dense, in 16 bits.
     """
 
     rank: int | Literal["auto"] = "auto"
@@ -115,7 +117,7 @@ class LowRankSpec(Record):
             self.start in STARTS,
             f"start {self.start!r} is unknown; use one of {', '.join(STARTS)}",
         )
-        require(0 <= self.keep < 1, f"keep={self.keep} must lie in [0, 1)")
+        require(0 <= self.keep <= 1, f"keep={self.keep} must lie in [0, 1]")
 
     def rank_of(self, shape: tuple[int, ...]) -> int | Literal["auto"]:
         """Rank of a matrix of this shape (m, n), which is at most its smaller side."""
@@ -160,6 +162,11 @@ class DecomposeSpec(Record):
     first: str = "codes"
     device: str = "cpu"
 
+    @property
+    def stays_dense(self) -> bool:
+        """Whether a matrix of a model is left as it is."""
+        return self.low_rank.keep == 1
+
     def sweeps_of(self, block_rows: int) -> int:
         """Sweeps of a round of polish where so many rows are coded together."""
         if self.polish_sweeps == "auto":
@@ -181,6 +188,10 @@ class DecomposeSpec(Record):
         require(
             self.rotation in ROTATIONS,
             f"rotation {self.rotation!r} is unknown; use one of {', '.join(ROTATIONS)}",
+        )
+        require(
+            self.low_rank.keep < 1 or self.recipe == "low-rank",
+            f"keep=1 leaves a matrix as it is, which recipe {self.recipe} does not do",
         )
         require(0 <= self.damping < 1, f"damping={self.damping} must lie in [0, 1)")
         require(self.iterations >= 1, f"iterations={self.iterations} must be at least 1")
@@ -223,7 +234,9 @@ class CompressSpec(Record):
     `table_bits`), and the head as many, unless ``embed_codebook`` or ``head_codebook`` has one
     width alone. ``matrices`` names those that differ from ``decompose``, without ``.weight``.
     ``bias`` gives every linear layer a bias that makes up for the mean of its error; moments are
-    then those of the inputs less their mean, and so are errors.
+    then those of the inputs less their mean, and so are errors. ``ranks`` is how L R alone shares
+    the numbers that ``decompose.low_rank.keep`` leaves out among the matrices: ``"equal"`` parts,
+    or by a rule of :mod:`lrc.allocation.rank_rules`.
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
@@ -236,6 +249,7 @@ class CompressSpec(Record):
     head_codebook: str = codebooks.TABLES
     metric: MetricSpec = field(default_factory=MetricSpec)
     bias: bool = False
+    ranks: str = "equal"
 
     @property
     def takes_gradients(self) -> bool:
@@ -266,6 +280,21 @@ class CompressSpec(Record):
             return 6 if beside < 2.5 else 8
         return next(bits for most, bits in _TABLE_BITS if beside < most)
 
+    def check_size(self) -> None:
+        """Refuse that nobody says how large L R is to be, where nothing chooses it.
+
+        Raises
+        ------
+        SpecError
+            Saying what to give.
+        """
+        self.decompose.check_size()
+        require(
+            self.ranks == "equal" or self.decompose.low_rank.keep > 0,
+            f"ranks {self.ranks} share out a part of the model's numbers; give --keep PART, "
+            "or --ranks equal with --rank N",
+        )
+
     def with_table_bits(self, beside: float = 0.0) -> CompressSpec:
         """The same with :meth:`table_bits` written down."""
         embed, head = self.table_bits(beside)
@@ -282,6 +311,13 @@ class CompressSpec(Record):
             not self.bias or seen.streams == "original" or seen.mix == seen.repair == 0,
             "biases make up for errors on one stream's inputs: take streams original, or mix 0 and "
             "repair 0",
+        )
+        require(
+            self.ranks in RANKS, f"ranks {self.ranks!r} are unknown; use one of {', '.join(RANKS)}"
+        )
+        require(
+            self.ranks == "equal" or self.decompose.recipe == "low-rank",
+            f"ranks {self.ranks} are those of L R alone; take recipe low-rank or one like it",
         )
         solve = self.decompose
         self.metric.check_use(solve.recipe, solve.rounding, solve.device)

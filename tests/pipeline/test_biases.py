@@ -108,6 +108,7 @@ def test_blocks_of_all_kinds_take_biases(lrc: Lrc, tmp_path: Path, text: Path, f
     dense, out = random_dense(family, tmp_path), tmp_path / "out"
     prefix = ("--streams", "mixed", "--mix", 0, "--repair", 0)
     lrc("compress", dense, "-o", out, "--calib", text, *HALF, *prefix).check()
+    lrc("verify", out, "--original", dense, "--quiet").check()
     opened, source = open_model(out)
     linears = opened.stacks[0].load_block(1).linears
     assert all(np.abs(linear.bias).max() > 0 for linear in linears.values())

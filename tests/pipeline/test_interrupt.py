@@ -71,13 +71,24 @@ def test_an_interrupted_compression_goes_on_to_the_same_bytes(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_an_interrupted_distillation_goes_on_to_the_same_bytes(
-    lrc: Lrc, model: Path, text: Path, fast: tuple[str, ...], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("--recipe", "lillama", "--rank", 6, "--distil", 1),
+        ("--recipe", "lillama", "--keep", 0.8, "--distil", 1, "--ranks", "threshold"),
+        ("--recipe", "rom", "--keep", 0.8, "--bias"),
+        ("--recipe", "rom", "--keep", 0.6, "--bias", "--distil", 1),
+    ],
+    ids=lambda recipe: "".join(map(str, recipe)),
+)
+def test_what_runs_in_a_finished_block_is_read_again(
+    lrc: Lrc, model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    recipe: tuple[object, ...],
 ) -> None:  # fmt: skip
-    """Stopped in the second block: what runs in the first is read again, not learned again."""
+    """Stopped in the second block: factors that were learned, dense matrices, biases."""
     whole, out = tmp_path / "whole", tmp_path / "out"
-    options = ("--calib", text, *fast, "--recipe", "lillama", "--rank", "6", "--distil", 1)
+    quick = ("--nsamples", 6, "--seqlen", 64, "--threads", 1, "--quiet")
+    options = ("--calib", text, *quick, *recipe)
     lrc("compress", model, "-o", whole, *options).check()
     with monkeypatch.context() as patch:
         patch.setattr(cli, "NotesOnly", lambda _: Interrupting(10))

@@ -17,6 +17,7 @@ from lrc.recipes import ALONE, OVER_CODES, RECIPES, with_recipe
 from lrc.recipes.ggml_types import MIXES
 from lrc.spec import (
     DEVICES,
+    RANKS,
     ROTATIONS,
     AllocationSpec,
     CompressSpec,
@@ -95,6 +96,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         metavar="EPOCHS",
         help="once a block is solved, let its L and R learn what the original's block gives, the "
         f"text seen so many times (default: {default.distil.epochs})",
+    )
+    matrix.add_argument(
+        "--ranks",
+        choices=RANKS,
+        help="how L R alone shares out among matrices what --keep takes away: equal parts, by a "
+        "threshold on singular values, by the loss of a matrix's kind, from the last blocks, or "
+        f"for the least loss (default: {default.ranks})",
     )
     matrix.add_argument(
         "--bias",
@@ -265,6 +273,7 @@ def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -
         distil=_replace(base.distil, epochs=args.distil),
         metric=metric_from(args, base),
         bias=args.bias,
+        ranks=args.ranks,
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
     )

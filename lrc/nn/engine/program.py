@@ -28,7 +28,7 @@ def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
     Parameters
     ----------
     body : sequence of Op
-        Of all blocks, whose matrices are to be packed.
+        Of all blocks, whose matrices are to be packed, some of them at least.
     tail : sequence of Op
         From the residual stream to logits, whose matrices may be dense.
     """
@@ -38,7 +38,7 @@ def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
     if not experts_are_apart(body):
         return "experts whose operations are not apart"
     linears = [f for op in body if isinstance(op, Multiply) for f in op.linears]
-    if not all(isinstance(f, PackedLinear) for f in linears):
+    if not any(isinstance(f, PackedLinear) for f in linears):
         return "weights that are not packed"
     linears += [f for op in tail if isinstance(op, Multiply) for f in op.linears]
     return next((reason for f in linears if (reason := without_layout(f))), "")
