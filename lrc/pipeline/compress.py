@@ -96,9 +96,10 @@ def compress(
     """
     began = time.perf_counter()
     out = Path(out)
+    if spec is not None:
+        require_device(spec.decompose.device)
     model, checkpoint = open_original(source)
     spec = spec or default_spec(model)
-    require_device(spec.decompose.device)
     _check_matrices(model, spec)
     if allocation is not None:
         check_request(model, spec, allocation, survey_folder)

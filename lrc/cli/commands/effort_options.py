@@ -60,7 +60,9 @@ def _width(args: argparse.Namespace) -> int:
         return QuantSpec().bits
     from lrc.models.opened import open_original
     from lrc.pipeline.width import default_bits
+    from lrc.quant.cuda import require_device
 
+    require_device(args.device or "cpu")
     model, _ = open_original(args.model)
     return default_bits(model)
 
