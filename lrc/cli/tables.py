@@ -224,6 +224,23 @@ def calibration_line(record: Mapping[str, Any]) -> str:
     return f"{text}: {', '.join(uses)}"
 
 
+def self_test_line(tested: Mapping[str, Any]) -> str:
+    """What a model that was just written made of one window.
+
+    Examples
+    --------
+    >>> self_test_line(
+    ...     {"tokens": 128, "loss": 3.125, "original_loss": 2.75, "greedy_agreement": 0.875}
+    ... )
+    'self-test on 128 tokens: loss 3.125 nats, of the original 2.75; 87.5 % of greedy tokens agree'
+    """
+    return (
+        f"self-test on {tested['tokens']} tokens: loss {number(tested['loss'])} nats, of the "
+        f"original {number(tested['original_loss'])}; "
+        f"{number(100 * tested['greedy_agreement'], 3)} % of greedy tokens agree"
+    )
+
+
 def json_ready(value: Any) -> Any:
     """``value`` with everything that JSON cannot say replaced: tuples, NumPy numbers, NaN.
 

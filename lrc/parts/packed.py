@@ -11,7 +11,8 @@ and
     budget, ``allocation`` (the budget, what came of it); where it was tuned, ``tuned`` (a list:
     options, tokens, divergences of held-out text before and after; errors in records are those
     from before); ``sha256``, which older files lack (hex digits by the name of each file, the
-    manifest's own taken with 64 zeros in their place).
+    manifest's own taken with 64 zeros in their place)
+    and ``self_test`` (:mod:`lrc.measure.self_test`).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...
@@ -51,6 +52,7 @@ Version 1 differs in the records alone: :mod:`lrc.parts.v1` reads it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
@@ -158,7 +160,12 @@ class PackedCheckpoint:
             If the directory, the manifest or a file is missing, malformed or of another version.
         """
         path = Path(path)
-        opened = cls(path, read_manifest(path))
+        return cls.described(path, read_manifest(path))
+
+    @classmethod
+    def described(cls, path: Path, manifest: Mapping[str, Any]) -> PackedCheckpoint:
+        """The same by a manifest that need not be on disk yet; it is not modified."""
+        opened = cls(path, copy.deepcopy(dict(manifest)))
         opened._check_records()
         for name, record in opened._matrices.items():
             m, n = record["shape"]

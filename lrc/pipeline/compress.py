@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lrc.errors import FormatError, SpecError
 from lrc.formats.hub_cache import repository_of
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
+from lrc.measure.self_test import self_test
 from lrc.models.base import Model
 from lrc.models.opened import open_original
 from lrc.parts.manifest import CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
@@ -84,7 +86,7 @@ def compress(
     Raises
     ------
     LrcError
-        For bad input.
+        For bad input; or the model that came of it is broken: then nothing is put at ``out``.
 
     Notes
     -----
@@ -154,7 +156,11 @@ def compress(
                 job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
             run_blocks(job, examples.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
-            write_manifest(folder, _manifest(job, examples.tokens, summary))
+            manifest = _manifest(job, examples.tokens, summary)
+            tested = self_test(folder, manifest, model, examples.inputs, count)
+            journal.warn(*tested.warnings)
+            tests = {"self_test": asdict(tested), "warnings": journal.warnings}
+            write_manifest(folder, manifest | tests)
         journal.finish(folder)
         forget(folder)
         forget_gradients(folder)

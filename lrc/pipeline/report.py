@@ -21,7 +21,8 @@ class CompressReport:
 
     ``spec`` holds what an allocation chose, and ``allocation`` its summary; None without one.
     ``calibration`` says where the tokens came from: ``source``, ``windows``, ``window_tokens``
-    and, for each of the ``files``, how many tokens of it were seen.
+    and, for each of the ``files``, how many tokens of it were seen. ``self_test`` is what the model
+    made of one window, opened from disk, beside its original (`lrc.measure.self_test.SelfTest`).
     """
 
     path: Path
@@ -36,6 +37,7 @@ class CompressReport:
     seconds_per_block: float
     peak_rss_bytes: int | None
     warnings: tuple[str, ...]
+    self_test: dict[str, Any]
 
     @classmethod
     def of(cls, out: Path, journal: Journal, seconds: float) -> Self:
@@ -55,4 +57,5 @@ class CompressReport:
             seconds_per_block=float(np.mean(journal.seconds)) if journal.seconds else 0.0,
             peak_rss_bytes=peak_rss_bytes(),
             warnings=tuple(written.report["warnings"]),
+            self_test=written.report["self_test"],
         )

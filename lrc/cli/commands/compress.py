@@ -24,6 +24,7 @@ from lrc.cli.tables import (
     human_time,
     matrix_table,
     number,
+    self_test_line,
 )
 
 
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             "seconds",
             "seconds_per_block",
             "peak_rss_bytes",
+            "self_test",
             "warnings",
         )
     }
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.line(experts)
     if report.allocation:
         console.line(allocation_line(report.allocation))
+    console.line(self_test_line(report.self_test))
     console.line(
         f"took {human_time(report.seconds)}, {human_time(report.seconds_per_block)} a block, "
         f"peak memory {human_size(report.peak_rss_bytes)}"
