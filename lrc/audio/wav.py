@@ -59,8 +59,8 @@ def _mixed(stream: BinaryIO, header: WavHeader) -> NDArray[np.float32]:
     stream.seek(header.first)
     for part in chunks(header.frames, _FRAMES):
         raw = stream.read((part.stop - part.start) * header.frame_bytes)
-        values = _decoded(raw, header).reshape(-1, header.channels)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            values = _decoded(raw, header).reshape(-1, header.channels)
             out[part] = values.mean(axis=1)
     return out
 

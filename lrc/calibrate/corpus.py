@@ -18,6 +18,8 @@ from lrc.spec import CalibrationSpec
 
 #: Tokens of a window where the model's context allows it.
 WINDOW = 512
+#: Where windows came from that are no text's that is stored.
+GIVEN = "given by the caller"
 #: Bytes read for a token that is wanted; more a token are rare, and cost another read.
 _BYTES_A_TOKEN = 16
 #: Texts up to so many times what is read of longer ones are tokenized whole.

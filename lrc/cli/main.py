@@ -30,6 +30,7 @@ from lrc.cli.commands import (
     ranks,
     repair,
     report,
+    reproduce,
     serve,
     transcribe,
     tune,
@@ -121,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
         *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
-        *(bench, inspect, verify, report, publish, ranks, convert, repair),
+        *(bench, inspect, verify, reproduce, report, publish, ranks, convert, repair),
     ):
         verb.add(subparsers)
     return parser

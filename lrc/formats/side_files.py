@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from lrc.formats.hub_cache import blobs_of
 #: Folder of further chat templates; the only one whose files belong to a model.
 TEMPLATES = "additional_chat_templates"
 _WEIGHTS = (*diagnose.PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot")
+#: Bytes of the longest name of a file.
+_LONGEST = 255
 #: Bytes that are copied together.
 _PIECE = 1 << 20
 
@@ -51,14 +54,23 @@ def contained(root: Path, name: str) -> Path:
         ``name`` is absolute, has a ``..`` part or ends elsewhere through a link.
     """
     parts = name.replace("\\", "/").split("/")
-    if not name or not parts[0] or ":" in name or ".." in parts or "\0" in name:
-        raise FormatError(f"{root} names the file {name!r}, which is not inside the directory")
+    if not name or not parts[0] or ":" in name or ".." in parts or not is_file_name(name):
+        raise FormatError(f"{root} names the file {name!r:.80}, which is not inside the directory")
     home, target = root.resolve(), (root / name).resolve()
     blobs = blobs_of(home)
     inside = target.is_relative_to(home) or (blobs is not None and target.is_relative_to(blobs))
     if not inside:
         raise FormatError(f"{root / name} is a link that leads out of the directory; copy the file")
     return root / name
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a file system can have the name: no part too long, no zero, no half a character."""
+    try:
+        coded = os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in coded and max(map(len, coded.split(b"/"))) <= _LONGEST < 4096 - len(coded)
 
 
 def other_files(root: Path) -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ from lrc.models.bloom import BLOOM
 from lrc.models.codegen import CODEGEN
 from lrc.models.cohere import COHERE
 from lrc.models.cohere2 import COHERE2
+from lrc.models.config_reader import short
 from lrc.models.ernie4_5 import ERNIE4_5
 from lrc.models.exaone4 import EXAONE4
 from lrc.models.falcon import FALCON
@@ -135,8 +136,8 @@ def declared(config: Mapping[str, Any]) -> Tensors:
 
 def _family(config: Mapping[str, Any]) -> Family:
     kind = config.get("model_type")
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise UnsupportedModelError(
-            f"config.json: model_type={kind!r} is not supported; known are {', '.join(MODELS)}"
+            f"config.json: model_type={short(kind)} is not supported; known are {', '.join(MODELS)}"
         )
     return MODELS[kind]

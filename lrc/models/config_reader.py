@@ -10,6 +10,8 @@ from typing import Any
 
 from lrc.errors import FormatError, UnsupportedModelError
 
+#: Blocks of a stack, and experts of a block: several times those of the largest models there are.
+MOST_LAYERS = MOST_EXPERTS = 1000
 #: Unknown keys named in one message.
 _NAMED = 4
 
@@ -132,10 +134,11 @@ def count(
     least: int = 1,
     *,
     file: str = "config.json",
+    most: int = 2**53,
 ) -> int:
     """Take an integer of at least ``least``, or ``default`` where the key is absent or null.
 
-    ``file`` is named in errors.
+    ``file`` is named in errors. More than ``most`` are no model's: `MOST_LAYERS`, `MOST_EXPERTS`.
 
     Raises
     ------
@@ -146,7 +149,9 @@ def count(
     if value is None and default is not None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise FormatError(f"{file}: {key}={value!r} must be an integer of at least {least}")
+        raise FormatError(f"{file}: {key}={short(value)} must be an integer of at least {least}")
+    if value > most:
+        raise FormatError(f"{file}: {key}={short(value)} must be an integer of at most {most}")
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrc.errors import FormatError
 from lrc.models.activations import activation
-from lrc.models.config_reader import ConfigKeys, count, first_id, flag, number
+from lrc.models.config_reader import MOST_LAYERS, ConfigKeys, count, first_id, flag, number
 from lrc.models.decoder_rope import WHOLE_HEADS, Rotary, read_rope
 from lrc.models.decoder_windows import NO_WINDOWS, Windows
 from lrc.nn.rope import Rope
@@ -94,7 +94,7 @@ def decoder_fields(
     """
     keys.check(config)
     name = keys.name
-    layers = count(config, name("num_hidden_layers"))
+    layers = count(config, name("num_hidden_layers"), most=MOST_LAYERS)
     hidden = count(config, name("hidden_size"))
     heads = count(config, name("num_attention_heads"))
     if not name("head_dim") and hidden % heads:

@@ -159,7 +159,8 @@ def _rotated(
         dim = count(beside, "rotary_dim", rotary.dims)
     elif rotary.partial is not None:
         part = number(beside, rotary.partial_key, rotary.partial)
-        dim = int(head_dim * number(given, "partial_rotary_factor", part))
+        part = number(given, "partial_rotary_factor", part)
+        dim = int(head_dim * min(part, 2.0))  # more than 1 is refused below
     if dim % 2 or not 0 < dim <= head_dim:
         raise FormatError(
             f"config.json: rotary positions turn {dim} dims of head_dim={head_dim}; this must be "

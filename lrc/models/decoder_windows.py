@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrc.errors import FormatError, UnsupportedModelError
+from lrc.models.config_reader import short
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -55,9 +56,9 @@ class Windows:
         free = {FULL, SLIDING} if self.by_layer and self.width else set()
         for i, kind in enumerate(kinds):
             known = free or {implied[i]}
-            if kind not in known:
+            if not isinstance(kind, str) or kind not in known:
                 raise UnsupportedModelError(
-                    f"config.json: layer_types has {kind!r} for block {i}; only "
+                    f"config.json: layer_types has {short(kind)} for block {i}; only "
                     f"{' or '.join(sorted(known))} is supported there"
                 )
         return tuple(self.width if kind == SLIDING else 0 for kind in kinds)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrc.errors import FormatError
-from lrc.models.config_reader import count
+from lrc.models.config_reader import MOST_EXPERTS, count
 
 #: How many experts compute a token.
 EACH = "num_experts_per_tok"
@@ -27,7 +27,11 @@ def expert_counts(
     FormatError
         When they are no numbers, or do not fit each other.
     """
-    found = {name: count(config, name) for name in names if config.get(name) is not None}
+    found = {
+        name: count(config, name, most=MOST_EXPERTS)
+        for name in names
+        if config.get(name) is not None
+    }
     if len(set(found.values())) > 1:
         said = " and ".join(f"{name}={value}" for name, value in found.items())
         raise FormatError(f"config.json: {said} must be the same")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lrc.errors import FormatError
-from lrc.models.config_reader import count, flag, short
+from lrc.models.config_reader import MOST_LAYERS, count, flag, short
 from lrc.models.decoder import DecoderFamily
 from lrc.models.decoder_block import DecoderBlock
 from lrc.models.decoder_config import DecoderConfig, Defaults, decoder_fields
@@ -46,7 +46,7 @@ class SmolLM3Config(DecoderConfig):
         UnsupportedModelError
             When a field asks for something that is not computed here.
         """
-        rotated = _rotated(config, count(config, "num_hidden_layers"))
+        rotated = _rotated(config, count(config, "num_hidden_layers", most=MOST_LAYERS))
         windows = NO_WINDOWS
         given = dict(config)
         if flag(config, "use_sliding_window") and config.get("sliding_window") is not None:
@@ -62,7 +62,7 @@ def _rotated(config: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
     if given is None:
         interval = count(config, "no_rope_layer_interval", INTERVAL)
         return tuple((i + 1) % interval != 0 for i in range(layers))
-    if not isinstance(given, list) or len(given) < layers or not set(given) <= {0, 1}:
+    if not isinstance(given, list) or len(given) < layers or any(v not in (0, 1) for v in given):
         raise FormatError(
             f"config.json: no_rope_layers={short(given)} must be a list of "
             f"num_hidden_layers={layers} numbers, 0 or 1"

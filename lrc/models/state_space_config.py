@@ -8,7 +8,7 @@ from typing import Any
 
 from lrc.errors import FormatError
 from lrc.models.common_keys import COMMON_HARMLESS, COMMON_OFF
-from lrc.models.config_reader import ConfigKeys, count, first_id, flag, number
+from lrc.models.config_reader import MOST_LAYERS, ConfigKeys, count, first_id, flag, number
 from lrc.models.decoder_config import StackConfig
 
 #: These models have no positions, and so no longest text: what a user may ask for is bounded by
@@ -101,7 +101,7 @@ def state_space_fields(
     return {
         "hidden": hidden,
         "inner": inner,
-        "layers": count(config, "num_hidden_layers"),
+        "layers": count(config, "num_hidden_layers", most=MOST_LAYERS),
         "states": count(config, "state_size", states),
         "taps": count(config, "conv_kernel", 4),
         "vocab": count(config, "vocab_size"),

@@ -9,7 +9,7 @@ from typing import Any, Self
 from lrc.errors import FormatError
 from lrc.models.activations import activation
 from lrc.models.common_keys import COMMON_HARMLESS, COMMON_OFF
-from lrc.models.config_reader import ConfigKeys, count, first_id
+from lrc.models.config_reader import MOST_LAYERS, ConfigKeys, count, first_id
 
 _TRAINING = "is for training"
 _CLASSIFIER = "is of a classifier's head"
@@ -114,4 +114,5 @@ def _half(config: Mapping[str, Any], name: str, hidden: int) -> Half:
         raise FormatError(
             f"config.json: d_model={hidden} must be a multiple of {name}_attention_heads={heads}"
         )
-    return Half(count(config, f"{name}_layers", 4), heads, count(config, f"{name}_ffn_dim", 1536))
+    layers = count(config, f"{name}_layers", 4, most=MOST_LAYERS)
+    return Half(layers, heads, count(config, f"{name}_ffn_dim", 1536))

@@ -15,6 +15,7 @@ from lrc.base.own_files import read_own_json, reading
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.side_files import is_file_name
 from lrc.parts.packed import MANIFEST
 
 _STATE = "unfinished.json"
@@ -73,7 +74,7 @@ class Journal:
         sound = (
             all(isinstance(record, dict) for record in self.records.values())
             and all(isinstance(text, str) for text in (*self.files, *self.warnings))
-            and all(Path(name).name == name for name in self.files)
+            and all(Path(name).name == name and is_file_name(name) for name in self.files)
             and all(type(count) is int for count in self.dropped.values())
             and all(isinstance(time, int | float) for time in self.seconds)
             and all(isinstance(checksum, str) for checksum in self.checksums.values())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrc.base.progress import Progress
-from lrc.calibrate.corpus import WINDOW, check_files, described, window_length
+from lrc.calibrate.corpus import GIVEN, WINDOW, check_files, described, window_length
 from lrc.calibrate.examples import Examples, TextExamples
 from lrc.calibrate.mixture import calibration_windows
 from lrc.calibrate.shipped import shipped_files
@@ -85,7 +85,7 @@ class TextMaterial(Material):
         if windows is None:
             windows = self._drawn(job, progress)
         elif not job.journal.calibration:
-            job.journal.calibration = described(windows, "given by the caller")
+            job.journal.calibration = described(windows, GIVEN)
         if not job.journal.files and self.spec != self._asked and windows.shape[1] < WINDOW:
             job.journal.warn(
                 f"calibration windows are {job.model.context} tokens long, the model's whole "

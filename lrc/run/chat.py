@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrc.errors import LrcError, SpecError
+from lrc.run.template_bounds import bounded_text
 
 Message = Mapping[str, Any]
 #: Stands after the words to continue; the blank shows whether the template keeps blanks.
@@ -51,7 +52,7 @@ def render_chat(
     LrcError
         When jinja2 is not installed.
     SpecError
-        When the template is broken, fails or refuses the messages.
+        When the template is broken, fails, refuses the messages or takes too much time or memory.
     """
     chat = [_message(m) for m in messages]
     if continue_final_message:
@@ -66,7 +67,7 @@ def render_chat(
     }
     environment = _environment()
     try:
-        text = str(environment.from_string(template).render(names))
+        text = bounded_text(environment, template, names)
     except _RefusalError as error:
         raise SpecError(f"the model's chat template refuses: {_line(error)}") from error
     except Exception as error:  # whatever a template does wrong is the template's

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from lrc.errors import SpecError
+from lrc.base.strict_json import read_object
+from lrc.errors import FormatError, SpecError
 from lrc.spec import CompressSpec
 
 
@@ -16,14 +16,13 @@ def read_config(path: Path, base: CompressSpec | None = None) -> CompressSpec:
     Raises
     ------
     SpecError
-        The file is not JSON, or holds an unknown name or a value of the wrong type.
+        The file cannot be read, is no JSON object, or holds an unknown name or a value of the
+        wrong type.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise SpecError(f"{path} must hold a JSON object, not {type(values).__name__}")
+        values = read_object(path)
+    except FormatError as error:
+        raise SpecError(str(error)) from None
     try:
         return CompressSpec.from_dict(_merged((base or CompressSpec()).to_dict(), values))
     except TypeError as error:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lrc.calibrate.corpus import GIVEN
 from lrc.cli.sample_text import SAMPLE_NAME
 from lrc.cli.tables import calibration_line, number
 from lrc.measure.quality import KeptEvaluation
@@ -93,7 +94,7 @@ def calibration(report: Mapping[str, Any]) -> str:
 
 def is_calibrated_by_caller(report: Mapping[str, Any]) -> bool:
     """Whether a program gave the tokens, so that no command can."""
-    return bool(report.get("calibration", {}).get("source") == "given by the caller")
+    return bool(report.get("calibration", {}).get("source") == GIVEN)
 
 
 def commands(report: Mapping[str, Any], found: tuple[KeptEvaluation, ...]) -> list[str]:

@@ -7,14 +7,18 @@ are in ``split.count``.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lrc.base.lfs import refuse_pointer
+from lrc.convert.gguf.header import check_header
 from lrc.errors import FormatError
 
+#: What the package gguf raises for files that are not what they should be.
+DAMAGE = (ValueError, IndexError, KeyError, OverflowError, TypeError, struct.error, OSError)
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
@@ -59,8 +63,12 @@ def read_parts(path: Path, gguf: ModuleType) -> tuple[dict[str, Any], dict[str, 
 
 def _read_file(path: Path, gguf: ModuleType) -> tuple[dict[str, Any], list[Any]]:
     refuse_pointer(path)
-    reader = gguf.GGUFReader(path)
-    return {name: field.contents() for name, field in reader.fields.items()}, reader.tensors
+    check_header(path)
+    try:
+        reader = gguf.GGUFReader(path)
+        return {name: field.contents() for name, field in reader.fields.items()}, reader.tensors
+    except DAMAGE as error:
+        raise FormatError(f"{path} is not a readable GGUF file ({error})") from error
 
 
 def _part_paths(path: Path, fields: Mapping[str, Any]) -> list[Path]:

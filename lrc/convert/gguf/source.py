@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from lrc.convert.gguf.architectures import architecture, hf_config
 from lrc.convert.gguf.metadata import Metadata
-from lrc.convert.gguf.parts import read_parts
+from lrc.convert.gguf.parts import DAMAGE, read_parts
 from lrc.convert.gguf.places import find_places
 from lrc.convert.gguf.rope import FACTORS
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
@@ -23,7 +22,6 @@ from lrc.models.views import first_views
 
 #: Tensors that llama.cpp keeps in float32 beside matrices of few bits: routers, state spaces.
 _EXACT = re.compile(r"\.ssm_(a|d|conv1d|norm)\b|\.ffn_gate_inp|_norm\.|^position_embd")
-_DAMAGE = (ValueError, IndexError, KeyError, OverflowError, TypeError, struct.error, OSError)
 
 
 class Source:
@@ -89,7 +87,7 @@ class Source:
             return cls(path, gguf)
         except LrcError:
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise FormatError(f"{path} is not a readable GGUF file ({error})") from error
 
     def wants_float32(self) -> bool:
@@ -122,10 +120,12 @@ class Source:
         tensor = self._tensors[place.name]
         data = tensor.data if place.part is None else tensor.data[place.part]
         try:
-            values = self._dequantize(data, tensor.tensor_type)
+            with np.errstate(all="ignore"):  # what is not finite is refused
+                values = self._dequantize(data, tensor.tensor_type)
         except NotImplementedError as error:
             raise UnsupportedModelError(f"{self.path}: {name}: {error}") from error
-        values = self._row.restore(name, np.asarray(values, np.float32), self.config)
+        with np.errstate(all="ignore"):
+            values = self._row.restore(name, np.asarray(values, np.float32), self.config)
         if not np.isfinite(values).all():
             raise FormatError(f"{self.path}: {name} has NaN or infinite values")
         return values.reshape(self.shapes[name])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lrc.codebooks import CODEBOOKS, GGUF, GGUF_TABLES, at_width
 from lrc.convert.gguf.file import gguf_package
+from lrc.convert.gguf.parts import read_parts
 from lrc.convert.gguf.written import GgufModel
 from lrc.convert.gguf.written_tokenizer import tokenizer_fields
 from lrc.errors import FormatError, SpecError
@@ -96,8 +97,8 @@ def _of_file(
     """Types of the tensors of a file, and of its tables."""
     if not path.is_file():
         raise SpecError(f"type {str(path)!r} is neither a type of llama.cpp nor a GGUF file")
-    reader = gguf_package().GGUFReader(path)
-    found = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    _, tensors = read_parts(path, gguf_package())
+    found = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
 
     def coded(name: str) -> QuantSpec | None:
         kind = found.get(rules.names[name])

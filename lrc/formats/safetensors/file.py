@@ -43,6 +43,7 @@ _NAMES = {
 }
 _MAX_HEADER = 100_000_000
 _ALIGNMENT = 64
+_MOST_SIDES = 32
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,8 @@ def _entry(path: Path, name: str, entry: Any) -> TensorInfo:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise FormatError(f"{where} has the unknown dtype {dtype!r}; known: {', '.join(_BITS)}")
-    if not _natural(shape):
-        raise FormatError(f"{where} has shape {shape!r}; expected a list of integers >= 0")
+    if not _natural(shape) or len(shape) > _MOST_SIDES or math.prod(filter(None, shape)) >> 58:
+        raise FormatError(f"{where} has shape {shape!r:.80}; expected a list of integers >= 0")
     if not _natural(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise FormatError(f"{where} has data_offsets {offsets!r}; expected 0 <= begin <= end")
     bits = math.prod(shape) * _BITS[dtype]

@@ -1,0 +1,141 @@
+"""A compressed model once more, from the spec and seed that it was stored with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrc import __version__
+from lrc.base.atomic import check_output
+from lrc.base.progress import SILENT, Progress
+from lrc.calibrate.corpus import GIVEN
+from lrc.errors import SpecError
+from lrc.formats.safetensors.checkpoint import file_digest
+from lrc.formats.side_files import contained
+from lrc.models.opened import open_original
+from lrc.parts.manifest import CHECKSUMS
+from lrc.parts.packed import PackedCheckpoint
+from lrc.pipeline.compress import compress
+from lrc.spec import CompressSpec
+
+#: Fields that a run from the stored spec does not have, or says of itself.
+_NOT_COMPARED = ("allocation", "library", CHECKSUMS)
+#: Names that are listed before the rest is counted.
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of compressing again: what differs, and where the new directory lies if any does.
+
+    ``notes`` say what may be the cause.
+    """
+
+    path: Path
+    files: int
+    differences: tuple[str, ...]
+    notes: tuple[str, ...]
+    again: Path | None
+
+
+def reproduce(
+    folder: str | Path,
+    original: str | Path,
+    *,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> Reproduction:
+    """Compress the original again by the stored spec, and compare every file with ``folder``.
+
+    The same release gives the same bytes on the same kind of processor, on any number of threads;
+    processors with other vector instructions may round sums otherwise. The new directory,
+    ``FOLDER.reproduced``, is removed where nothing differs. A run that is interrupted goes on with
+    the same call.
+
+    Parameters
+    ----------
+    folder : path
+        That `lrc.compress` has made. Files of calibration text are where they were.
+    original : path
+        The directory it was made from.
+    threads : int, optional
+    progress : Progress
+
+    Raises
+    ------
+    SpecError
+        It was made from another model, was tuned since, or was calibrated on tokens that are not
+        stored.
+    LrcError
+        As `lrc.compress`.
+    """
+    folder = Path(folder)
+    source = PackedCheckpoint.open(folder)
+    _check(source, Path(original))
+    again = folder.absolute().with_name(folder.absolute().name + ".reproduced")
+    check_output(again)
+    spec = CompressSpec.from_dict(source.report["spec"])
+    compress(original, again, spec, threads=threads, progress=progress)
+    made = PackedCheckpoint.open(again)
+    differences = tuple(_differences(source, made))
+    notes = []
+    library = f"lrc-llm {__version__}"
+    if (theirs := source.report.get("library")) != library:
+        notes.append(f"it was written by {theirs}, and this is {library}")
+    if differences:
+        notes.append(f"what was made now lies in {again}")
+    else:
+        shutil.rmtree(again)
+    files = len(_files(source))
+    return Reproduction(folder, files, differences, tuple(notes), again if differences else None)
+
+
+def _check(source: PackedCheckpoint, original: Path) -> None:
+    _, dense = open_original(original)
+    if dense.digest() != source.digest():
+        raise SpecError(
+            f"{source.path} was not made from {original}; give the model it was made from"
+        )
+    if source.report.get("tuned"):
+        raise SpecError(
+            f"{source.path} was tuned after it was compressed, and what it was before is not "
+            "stored; reproduce a directory that lrc tune has not changed"
+        )
+    if source.report.get("calibration", {}).get("source") == GIVEN:
+        raise SpecError(
+            f"{source.path} was calibrated on token windows that a program gave, and they are "
+            "not stored; call lrc.compress with the same windows"
+        )
+
+
+def _files(source: PackedCheckpoint) -> list[str]:
+    side_files = (path.relative_to(source.path).as_posix() for path in source.other_files())
+    return [*source.report["files"], *sorted(side_files)]
+
+
+def _differences(source: PackedCheckpoint, made: PackedCheckpoint) -> Iterator[str]:
+    """Files and fields of the manifest that are not the same."""
+    ours, theirs = _files(source), set(_files(made))
+    for name in ours:
+        if name not in theirs:
+            yield f"{name} is not made again"
+        elif file_digest(contained(source.path, name)) != file_digest(made.path / name):
+            yield f"{name} is another"
+    yield from (f"{name} is new" for name in sorted(theirs - set(ours)))
+    fields = sorted((source.report.keys() | made.report.keys()) - set(_NOT_COMPARED))
+    for field in fields:
+        old, new = source.report.get(field), made.report.get(field)
+        if old != new:
+            yield f"{field} of the report is another{_which(old, new)}"
+
+
+def _which(old: Any, new: Any) -> str:
+    """Where two objects differ, by the names of their entries."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return ""
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f": {', '.join(names[:_LISTED])}{rest}"
