@@ -65,6 +65,11 @@ def test_a_card_says_what_it_is(out: Path, capsys: pytest.CaptureFixture[str]) -
     assert "error" not in capsys.readouterr().err
 
 
+def test_the_original_is_not_what_it_was_made_from(out: Path) -> None:
+    assert main(["publish", str(out)]) == 0
+    assert "base_model" not in front_matter((out / "README.md").read_text())
+
+
 def test_a_card_changed_by_hand_stays(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (out / "README.md").write_text("mine")
     assert main(["publish", str(out)]) == 0
