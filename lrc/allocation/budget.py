@@ -63,7 +63,12 @@ def check_budget(tensors: Tensors, spec: CompressSpec, allocation: AllocationSpe
     SpecError
         Naming the least possible size.
     """
-    least = counted_bytes(tensors, least_spec(tensors, spec, allocation), allocation)
+    check_least(tensors, least_spec(tensors, spec, allocation), allocation)
+
+
+def check_least(tensors: Tensors, narrowest: CompressSpec, allocation: AllocationSpec) -> None:
+    """The same, where ``narrowest`` is what takes least."""
+    least = counted_bytes(tensors, narrowest, allocation)
     if least <= budget_bytes(tensors, allocation):
         return
     if allocation.file_bytes:

@@ -35,6 +35,7 @@ from lrc.pipeline.material import material_of
 from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store
 from lrc.pipeline.report import CompressReport
 from lrc.pipeline.width import default_spec
+from lrc.pipeline.widths import check_widths, forget_widths, tries_widths, with_widths
 from lrc.quant.cuda import device_note, require_device
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
@@ -103,7 +104,12 @@ def compress(
     model, checkpoint = open_original(source)
     spec = spec or default_spec(model)
     _check_matrices(model, spec)
-    if allocation is not None:
+    widths = allocation if allocation is not None and tries_widths(spec) else None
+    if widths is not None:
+        if survey_folder is not None:
+            raise SpecError("every width is tried here: there is no survey to be kept")
+        check_widths(model.tensors, spec, widths)
+    elif allocation is not None:
         check_request(model, spec, allocation, survey_folder)
     elif survey_folder is not None:
         raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
@@ -142,7 +148,7 @@ def compress(
             examples = material.examples(job, progress)
             _note_conditions(job)
             summary = None
-            if allocation is not None:
+            if allocation is not None and widths is None:
                 chosen = allocate_in(
                     folder, model, spec, allocation, examples,
                     threads=count, progress=progress, survey_folder=survey_folder,
@@ -154,6 +160,12 @@ def compress(
                 _note_dense(job)
             if spec.takes_gradients:
                 job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
+            if widths is not None:
+                chosen_widths = with_widths(
+                    folder, model, job.spec, widths, examples.inputs, job.gradients,
+                    threads=count, progress=progress,
+                )  # fmt: skip
+                job = dataclasses.replace(job, spec=chosen_widths)
             run_blocks(job, examples.inputs, progress)
             sync_tree(folder)  # the manifest says that all else is there
             manifest = _manifest(job, examples.tokens, summary)
@@ -164,6 +176,7 @@ def compress(
         journal.finish(folder)
         forget(folder)
         forget_gradients(folder)
+        forget_widths(folder)
     report = CompressReport.of(out, journal, time.perf_counter() - began)
     for warning in report.warnings:
         progress.note(warning)

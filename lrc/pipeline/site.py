@@ -61,7 +61,7 @@ class SiteProblem:
 
     def solve(self, key: str) -> Decomposition:
         """The decomposition of one matrix."""
-        columns, outputs = _importances(self.at, self.gradients, key, self.spec.decompose.statistic)
+        columns, outputs = self._weighting(key)
         if outputs is None:
             outputs = _outputs(self.at, self.gradients, key, self.spec.calibration)
         return decompose_at_site(
@@ -73,6 +73,30 @@ class SiteProblem:
             outputs=outputs,
             threads=_inner_threads(self.at, self.at_once),
         )
+
+    def importances(self, key: str) -> tuple[F32, F32] | None:
+        """Fisher information of a matrix by columns and by rows, where it is looked at.
+
+        Zeros where there are no gradients: no token that was looked at came to an expert.
+        """
+        if self.spec.decompose.statistic not in FISHER or self.gradients is None:
+            return None
+        m, n = self.at.weight(key).shape
+        found = self.gradients.importances(self.at.block, _place(self.at, key))
+        return found or (np.zeros(n, np.float32), np.zeros(m, np.float32))
+
+    def _weighting(
+        self, key: str
+    ) -> tuple[NDArray[np.float64] | None, NDArray[np.floating] | None]:
+        """What a matrix's own gradients weigh columns of its errors by (n,), and rows (m, m)."""
+        statistic, found = self.spec.decompose.statistic, self.importances(key)
+        if found is None:
+            return None, None
+        columns, rows = (of.astype(np.float64) for of in found)
+        diagonal = weighting_diagonal(statistic, columns, importances=columns)
+        if statistic != "fisher-two-sided":
+            return diagonal, None
+        return diagonal, np.diag(rows + LEAST_IMPORTANCE * (rows.mean() or 1.0))
 
     def bias(self, key: str, weight: F32) -> F32 | None:
         """The bias (m,) of a layer on what its matrix became: its own, and what its error lacks.
@@ -175,24 +199,6 @@ def _outputs(
     shrinkage = calibration.shrinkage_for(rows)
     moment[np.diag_indices_from(moment)] += shrinkage * np.trace(moment) / len(moment)
     return moment
-
-
-def _importances(
-    at: SiteAtWork, gradients: GradientStore | None, key: str, statistic: str
-) -> tuple[NDArray[np.float64] | None, NDArray[np.floating] | None]:
-    """What a matrix's own gradients weigh columns of its errors by (n,), and rows (m, m).
-
-    All alike where there are no gradients: no token that was looked at came to an expert.
-    """
-    if statistic not in FISHER or gradients is None:
-        return None, None
-    m, n = at.weight(key).shape
-    found = gradients.importances(at.block, _place(at, key)) or (np.zeros(n), np.zeros(m))
-    columns, rows = (of.astype(np.float64) for of in found)
-    diagonal = weighting_diagonal(statistic, columns, importances=columns)
-    if statistic != "fisher-two-sided":
-        return diagonal, None
-    return diagonal, np.diag(rows + LEAST_IMPORTANCE * (rows.mean() or 1.0))
 
 
 def _statistics(

@@ -134,7 +134,7 @@ OVER_CODES: dict[str, Recipe] = {
     "lq-lora": Recipe(
         "L R of the weights first, then nearest Q of the rest, in turn while it helps, rows and "
         "columns scaled by the root of their Fisher information",
-        "LQ-LoRA, arXiv 2311.12023, with equal bits",
+        "LQ-LoRA, arXiv 2311.12023, with equal bits unless a target chooses them",
         _once("fisher-two-sided", first="factors", iterations=20),
         _factors(64, 16),
         _ORIGINAL,
