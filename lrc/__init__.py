@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrc.allocation import allocate
+    from lrc.base.progress import ProgressCallback
     from lrc.convert.gguf import import_gguf
     from lrc.convert.hf import export_hf
     from lrc.errors import (
@@ -64,6 +65,7 @@ _HOME = {
     "LrcError": "lrc.errors",
     "MatrixSpec": "lrc.spec",
     "NumericalError": "lrc.errors",
+    "ProgressCallback": "lrc.base.progress",
     "QuantSpec": "lrc.spec",
     "Sampler": "lrc.run.sampler",
     "SpecError": "lrc.errors",
@@ -102,6 +104,7 @@ __all__ = [
     "LrcError",
     "MatrixSpec",
     "NumericalError",
+    "ProgressCallback",
     "QuantSpec",
     "Sampler",
     "SpecError",

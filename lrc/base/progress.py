@@ -1,8 +1,14 @@
-"""What a long job tells its caller: bars and notes. Nothing here prints."""
+"""What a long job tells its caller: bars and notes. Nothing here prints.
+
+Notes that nobody asked for go to the logger ``lrc``, as information: programs that embed this
+library see them as they see those of others, and nothing is shown unless they do.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -26,8 +32,13 @@ class Progress(Protocol):
         ...
 
 
+#: Of the whole library; quiet until a program says where it goes.
+LOG = logging.getLogger("lrc")
+LOG.addHandler(logging.NullHandler())
+
+
 class SilentProgress:
-    """The default: says nothing.
+    """The default: shows nothing, and hands notes and the times of stages to the logger ``lrc``.
 
     Examples
     --------
@@ -43,13 +54,75 @@ class SilentProgress:
         def advance(n: int = 1) -> None:
             del n
 
-        yield advance
+        with _timed(description, total, unit):
+            yield advance
 
     def note(self, text: str) -> None:
-        """Drop the line."""
+        """Log the line."""
+        LOG.info("%s", text)
 
 
 SILENT = SilentProgress()
+
+#: Is told the stage, how many units are done, of how many, and what they are.
+OnProgress = Callable[[str, int, int, str], object]
+
+
+class ProgressCallback:
+    """Progress as calls of a function, for programs that show it in their own way.
+
+    Parameters
+    ----------
+    on_progress
+        Called with a stage's description, the units done, their total and their name: once when
+        the stage begins, with 0 done, and whenever there is more. What it raises ends the job as
+        an interrupt would: what is finished stays on disk, and the same call goes on from there.
+    on_note
+        Called with a line; without it lines go to the logger ``lrc``.
+
+    Examples
+    --------
+    >>> told = ProgressCallback(lambda *step: print(*step), print)
+    >>> with told.bar("compress", 3, "matrix") as advance:
+    ...     advance(2)
+    compress 0 3 matrix
+    compress 2 3 matrix
+    >>> told.note("few tokens")
+    few tokens
+    """
+
+    def __init__(
+        self, on_progress: OnProgress, on_note: Callable[[str], object] | None = None
+    ) -> None:
+        self._on_progress = on_progress
+        self._on_note = SILENT.note if on_note is None else on_note
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        """Yield an ``advance`` that tells the function."""
+        done = 0
+
+        def advance(n: int = 1) -> None:
+            nonlocal done
+            done += n
+            self._on_progress(description, done, total, unit)
+
+        self._on_progress(description, 0, total, unit)
+        with _timed(description, total, unit):
+            yield advance
+
+    def note(self, text: str) -> None:
+        """Tell the line."""
+        self._on_note(text)
+
+
+@contextlib.contextmanager
+def _timed(description: str, total: int, unit: str) -> Iterator[None]:
+    """Log when a stage begins, and how long it took where it came to its end."""
+    LOG.debug("%s: %d x %s", description, total, unit)
+    began = time.perf_counter()
+    yield
+    LOG.info("%s: %d x %s in %.1f s", description, total, unit, time.perf_counter() - began)
 
 
 class NotesOnly(SilentProgress):

@@ -97,15 +97,18 @@ def test_all_that_is_on_record_is_told(tmp_path: Path) -> None:
         "tokens": 7, "dropped_rows": 3, "source": "files", "windows": 1, "window_tokens": 7,
         "files": [{"file": "/home/me/a.txt", "tokens": 7, "skipped_records": 2}],
     }  # fmt: skip
+    tested = {"tokens": 128, "loss": 3.125, "original_loss": 2.75, "greedy_agreement": 0.875}
     model = copy_of(
         tmp_path,
+        self_test=tested,
         warnings=["/home/me/a.txt: one <script>alert(1)</script>"],
         calibration=calibration,
     )
     (model / QUALITY).write_text((model / QUALITY).read_text().replace('"model": "', '"model": "x'))
     found = page_of(model)
     for shown in ("a.txt: one <script>alert(1)</script>", "3 rows of activations",
-                  "2 records skipped", "before it was changed, 1 of them, are not shown",
+                  "2 records skipped", "loss 3.125 nats, of the original 2.75",
+                  "before it was changed, 1 of them, are not shown",
                   "needs rows in multiples of 16, not 24: e8p instead"):  # fmt: skip
         assert shown in found.text
     assert "script" not in {tag for tag, _ in found.tags}

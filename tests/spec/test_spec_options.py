@@ -115,7 +115,7 @@ def test_a_width_keeps_a_configured_scalar_codebook(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[1]", "object"),
         ('{"speed": 1}', "speed"),
         ('{"decompose": {"damping": "much"}}', "damping='much' must be a number"),

@@ -13,6 +13,7 @@ from lrc.cli.tables import human_time, number
 from lrc.errors import SpecError
 from lrc.spec import AllocationSpec, CompressSpec, QuantSpec
 from lrc.spec.presets import EFFORTS
+from lrc.spec.settings import Setting, with_settings
 
 if TYPE_CHECKING:
     from lrc.pipeline.plan import Plan
@@ -28,6 +29,18 @@ def chosen(
     SpecError
         The options contradict each other.
     """
+    spec, allocation = _by_options(args, console)
+    if args.settings:
+        from lrc.models.opened import open_original
+
+        settings = [Setting.parse(text) for text in args.settings]
+        spec = with_settings(spec, open_original(args.model)[0].tensors.matrices, settings)
+    return spec, allocation
+
+
+def _by_options(
+    args: argparse.Namespace, console: Console
+) -> tuple[CompressSpec, AllocationSpec | None]:
     if args.target is not None or args.gguf_type is not None:
         return for_target(args), None
     width = _width(args)

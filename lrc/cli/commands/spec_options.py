@@ -25,6 +25,7 @@ from lrc.spec import (
     QuantSpec,
 )
 from lrc.spec.presets import DEFAULT, EFFORTS, PRESETS, Preset, get_preset
+from lrc.spec.settings import changed_quant
 
 
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +90,15 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
     matrix.add_argument(
         "--iterations", type=int, help=f"most Q - LR alternations (default: {solve.iterations})"
+    )
+    matrix.add_argument(
+        "--set",
+        action="append",
+        dest="settings",
+        metavar="REGEX:KEY=VALUE,...",
+        help="bits, codebook, group_size, rank, factor_bits or keep of the matrices whose names "
+        "have REGEX in them, as 'down_proj:bits=4,rank=16'; may be given several times, and a "
+        "target leaves them as they are",
     )
     matrix.add_argument(
         "--distil",
@@ -256,7 +266,7 @@ def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -
         base,
         decompose=_replace(
             decompose,
-            quant=_quant(decompose.quant, args.codebook, args.bits, args.group_size),
+            quant=changed_quant(decompose.quant, args.codebook, args.bits, args.group_size),
             low_rank=_replace(
                 decompose.low_rank,
                 rank=args.rank,
@@ -282,17 +292,3 @@ def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -
 
 def _replace(record: Any, **given: Any) -> Any:
     return dataclasses.replace(record, **{k: v for k, v in given.items() if v is not None})
-
-
-def _quant(
-    base: QuantSpec, codebook: str | None, bits: int | None, group_size: int | None
-) -> QuantSpec:
-    """Let a width alone stay in the configured family, as far as that has it."""
-    if codebook is None:
-        codebook = codebooks.at_width(base.codebook, bits or base.bits)
-    row = codebooks.CODEBOOKS[codebook]
-    if bits is None:
-        bits = base.bits if base.bits in row.bits else row.bits[0]
-    if group_size is None:
-        group_size = base.group_size if row.grouped else 0
-    return QuantSpec(codebook=codebook, bits=bits, group_size=group_size)

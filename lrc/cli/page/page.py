@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lrc.cli.page.shareable import shareable
-from lrc.cli.tables import experts_line, human_size, number
+from lrc.cli.tables import experts_line, human_size, number, self_test_line
 from lrc.errors import LrcError
 from lrc.formats.hub import model_name
 from lrc.measure.breakdown import breakdown
@@ -142,6 +142,7 @@ def _facts(output: Output) -> dict[str, Any]:
         **output.sizes,
         "quality": [(e, _whisker(e, found)) for e in found],
         "tuned": report.get("tuned", ()),
+        "self_test": self_test_line(report["self_test"]) if report.get("self_test") else "",
         "breakdown": output.breakdown,
         "bar": svg.stacked(output.breakdown),
         "charts": [
