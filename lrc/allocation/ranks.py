@@ -60,7 +60,8 @@ def _curves(
     if rule.looks_at == "weights":
         values = weight_values(model, threads, progress)
     elif rule.looks_at == "outputs":
-        values = {of.name: of.outputs for of in spectra(model, examples, threads, progress)}
+        found_of = spectra(model, examples, threads, progress, outputs_alone=True)
+        values = {of.name: of.outputs for of in found_of}
     tokens = sum(chunk.size for chunk in examples.inputs[-1])
     found = []
     for name, matrix in model.tensors.matrices.items():

@@ -34,7 +34,8 @@ class Spectrum:
     block : int
     shape : (m, n)
     weights, inputs, outputs : float64 arrays, descending
-        Of W, of E[x x^T]^(1/2), and of W E[x x^T]^(1/2).
+        Of W, of E[x x^T]^(1/2), and of W E[x x^T]^(1/2); the first two are empty where outputs
+        alone were looked at.
     """
 
     name: str
@@ -98,7 +99,12 @@ def rank_of(values: F64, rest: float = REST) -> int:
 
 
 def spectra(
-    model: Model, examples: Examples, threads: int, progress: Progress = SILENT
+    model: Model,
+    examples: Examples,
+    threads: int,
+    progress: Progress = SILENT,
+    *,
+    outputs_alone: bool = False,
 ) -> list[Spectrum]:
     """Spectra of every matrix, bottom first, on the activations of the model itself.
 
@@ -108,7 +114,7 @@ def spectra(
     each for W, inputs and outputs. Memory: one block in float32, and 16 n^2 bytes.
     """
     with progress.bar("spectra", len(model.tensors.matrices), "matrix") as advance:
-        visitor = _Spectra(threads, advance)
+        visitor = _Spectra(threads, advance, outputs_alone)
 
         def start(stack: Stack, chunks: Sequence[NDArray[Any]], given: Given) -> Streams:
             return Streams(start_stream(stack, chunks, threads, given.student))
@@ -141,6 +147,7 @@ class _Spectra:
 
     threads: int
     advance: Any
+    outputs_alone: bool
     found: list[Spectrum] = field(default_factory=list)
 
     def begin(self, block: int) -> bool:
@@ -156,7 +163,8 @@ class _Spectra:
         """Take the spectra of the matrices of a site."""
         moment = at.moment().matrix()
         H = np.eye(len(moment)) @ moment
-        inputs = _roots(np.asarray(np.linalg.eigvalsh(H), np.float64))
+        none = np.zeros(0)
+        inputs = none if self.outputs_alone else _roots(_symmetric_eigenvalues(H))
 
         def one(key: str) -> Spectrum:
             W = at.weight(key).astype(np.float64)
@@ -166,7 +174,7 @@ class _Spectra:
                 name,
                 at.block,
                 shape,
-                _roots(_eigenvalues(W, None)),
+                none if self.outputs_alone else _roots(_eigenvalues(W, None)),
                 inputs,
                 _roots(_eigenvalues(W, H)),
             )
@@ -190,7 +198,11 @@ def _eigenvalues(W: F64, H: F64 | None) -> F64:
         values, vectors = np.linalg.eigh(H)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         gram = root.T @ (W.T @ W) @ root
-    return np.asarray(np.linalg.eigvalsh(gram), np.float64)
+    return _symmetric_eigenvalues(gram)
+
+
+def _symmetric_eigenvalues(A: F64) -> F64:
+    return np.asarray(np.linalg.eigvalsh(A), np.float64)
 
 
 def _roots(eigenvalues: F64) -> F64:

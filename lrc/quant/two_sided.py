@@ -46,9 +46,11 @@ class OutputMetric:
 
     @cached_property
     def root(self) -> F32:
-        """The lower Cholesky factor C of A: tr(A E H E^T) is tr(F H F^T) of F = C^T E."""
-        lower: F32 = scipy.linalg.cholesky(self.moment, lower=True, check_finite=False)
-        return lower
+        """The lower Cholesky factor C of A: tr(A E H E^T) is tr(F H F^T) of F = C^T E.
+
+        Of A with a little on its diagonal, where float32 has left it indefinite.
+        """
+        return np.asarray(factor(self.moment).cholesky, np.float32)
 
     @property
     def blocks(self) -> list[slice]:

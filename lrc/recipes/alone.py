@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrc.recipes.base import Recipe
-from lrc.spec import DistilSpec
+from lrc.spec import DistilSpec, MetricSpec
 
 #: Moments of the original model's inputs, or of those that the compressed layers before give.
 _ORIGINAL = {"streams": "original"}
@@ -63,6 +63,15 @@ ALONE: dict[str, Recipe] = {
         _EXACT,
         _ORIGINAL,
         table_bits=16,
+    ),
+    "gfwsvd": Recipe(
+        "the best L R under the second moments of inputs and of gradients at the outputs",
+        "GFWSVD, arXiv 2505.17974, with moments of inputs and gradients for the Kronecker factors",
+        _alone("moment"),
+        _EXACT,
+        {**_ORIGINAL, **_PLAIN},
+        table_bits=16,
+        metric=MetricSpec("kl", power=0.0),
     ),
     "svd-llm": _WHITENED,
     "drone": _WHITENED,

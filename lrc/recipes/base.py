@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lrc.spec import CompressSpec, DistilSpec, QuantSpec
+from lrc.spec import CompressSpec, DistilSpec, MetricSpec, QuantSpec
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Recipe:
         Whether linear layers get biases.
     ranks : str
         How ranks are shared out among matrices.
+    metric : MetricSpec or None
+        What errors are weighed by, where the method says so.
     """
 
     about: str
@@ -44,6 +46,7 @@ class Recipe:
     table_bits: int | Literal["auto"] = "auto"
     bias: bool = False
     ranks: str = "equal"
+    metric: MetricSpec | None = None
 
     def on(self, spec: CompressSpec) -> CompressSpec:
         """``spec`` with the values of this method; what it does not decide stays."""
@@ -59,6 +62,7 @@ class Recipe:
             distil=self.distil,
             bias=self.bias,
             ranks=self.ranks,
+            metric=self.metric or spec.metric,
         )
         if self.table_bits == "auto":
             return spec

@@ -70,10 +70,12 @@ def test_what_is_weighed_by_gradients_loses_less(lrc: Lrc, tmp_path: Path) -> No
     found = {
         name: divergence(lrc, tmp_path / name, "--recipe", name, *size)
         for name, size in (
-            ("fwsvd", (*keep, *few)), ("svd", keep), ("lq-lora", (*rank, *few)), ("loftq", rank),
+            ("fwsvd", (*keep, *few)), ("svd", keep), ("gfwsvd", (*keep, *few)),
+            ("svd-llm", keep), ("lq-lora", (*rank, *few)), ("loftq", rank),
         )
     }  # fmt: skip
     assert found["fwsvd"] < found["svd"]
+    assert found["gfwsvd"] < found["svd-llm"]
     assert found["lq-lora"] < 0.95 * found["loftq"]
     assert not list((tmp_path / "fwsvd").glob("unfinished*"))
 

@@ -134,6 +134,24 @@ def test_rows_and_columns_may_be_weighed_both(seed, m, n):
     assert_within(abs(ours - best), slack, "loss against the published solution")
 
 
+@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+@given(seed=st.integers(0, 10**6), m=st.integers(4, 24), n=st.integers(4, 24))
+def test_outputs_may_be_weighed_by_a_moment_of_theirs(rotation, seed, m, n):
+    """GFWSVD: A^(-1/2) svd_r(A^(1/2) W H^(1/2)) H^(-1/2), whatever the roots of A and H are."""
+    rng = np.random.default_rng(seed)
+    W, rank = rng.standard_normal((m, n)).astype(F32), 2
+    (H, _), (A, _) = inputs(rng, n), inputs(rng, m)
+    spec = DecomposeSpec(
+        recipe="low-rank", rotation=rotation, low_rank=LowRankSpec(rank, factor_bits=16)
+    )
+    E = W - decompose(W, H, spec, outputs=A, threads=1).to_dense()
+    roots = [np.linalg.cholesky(of) for of in (A, H)]
+    energies = np.square(np.linalg.svd(roots[0].T @ W @ roots[1], compute_uv=False))
+    ours = np.trace(A @ E @ H @ E.T)
+    slack = factor_bound(max(m, n), F32) * energies.sum() + half_precision(energies.sum())
+    assert_within(abs(ours - energies[rank:].sum()), slack, "loss against the published solution")
+
+
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_dead_inputs_leave_finite_weights(statistic):
     rng = np.random.default_rng(7711)
