@@ -144,7 +144,7 @@ class LoadedModel:
 
 
 def load(path: str | Path) -> LoadedModel:
-    """Open a dense or compressed model directory.
+    """Open a dense or compressed model: a directory, or ORG/NAME[@REVISION] of the hub.
 
     The configuration, the tokenizer and the weights' headers are read and checked now, the
     weights themselves when they are first needed; ``model.notes`` says what is not read.

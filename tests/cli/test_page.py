@@ -137,6 +137,19 @@ def test_experts_of_a_block_are_one_line() -> None:
     assert series(of, "x") == {"experts.*.up": [(0, 0.0), (1, 1.0)]}
 
 
+def test_stacks_are_told_apart() -> None:
+    of = {
+        f"model.{stack}.layers.0.{key}.weight": {"parts": [], "x": value}
+        for stack, value in (("encoder", 1), ("decoder", 2))
+        for key in ("fc1", "self_attn.q_proj")
+    }
+    found = series(of, "x")
+    assert list(found) == [
+        *("encoder.fc1", "encoder.self_attn.q_proj", "decoder.fc1", "decoder.self_attn.q_proj")
+    ]
+    assert found["decoder.fc1"] == [(0, 2.0)]
+
+
 FINITE = st.floats(-1e9, 1e9, allow_nan=False)
 
 

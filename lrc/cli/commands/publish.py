@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     origin = origin_of(output, args.base, args.license)
     if not origin.license:
         console.progress.note("the licence of the original is not known; give it with --license")
-    if not output.quality.evaluations:
+    if not output.quality.evaluations and not output.hears:
         console.progress.note("quality is not measured; lrc eval --keep does it")
     if args.overwrite or is_as_written(folder, CARD):
         text = card(output, origin, args.to or output.name)

@@ -13,23 +13,24 @@ Series = dict[str, list[tuple[float, float]]]
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def placed(name: str) -> tuple[int, str] | None:
-    """Block and kind of a matrix; experts of a block are of one kind; None where no block is named.
+def placed(name: str) -> tuple[str, int, str] | None:
+    """Stack, block and kind of a matrix; experts of a block are of one kind.
+
+    None where the name has no block.
 
     Examples
     --------
-    >>> placed("model.layers.3.self_attn.q_proj.weight")
-    (3, 'self_attn.q_proj')
+    >>> placed("model.encoder.layers.3.self_attn.q_proj.weight")
+    ('model.encoder.layers', 3, 'self_attn.q_proj')
     >>> placed("model.layers.0.mlp.experts.17.up_proj.weight")
-    (0, 'mlp.experts.*.up_proj')
+    ('model.layers', 0, 'mlp.experts.*.up_proj')
     >>> placed("lm_head.weight")
     """
-    parts = _NUMBER.split(name.removesuffix(".weight"))
-    if len(parts) == 1:
-        return None
     block = _NUMBER.search(name)
-    assert block is not None
-    return int(block[0]), "*".join(parts[1:]).strip(".")
+    if block is None:
+        return None
+    stack, *rest = _NUMBER.split(name.removesuffix(".weight"))
+    return stack.rstrip("."), int(block[0]), "*".join(rest).strip(".")
 
 
 def rank_of(record: Mapping[str, Any]) -> int:
@@ -42,13 +43,24 @@ def series(matrices: Mapping[str, Mapping[str, Any]], field: str) -> Series:
 
     ``rank`` is that of the parts. Records without the field are left out.
     """
-    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for name, record in matrices.items():
         where = placed(name)
         value = rank_of(record) if field == "rank" else record.get(field)
         if where is not None and value is not None:
-            found[where[1]][where[0]].append(float(value))
+            stack, block, kind = where
+            found[stack, kind][block].append(float(value))
+    names = _stack_names({stack for stack, _ in found})
     return {
-        kind: [(block, statistics.fmean(values)) for block, values in sorted(blocks.items())]
-        for kind, blocks in found.items()
+        names[stack] + kind: [(block, statistics.fmean(v)) for block, v in sorted(blocks.items())]
+        for (stack, kind), blocks in found.items()
     }
+
+
+def _stack_names(stacks: set[str]) -> dict[str, str]:
+    """What tells stacks apart, before the names of their matrices: nothing where there is one."""
+    if len(stacks) < 2:
+        return dict.fromkeys(stacks, "")
+    parts = {stack: stack.split(".") for stack in stacks}
+    common = set.intersection(*map(set, parts.values()))
+    return {stack: ".".join(p for p in of if p not in common) + "." for stack, of in parts.items()}

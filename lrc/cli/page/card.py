@@ -79,8 +79,7 @@ def _front(output: Output, origin: Origin) -> list[str]:
 
 
 def _task(output: Output) -> str:
-    hears = output.source.config.get("model_type") == "whisper"
-    return "automatic-speech-recognition" if hears else "text-generation"
+    return "automatic-speech-recognition" if output.hears else "text-generation"
 
 
 def _scalar(value: str) -> str:

@@ -77,6 +77,11 @@ class Output:
         return shareable(self.source.report)
 
     @property
+    def hears(self) -> bool:
+        """Whether it writes down speech."""
+        return self.source.config.get("model_type") == "whisper"
+
+    @property
     def original_bytes(self) -> int:
         """Bytes of the original's weights in the type that its configuration names."""
         config = self.source.config
@@ -137,6 +142,7 @@ def _facts(output: Output) -> dict[str, Any]:
         "name": output.name,
         "family": str(output.source.config.get("model_type", "unknown")),
         "parameters": report["source"]["parameters"],
+        "hears": output.hears,
         "library": str(report.get("library", "lrc")),
         "before": output.original_bytes,
         **output.sizes,

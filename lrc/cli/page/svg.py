@@ -14,8 +14,8 @@ from markupsafe import Markup
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 40, 8, 10, 30
 #: Classes c0, c1, ... of the style.
 COLOURS = 8
-#: Units for the names of rows.
-_NAMES = 100
+#: Most letters of a row's name, and the width of one.
+_LETTERS, _LETTER = 27, 5.9
 Interval = tuple[float, float]
 
 
@@ -79,8 +79,9 @@ def heat(series: Mapping[str, Sequence[tuple[float, float]]], label: str) -> Mar
     values = [value for line in series.values() for _, value in line]
     blocks = [block for line in series.values() for block, _ in line]
     low, wide = min(values), max(values) - min(values)
+    left = 8 + _LETTER * max(len(_short(name)) for name in series)
     first, columns = int(min(blocks)), int(max(blocks) - min(blocks)) + 1
-    cell = (WIDTH - _NAMES - RIGHT) / columns
+    cell = (WIDTH - left - RIGHT) / columns
     square = Markup(
         '<rect x="{}" y="{}" width="{}" height="13" class="f0" fill-opacity="{}">'
         "<title>{}</title></rect>"
@@ -88,22 +89,22 @@ def heat(series: Mapping[str, Sequence[tuple[float, float]]], label: str) -> Mar
     text = Markup('<text x="{}" y="{}" class="{}">{}</text>')
     pieces = []
     for row, (name, line) in enumerate(series.items()):
-        pieces.append(text.format(_NAMES - 5, 14 * row + 11, "end", _short(name)))
+        pieces.append(text.format(left - 5, 14 * row + 11, "end", _short(name)))
         for block, value in line:
             strength = 0.06 + 0.94 * (value - low) / wide if wide else 1.0
-            x = _NAMES + (block - first) * cell
+            x = left + (block - first) * cell
             says = f"{name}, block {block:g}: {value:.4g}"
             size = (round(x, 2), 14 * row, round(max(cell - 0.5, 0.5), 2), round(strength, 3))
             pieces.append(square.format(*size, says))
     end = 14 * len(series) + 12
     for block in dict.fromkeys((first, first + columns - 1)):
-        x = _NAMES + (block - first + 0.5) * cell
+        x = left + (block - first + 0.5) * cell
         pieces.append(text.format(round(x, 2), end, "middle", f"{block}"))
-    pieces.append(text.format((_NAMES + WIDTH) / 2, end, "middle soft", "block"))
+    pieces.append(text.format((left + WIDTH) / 2, end, "middle soft", "block"))
     return _picture(end + 4, label, pieces)
 
 
-def _short(name: str, most: int = 17) -> str:
+def _short(name: str, most: int = _LETTERS) -> str:
     """The end of a long name, which tells it from others."""
     return name if len(name) <= most else "\u2026" + name[1 - most :]
 
