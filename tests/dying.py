@@ -50,10 +50,10 @@ def start(work: Callable[[], object]) -> int:
     return child
 
 
-def at_step(step: int, act: Callable[[], object], work: Callable[[], object], root: str) -> None:
+def at_step(step: int, act: Callable[[], object], work: Callable[[], object], root: str) -> int:
     """Run ``work`` and, once, ``act`` before its ``step``-th change of a file below ``root``.
 
-    To be called in a fork: the hooks stay.
+    To be called in a fork: the hooks stay. Returns how many changes there were.
     """
     count = 0
     acting = False
@@ -96,6 +96,7 @@ def at_step(step: int, act: Callable[[], object], work: Callable[[], object], ro
         setattr(os, name, before(getattr(os, name)))
     sys.addaudithook(hook)
     work()
+    return count
 
 
 def killed_at(step: int, work: Callable[[], object], root: object) -> int:

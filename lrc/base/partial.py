@@ -78,6 +78,7 @@ class PartialDirectory:
             self._empty()
         self._marker.write(fingerprint or _UNNAMED)
         sync_directory(self.folder)
+        sync_directory(self.folder.parent)  # else a power cut takes it whole, with what follows
 
     def _leave(self) -> None:
         """Let go of a directory that was not to be had, and of a trace of this attempt."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lrc.base.atomic import atomic_write_bytes
 from lrc.base.fingerprint import code_digest, fingerprint
-from lrc.base.partial import PartialDirectory
+from lrc.base.partial import PartialDirectory, sync_directory, sync_tree
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import file_digest
@@ -157,6 +157,8 @@ class TuningRun:
                 os.link(folder / name, self.base / name)
             except OSError:
                 shutil.copyfile(folder / name, self.base / name)
+        sync_tree(self.base)  # else a power cut leaves a model that is tuned, and not what it was
+        sync_directory(self._partial.folder)
 
     def windows(self, drawn: Callable[[], NDArray[np.integer]]) -> NDArray[np.integer]:
         """Windows of tokens (count, T): those of before, or what is ``drawn`` now."""
