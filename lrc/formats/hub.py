@@ -5,6 +5,7 @@ Nothing is asked of the network unless somebody gives such a name.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import os
@@ -22,6 +23,9 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LI
 _UNWANTED = ["*/*.safetensors", "*/*.json", "*/*.txt", "*/*.model", "*/*.md", "consolidated*"]
 _PART = r"[A-Za-z0-9][\w.-]*"
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]+))?")
+_GGUF = re.compile(rf"({_PART}/{_PART})(?:@([\w.-]+))?/((?:{_PART}/)*{_PART}\.gguf)")
+#: The number of a part of a model in several files.
+_NUMBER = re.compile(r"-\d{5}(?=-of-\d{5}\.gguf$)")
 
 
 class HubName(NamedTuple):
@@ -64,6 +68,26 @@ def local_model(path: str | Path) -> Path:
     return snapshot_in(Path(path)) if name is None else fetched(name)
 
 
+def local_gguf(path: str | Path) -> Path:
+    """The file that a path, or ORG/NAME[@REVISION]/FILE.gguf on the hub, stands for.
+
+    Of a model in parts all are fetched.
+
+    Raises
+    ------
+    FormatError
+        As :func:`local_model`, or there is no such file.
+    """
+    found = _GGUF.fullmatch(Path(path).as_posix())
+    if found is None or Path(found[1].split("/")[0]).exists():
+        return Path(path)
+    name = HubName(found[1], found[2] or "main")
+    file = fetched(name, (_NUMBER.sub("-*", found[3]),)) / found[3]
+    if not file.is_file():
+        raise FormatError(f"{name} has no file {found[3]}")
+    return file
+
+
 def model_name(path: str | Path) -> str:
     """What to call the model of a path: as on the hub where it is from there, else its folder."""
     if name := hub_name(path):
@@ -74,10 +98,11 @@ def model_name(path: str | Path) -> str:
 
 
 @functools.cache
-def fetched(name: HubName) -> Path:
+def fetched(name: HubName, wanted: tuple[str, ...] = ()) -> Path:
     """The snapshot of a model of the hub in the cache, brought up to date where there is a network.
 
-    Once a process: what was fetched then stays what it is.
+    ``wanted`` are patterns of files; all that a model's directory may hold unless given. Once a
+    process: what was fetched then stays what it is.
 
     Raises
     ------
@@ -100,7 +125,8 @@ def fetched(name: HubName) -> Path:
         return Path(
             api.snapshot_download(
                 name.name, revision=name.revision, cache_dir=cache_folder(),
-                allow_patterns=_WANTED, ignore_patterns=_UNWANTED,
+                allow_patterns=list(wanted) or _WANTED,
+                ignore_patterns=None if wanted else _UNWANTED,
             )
         )  # fmt: skip
     except errors.GatedRepoError:
@@ -113,6 +139,8 @@ def fetched(name: HubName) -> Path:
     except errors.RevisionNotFoundError:
         what = f"has no revision {name.revision}"
     except Exception as error:  # whatever the library's transport raises
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         if cached is not None:
             note = f"the hub cannot be reached: {name} is taken from the cache"
             warnings.warn(note, stacklevel=2)

@@ -103,6 +103,20 @@ def test_offline_without_a_copy_is_one_line(
     assert error.count("\n") == 1
 
 
+def test_files_of_a_model_are_fetched_with_their_other_parts(hub_of: fake_hub.FakeHub) -> None:
+    parts = [f"q2-0000{i}-of-00002.gguf" for i in (1, 2)]
+    for name in (*parts, "q4.gguf"):
+        (hub_of.folder / name).write_text(name)
+    file = hub.local_gguf(f"org/tiny/{parts[1]}")
+    assert file.read_text() == parts[1]
+    assert sorted(path.name for path in file.parent.iterdir()) == parts
+    assert hub.local_gguf("org/tiny@main/q4.gguf").read_text() == "q4.gguf"
+    with pytest.raises(FormatError, match=r"org/tiny has no file sub/q3\.gguf"):
+        hub.local_gguf("org/tiny/sub/q3.gguf")
+    for path in ("q4.gguf", "tiny/q4.gguf", "../org/tiny/q4.gguf", "/org/tiny/q4.gguf"):
+        assert hub.local_gguf(path) == Path(path)
+
+
 def test_paths_are_never_asked_of_a_hub(hub_of: fake_hub.FakeHub, tmp_path: Path) -> None:
     (tmp_path / "org").mkdir()
     for path in ("org/tiny", "tiny", "./org/tiny", "a/b/c", str(tmp_path / "none"), "../org/tiny"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrc.cli.commands.effort_options import chosen
+from lrc.cli.main import StandardConsole, build_parser
 from lrc.errors import SpecError
 from lrc.spec import CompressSpec, LowRankSpec, MatrixSpec, QuantSpec
 from lrc.spec.settings import Setting, with_settings
@@ -71,3 +76,16 @@ def test_a_whole_name_is_a_pattern_of_itself(name: str, bits: int, rank: int) ->
     found = applied(f"^{name}$:bits={bits},rank={rank}")
     assert list(found) == [name]
     assert (found[name].quant.bits, found[name].low_rank.rank) == (bits, rank)
+
+
+def test_set_reaches_the_matrices_of_the_model_that_is_given(tmp_path: Path) -> None:
+    """Whatever else was chosen: here a recipe, and there a width of its own for every matrix."""
+    model = tiny.write_model(tmp_path / "model")
+    arguments = ("compress", str(model), "-o", "x", "--set", r"layers\.1\..*down:bits=5,rank=3")
+    for more in ((), ("--bits", "3"), ("--recipe", "qera", "--rank", "8")):
+        args = build_parser().parse_args([*arguments, *more])
+        spec, _ = chosen(args, StandardConsole(quiet=True))
+        name, own = spec.matrices.popitem()
+        assert (name, spec.matrices) == ("model.layers.1.mlp.down_proj", {})
+        assert (own.quant.bits, own.low_rank.rank) == (5, 3)
+        assert spec.decompose.quant.bits != 5

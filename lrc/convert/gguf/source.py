@@ -16,6 +16,7 @@ from lrc.convert.gguf.parts import DAMAGE, read_parts
 from lrc.convert.gguf.places import find_places
 from lrc.convert.gguf.rope import FACTORS
 from lrc.errors import FormatError, LrcError, UnsupportedModelError
+from lrc.formats.hub import local_gguf
 from lrc.formats.view import stored_shapes
 from lrc.models import declared
 from lrc.models.views import first_views
@@ -64,7 +65,7 @@ class Source:
 
     @classmethod
     def open(cls, path: Path) -> Source:
-        """Read the header of a file, or of any part of a model in several.
+        """Read the header of a file, or of any part of a model in several, here or on the hub.
 
         Raises
         ------
@@ -81,6 +82,7 @@ class Source:
             raise LrcError(
                 "reading GGUF needs the package gguf; install it with pip install 'lrc-llm[gguf]'"
             ) from error
+        path = local_gguf(path)
         if not path.is_file():
             raise FormatError(f"{path} is not a file; expected a GGUF file")
         try:

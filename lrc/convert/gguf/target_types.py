@@ -11,6 +11,7 @@ from lrc.convert.gguf.parts import read_parts
 from lrc.convert.gguf.written import GgufModel
 from lrc.convert.gguf.written_tokenizer import tokenizer_fields
 from lrc.errors import FormatError, SpecError
+from lrc.formats.hub import local_gguf
 from lrc.models.base import Model
 from lrc.models.opened import open_original
 from lrc.models.tensors import EMBEDDING, HEAD, weight_of
@@ -61,7 +62,7 @@ def for_gguf(
     if is_type(kind):
         kinds = _by_rule(model, rules, kind)
     else:
-        kinds, spec = _of_file(model, rules, Path(kind), spec)
+        kinds, spec = _of_file(model, rules, local_gguf(kind), spec)
     matrices = {
         name: MatrixSpec(kinds[name], low_rank, reason=f"type {kind}") for name in kinds
     } | spec.matrices
