@@ -43,7 +43,7 @@ class Reproduction:
 
 def reproduce(
     folder: str | Path,
-    original: str | Path,
+    original: str | Path | None = None,
     *,
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -59,21 +59,22 @@ def reproduce(
     ----------
     folder : path
         That `lrc.compress` has made. Files of calibration text are where they were.
-    original : path
-        The directory it was made from.
+    original : path, optional
+        The directory it was made from; of a model of the hub, that is on record.
     threads : int, optional
     progress : Progress
 
     Raises
     ------
     SpecError
-        It was made from another model, was tuned since, or was calibrated on tokens that are not
-        stored.
+        There is no ``original`` on record; it was made from another model, was tuned since, or
+        was calibrated on tokens that are not stored.
     LrcError
         As `lrc.compress`.
     """
     folder = Path(folder)
     source = PackedCheckpoint.open(folder)
+    original = _on_record(source) if original is None else original
     _check(source, Path(original))
     again = folder.absolute().with_name(folder.absolute().name + ".reproduced")
     check_output(again)
@@ -91,6 +92,17 @@ def reproduce(
         shutil.rmtree(again)
     files = len(_files(source))
     return Reproduction(folder, files, differences, tuple(notes), again if differences else None)
+
+
+def _on_record(source: PackedCheckpoint) -> str:
+    """The model of the hub that it was made from, with its commit."""
+    name, commit = (source.report["source"].get(what) for what in ("name", "commit"))
+    if not (isinstance(name, str) and isinstance(commit, str)):
+        raise SpecError(
+            f"{source.path} was made from a directory, and where that lies is not stored; give it "
+            "with --original"
+        )
+    return f"{name}@{commit}"
 
 
 def _check(source: PackedCheckpoint, original: Path) -> None:

@@ -111,6 +111,8 @@ def verify(
         differences += _plain_differences(source, dense, tuned=tuned)
         errors = _errors(source, dense, progress)
         differences += [] if tuned else _error_differences(source, errors)
+        if any(error.recorded is None for error in errors.values()):
+            notes.append("errors of weights alone are not on record: there is nothing to compare")
     elif original is not None:
         notes.append("not compared with the original, as it is not what was written")
     return Verification(

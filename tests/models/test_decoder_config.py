@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tiny_llama import tiny_config
 
+from lrc.errors import FormatError, UnsupportedModelError
+from lrc.models import declared
 from lrc.models.decoder_config import Defaults, decoder_fields
 from lrc.models.decoder_keys import decoder_keys
 
@@ -33,3 +35,17 @@ def test_an_absent_key_has_the_default_of_the_family(
 ) -> None:
     found = fields(**changes)
     assert (found["kv_heads"], found["bos_id"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("num_hidden_layers", 10**9, "num_hidden_layers=1000000000 must be an integer of at most"),
+        ("model_type", ["llama"], r"model_type=\['llama'\] is not supported"),
+        ("layer_types", [{}, {}], "layer_types has {} for block 0"),
+    ],
+)
+def test_absurd_values_are_refused_at_once(key: str, value: object, said: str) -> None:
+    config = tiny_config(**{key: value})
+    with pytest.raises((FormatError, UnsupportedModelError), match=said):
+        declared(config)

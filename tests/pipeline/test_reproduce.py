@@ -66,6 +66,9 @@ def lrc_load(path: Path) -> bool:
 def test_what_cannot_be_made_again_is_said_at_once(
     lrc: Lrc, copy: Path, model: Path, tmp_path: Path
 ) -> None:
+    assert (
+        "was made from a directory, and where that lies is not stored" in lrc("reproduce", copy).err
+    )
     other = tiny.write_model(tmp_path / "other", seed=5)
     assert f"was not made from {other}" in lrc("reproduce", copy, "--original", other).err
     manifest = read_manifest(copy)

@@ -32,6 +32,19 @@ def test_a_model_that_is_what_was_written(lrc: Lrc, packed: Path, model: Path) -
     assert "note:" not in said
 
 
+def test_errors_that_no_report_has_are_not_called_the_same(
+    lrc: Lrc, copy: Path, model: Path
+) -> None:
+    manifest = json.loads((copy / "lrc.json").read_text())
+    for record in manifest["matrices"].values():
+        del record["frobenius_error"]
+    del manifest[CHECKSUMS]
+    (copy / "lrc.json").write_text(json.dumps(manifest))
+    said = lrc("verify", copy, "--original", model).check().out
+    assert "errors of weights alone are not on record" in said
+    assert "all errors are those on record" not in said
+
+
 @pytest.fixture
 def copy(packed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(packed, tmp_path / "copy"))

@@ -24,8 +24,8 @@ def add(subparsers: SubParsers) -> None:
     )
     parser.add_argument("model", type=Path, metavar="OUT", help="compressed model directory")
     parser.add_argument(
-        "--original", type=Path, required=True, metavar="MODEL",
-        help="dense directory that it was made from",
+        "--original", type=Path, metavar="MODEL",
+        help="dense directory that it was made from (default: the model of the hub on record)",
     )  # fmt: skip
     add_threads(parser)
     add_json(parser)

@@ -54,9 +54,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
             console.line(
                 f"{found.path}: {found.files} files, {found.matrices} matrices; {checked}, all "
                 "values are in their ranges"
-                + (", all errors are those on record" if found.errors else "")
+                + (", all errors are those on record" if _compared(found.errors) else "")
             )
     require_same(found)
+
+
+def _compared(errors: dict[str, MatrixError]) -> bool:
+    """Whether there are errors, and each is on record."""
+    return bool(errors) and all(error.recorded is not None for error in errors.values())
 
 
 def _table(errors: dict[str, MatrixError]) -> str:
