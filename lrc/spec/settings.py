@@ -1,4 +1,4 @@
-"""Parameters of single matrices by patterns of their names: ``mlp.down_proj:bits=4,rank=16``."""
+"""Parameters of single matrices by patterns of their names: ``\\.down:bits=4,rank=16``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lrc import codebooks
 from lrc.errors import SpecError
 from lrc.spec import CompressSpec, MatrixSpec, QuantSpec
 
-_FORM = "REGEX:KEY=VALUE,..., such as 'down_proj:bits=4,rank=16'"
+_FORM = "REGEX:KEY=VALUE,..., such as 'down:bits=4,rank=16'"
 
 
 def _whole_or_auto(text: str) -> int | str:

@@ -148,7 +148,7 @@ def test_other_tokenizers_are_named(tmp_path: Path, names: list[str], words: str
 
 
 def test_paths_that_are_no_directory_say_what_they_are(tmp_path: Path) -> None:
-    assert "not fetched" in refusal(tmp_path / "org" / "name")
+    assert "does not exist" in refusal(tmp_path / "org" / "name")
     folder(tmp_path, "m.gguf", "model.safetensors")
     assert "import-gguf" in refusal(tmp_path / "m.gguf")
     assert "is a file; expected a directory" in refusal(tmp_path / "model.safetensors")

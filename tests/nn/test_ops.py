@@ -30,7 +30,6 @@ from lrc.nn.engine.decode_program import DecodeProgram
 from lrc.nn.engine.engines import Engines
 from lrc.nn.engine.program import Program
 from lrc.nn.engine.team import Team
-from lrc.nn.linear import DenseLinear
 from lrc.nn.ops import (
     LOGITS,
     STREAM,
@@ -238,7 +237,6 @@ class Other(Op):
         (Other(), "other"),
         (Gate("y", "y", "swish"), "gate swish"),
         (Norm(np.ones(1, np.float32), "y", "y", 1e-5, "batch"), "batch norm"),
-        (Multiply((DenseLinear(np.eye(HIDDEN, dtype=np.float32)),), "y", ("y",)), "not packed"),
     ],
 )
 def test_other_operations_are_left_to_numpy(extra, reason):

@@ -147,10 +147,10 @@ def test_templates_have_names(folder):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("{{ 'x' * (10 ** 15) }}", "template failed: MemoryError"),
+        ("{{ 'x' * (10 ** 15) }}", "template failed: it makes a text or list too large"),
         ("{{ 1 / 0 }}", "template failed: division by zero"),
         ("{{ raise_exception('a\nb') }}", "template refuses: a b"),
-        ("{{ range(10 ** 9) }}", "template failed: Range too big"),
+        ("{{ range(10 ** 9) }}", "template failed: it asks for something too large"),
     ],
 )
 def test_whatever_a_template_does_wrong_is_told_in_one_line(source, words):

@@ -97,7 +97,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         dest="settings",
         metavar="REGEX:KEY=VALUE,...",
         help="bits, codebook, group_size, rank, factor_bits or keep of the matrices whose names "
-        "have REGEX in them, as 'down_proj:bits=4,rank=16'; may be given several times, and a "
+        "have REGEX in them, as 'down:bits=4,rank=16'; may be given several times, and a "
         "target leaves them as they are",
     )
     matrix.add_argument(

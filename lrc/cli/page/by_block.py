@@ -20,11 +20,11 @@ def placed(name: str) -> tuple[str, int, str] | None:
 
     Examples
     --------
-    >>> placed("model.encoder.layers.3.self_attn.q_proj.weight")
-    ('model.encoder.layers', 3, 'self_attn.q_proj')
-    >>> placed("model.layers.0.mlp.experts.17.up_proj.weight")
-    ('model.layers', 0, 'mlp.experts.*.up_proj')
-    >>> placed("lm_head.weight")
+    >>> placed("s.t.3.b.c.weight")
+    ('s.t', 3, 'b.c')
+    >>> placed("s.0.b.17.c.weight")
+    ('s', 0, 'b.*.c')
+    >>> placed("d.weight")
     """
     block = _NUMBER.search(name)
     if block is None:

@@ -163,7 +163,10 @@ def _entry(path: Path, name: str, entry: Any) -> TensorInfo:
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise FormatError(f"{where} has the unknown dtype {dtype!r}; known: {', '.join(_BITS)}")
     if not _natural(shape) or len(shape) > _MOST_SIDES or math.prod(filter(None, shape)) >> 58:
-        raise FormatError(f"{where} has shape {shape!r:.80}; expected a list of integers >= 0")
+        raise FormatError(
+            f"{where} has shape {shape!r:.80}; expected at most {_MOST_SIDES} integers >= 0, "
+            "of a product that memory can hold"
+        )
     if not _natural(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise FormatError(f"{where} has data_offsets {offsets!r}; expected 0 <= begin <= end")
     bits = math.prod(shape) * _BITS[dtype]
