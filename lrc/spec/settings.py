@@ -1,4 +1,4 @@
-"""Parameters of single matrices by patterns of their names: ``\\.down:bits=4,rank=16``."""
+"""Parameters of single matrices by patterns of their names: ``down:bits=4,rank=16``."""
 
 from __future__ import annotations
 
