@@ -24,8 +24,8 @@ from lrc.parts.manifest import CHECKSUMS, read_manifest
 from lrc.parts.packed import PackedCheckpoint
 
 FORMAT, VERSION = "lrc-quality", 1
-#: What an evaluation was taken on; figures are comparable where all of these are the same.
-CONDITIONS = ("text", "text_digest", "ctx", "windows", "score", "against", "activations")
+#: What says which predictions an evaluation is of.
+SAMPLE = ("text", "text_digest", "ctx", "windows", "score", "against")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ class KeptEvaluation(Record):
     @property
     def conditions(self) -> tuple[Any, ...]:
         """What it was taken on."""
-        return tuple(getattr(self, name) for name in CONDITIONS)
+        return (*self.sample, self.activations)
+
+    @property
+    def sample(self) -> tuple[Any, ...]:
+        """The predictions that it is of: figures are comparable where these are the same."""
+        return tuple(getattr(self, name) for name in SAMPLE)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,29 @@ def test_outputs_are_drawn_where_they_were_measured_on_the_same(tmp_path: Path) 
     assert "41 windows" not in found.text
 
 
+def peer(path: Path, **changes: object) -> Path:
+    """What ``lrc eval --json`` writes of a model of others, on the sample of the golden figures."""
+    (of,) = json.loads((GOLDEN / "quality" / QUALITY).read_text())["evaluations"]
+    sizes = {"name": "q4", "file_bytes": 9000, "bits_per_weight_file": 4.5,
+             "bits_per_weight_linear": None, "kl_stderr": 0.1}  # fmt: skip
+    path.write_text(json.dumps(of | sizes | {"activations": "f32"} | changes))
+    return path
+
+
+def test_models_of_others_are_drawn_on_the_same_axes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = copy_of(tmp_path), tmp_path / "page.html"
+    arguments = ["report", str(out), "-o", str(page), "--compare"]
+    assert main([*arguments, str(peer(tmp_path / "a.json"))]) == 0
+    text = " ".join(Reader(page.read_text()).text.split())
+    assert "q49.0 kB" in text  # two cells of a row
+    assert text.count("lower left is better") == 1
+    for changes in ({"file_bytes": "x"}, {"text": None}, {"name": 3}, {"file_bytes": 0}):
+        assert main([*arguments, str(peer(tmp_path / "b.json", **changes))]) == 1
+        assert "evaluate again" in capsys.readouterr().err
+
+
 def test_experts_of_a_block_are_one_line() -> None:
     of = {
         f"m.layers.{layer}.experts.{e}.up.weight": {"parts": [{"rank": 2 * e}], "x": layer}

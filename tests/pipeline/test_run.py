@@ -33,6 +33,7 @@ EVAL_KEYS = [
     "bits_per_weight_linear",
     "bits_per_weight_file",
     "file_bytes",
+    *("name", "text", "text_digest", "windows", "score", "against"),
 ]
 SMALL = ("--ctx", 64, "--windows", 4, "--quiet", "--json")
 

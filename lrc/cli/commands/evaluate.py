@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrc.base.resources import peak_rss_bytes
 from lrc.cli.commands.base import (
@@ -21,9 +22,6 @@ from lrc.cli.commands.evaluate_speech import run_speech
 from lrc.cli.sample_text import SAMPLE_NAME, help_topics_text
 from lrc.cli.tables import ends, human_size, json_ready, number, table, with_error
 from lrc.errors import LrcError
-
-if TYPE_CHECKING:
-    from lrc.parts.packed import PackedCheckpoint
 
 #: What an evaluation tells, in the order of the table.
 FIGURES = (
@@ -90,6 +88,11 @@ def add(subparsers: SubParsers) -> None:
         "generate, or exact floats, whole windows at once (default: i8; dense models: f32)",
     )
     parser.add_argument(
+        "--size-of", type=Path, nargs="+", metavar="FILE",
+        help="files whose bytes count in place of those of MODEL, as the GGUF file that MODEL was "
+        "imported from: with --json, for lrc report --compare",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep",
         action="store_true",
         help="keep the figures in the directory of the compressed model, for lrc report and lrc "
@@ -106,8 +109,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.windows < 0:
         raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
     if args.audio is not None:
-        if args.keep:
-            raise LrcError("--keep is of evaluations on text; leave it out with --audio")
+        if args.keep or args.size_of:
+            raise LrcError("--keep and --size-of are of evaluations on text, not of --audio")
         run_speech(args, console)
         return
     from lrc.measure.evaluate import perplexity, text_windows
@@ -117,7 +120,12 @@ def run(args: argparse.Namespace, console: Console) -> None:
     text = _text(args.text)
     loaded = load_and_tell(args.model, console)
     if args.keep and not isinstance(loaded.source, PackedCheckpoint):
-        raise LrcError(f"--keep: {args.model} is not compressed; its figures are kept nowhere")
+        raise LrcError(
+            f"--keep: {args.model} is not compressed; its figures are kept nowhere, but --json "
+            "writes what lrc report --compare reads"
+        )
+    if args.keep and args.size_of:
+        raise LrcError("--keep and --size-of contradict each other: give one of them")
     against = None if args.against is None else load_and_tell(args.against, console)
     contexts = [m.model.context for m in (loaded, against) if m is not None]
     ctx = within_context("--ctx", args.ctx, CTX, min(contexts), console)
@@ -133,33 +141,39 @@ def run(args: argparse.Namespace, console: Console) -> None:
     )
     record: dict[str, Any] = {name: getattr(evaluation, name) for name in FIGURES}
     record |= {**storage(loaded.source), "ctx": ctx, "peak_rss_bytes": peak_rss_bytes()}
+    record |= _conditions(args, text) | {"windows": len(windows)}
+    if args.size_of:
+        record |= _size_of(args.size_of, record)
     if args.keep and isinstance(loaded.source, PackedCheckpoint):
-        _keep(loaded.source, record | {"windows": len(windows)}, text, args, console)
+        from lrc.measure.quality import KeptEvaluation, keep, model_digest
+
+        found = KeptEvaluation.of(json_ready(record), model=model_digest(loaded.source))
+        console.progress.note(f"kept in {keep(loaded.source, found)}")
     if args.json:
         console.json(record)
     else:
         console.line(evaluation_table(record))
 
 
-def _keep(
-    source: PackedCheckpoint,
-    record: dict[str, Any],
-    text: str,
-    args: argparse.Namespace,
-    console: Console,
-) -> None:
+def _conditions(args: argparse.Namespace, text: str) -> dict[str, Any]:
+    """What the figures are of, beside what they say themselves; names without folders."""
     from lrc.formats.hub import model_name
-    from lrc.measure.quality import KeptEvaluation, keep, model_digest, text_digest
+    from lrc.measure.quality import text_digest
 
-    found = KeptEvaluation.of(
-        json_ready(record),
-        model=model_digest(source),
-        text=SAMPLE_NAME if args.text is None else args.text.name,
-        text_digest=text_digest(text),
-        score=args.score,
-        against="" if args.against is None else model_name(args.against),
-    )
-    console.progress.note(f"kept in {keep(source, found)}")
+    return {
+        "name": args.size_of[0].stem if args.size_of else model_name(args.model),
+        "text": SAMPLE_NAME if args.text is None else args.text.name,
+        "text_digest": text_digest(text),
+        "score": args.score,
+        "against": "" if args.against is None else model_name(args.against),
+    }
+
+
+def _size_of(files: Sequence[Path], record: dict[str, Any]) -> dict[str, Any]:
+    """Bytes of other files than the model's; what linear layers take of them is not known."""
+    count = sum(file.stat().st_size for file in files)
+    bits = record["bits_per_weight_file"] * count / record["file_bytes"]
+    return {"file_bytes": count, "bits_per_weight_file": bits, "bits_per_weight_linear": None}
 
 
 def evaluation_table(record: dict[str, Any]) -> str:

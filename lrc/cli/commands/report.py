@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrc.cli.commands.base import Console, SubParsers, add_verb
 from lrc.cli.page.shareable import base_name
 from lrc.errors import LrcError
 from lrc.formats.hub import hub_name, model_name
+
+if TYPE_CHECKING:
+    from lrc.cli.page.page import Output
+    from lrc.cli.page.peer import Peer
 
 
 def add(subparsers: SubParsers) -> None:
@@ -31,8 +36,9 @@ def add(subparsers: SubParsers) -> None:
         help="page to write (default: OUT.html, beside OUT)",
     )  # fmt: skip
     parser.add_argument(
-        "--compare", type=Path, nargs="+", default=[], metavar="DIR",
-        help="draw quality against size of these compressed models (and of OUT)",
+        "--compare", type=Path, nargs="+", default=[], metavar="DIR|FILE.json",
+        help="draw quality against size of these (and of OUT): compressed models, or what lrc eval "
+        "--json has written of others; what was measured on the same is drawn together",
     )  # fmt: skip
 
 
@@ -48,9 +54,16 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if page.is_dir() or (page.exists() and GENERATOR.encode() not in _start(page)):
         raise LrcError(f"{page} exists and is no page of lrc report; give another name with -o")
     own = None if args.model is None else Output.open(args.model)
-    text = render(own, [Output.open(path) for path in args.compare])
+    text = render(own, [_compared(path) for path in args.compare])
     atomic_write_bytes(page, text.encode())
     console.line(f"wrote {page}")
+
+
+def _compared(path: Path) -> Output | Peer:
+    from lrc.cli.page.page import Output
+    from lrc.cli.page.peer import Peer
+
+    return Peer.open(path) if path.suffix == ".json" else Output.open(path)
 
 
 def _beside(model: Path | None) -> Path:

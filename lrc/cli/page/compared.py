@@ -11,6 +11,7 @@ from lrc.cli.page import svg
 
 if TYPE_CHECKING:
     from lrc.cli.page.page import Output
+    from lrc.cli.page.peer import Peer
     from lrc.measure.quality import KeptEvaluation
 
 
@@ -18,7 +19,7 @@ class Group(NamedTuple):
     """Outputs that were measured on the same: rows of output and evaluation, and their chart."""
 
     title: str
-    rows: list[tuple[Output, KeptEvaluation]]
+    rows: list[tuple[Output | Peer, KeptEvaluation]]
     chart: Markup
 
 
@@ -29,16 +30,16 @@ class Compared(NamedTuple):
     unmeasured: list[str]
 
 
-def compared(outputs: Sequence[Output]) -> Compared:
+def compared(outputs: Sequence[Output | Peer]) -> Compared:
     """Group evaluations that can be compared, and draw each group.
 
     Those with a divergence from an original only: nothing else is alike across texts.
     """
-    found: dict[Any, list[tuple[Output, KeptEvaluation]]] = {}
+    found: dict[Any, list[tuple[Output | Peer, KeptEvaluation]]] = {}
     for output in outputs:
         for one in output.quality.evaluations:
             if one.kl_divergence is not None:
-                found.setdefault(one.conditions, []).append((output, one))
+                found.setdefault(one.sample, []).append((output, one))
     groups = [Group(_title(rows[0][1]), rows, _chart(rows)) for rows in found.values()]
     groups.sort(key=lambda group: -len(group.rows))
     measured = {id(output) for rows in found.values() for output, _ in rows}
@@ -46,13 +47,10 @@ def compared(outputs: Sequence[Output]) -> Compared:
 
 
 def _title(of: KeptEvaluation) -> str:
-    return (
-        f"{of.text}, {of.windows} windows of {of.ctx} tokens, against {of.against}, "
-        f"{of.activations} activations"
-    )
+    return f"{of.text}, {of.windows} windows of {of.ctx} tokens, against {of.against}"
 
 
-def _chart(rows: Sequence[tuple[Output, KeptEvaluation]]) -> Markup:
+def _chart(rows: Sequence[tuple[Output | Peer, KeptEvaluation]]) -> Markup:
     from lrc.cli.page.page import finite
 
     points = [

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lrc.cli.page.peer import Peer
 from lrc.cli.page.shareable import shareable
 from lrc.cli.tables import experts_line, human_size, number, self_test_line
 from lrc.errors import LrcError
@@ -89,13 +90,13 @@ class Output:
         return int(self.report["source"]["parameters"]) * _WEIGHT_BYTES.get(str(dtype), 2)
 
 
-def render(output: Output | None, others: Sequence[Output] = ()) -> str:
+def render(output: Output | None, others: Sequence[Output | Peer] = ()) -> str:
     """The page of an output, with a comparison where there are others, or of the comparison alone.
 
     Parameters
     ----------
     output : Output or None
-    others : sequence of Output
+    others : sequence of Output or Peer
         Compared with each other, and with ``output``.
 
     Returns
@@ -119,7 +120,8 @@ def render(output: Output | None, others: Sequence[Output] = ()) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"size": human_size, "number": number}
-    every = ([output] if output else []) + [o for o in others if o is not output]
+    every: list[Output | Peer] = [] if output is None else [output]
+    every += [other for other in others if other is not output]
     return environment.get_template(_TEMPLATE.name).render(
         generator=Markup(GENERATOR),
         title=output.name if output else "comparison",
