@@ -79,10 +79,11 @@ def _kinds(config: Mapping[str, Any], layers: int) -> list[str]:
     given = config.get("attention_types")
     given = TYPES if given is None else given
     try:
-        kinds = [kind for names, times in given for kind in list(names) * times]
+        # More than there are blocks are as wrong as all that a number may ask for.
+        kinds = [kind for names, times in given for kind in list(names) * min(times, layers + 1)]
     except (TypeError, ValueError):
         kinds = []
-    if len(kinds) != layers or set(kinds) - {"global", "local"}:
+    if len(kinds) != layers or any(kind not in ("global", "local") for kind in kinds):
         raise FormatError(
             f"config.json: attention_types={short(given)} must say for each of "
             f"num_layers={layers} blocks whether it is 'global' or 'local'"

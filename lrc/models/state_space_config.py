@@ -95,9 +95,10 @@ def state_space_fields(
     keys.check(config)
     given = {"use_conv_bias": True, "tie_word_embeddings": tied, "bos_token_id": 0, **config}
     hidden = count(config, "hidden_size")
-    inner = int(number(config, "expand", 2.0) * hidden)
-    if inner < 1:
-        raise FormatError(f"config.json: expand={config['expand']!r} leaves no channel")
+    expand = number(config, "expand", 2.0)
+    if not 1 <= expand * hidden < 2**53:
+        raise FormatError(f"config.json: expand={expand:g} leaves no channel, or too many")
+    inner = int(expand * hidden)
     return {
         "hidden": hidden,
         "inner": inner,

@@ -203,6 +203,8 @@ def test_code_that_transformers_has_taken_over_is_fine(family: str) -> None:
     [
         {"attention_types": [[["global", "local"], 2]]},
         {"attention_types": [[["global", "other"], 1]]},
+        {"attention_types": [[["global", ["local"]], 1]]},
+        {"attention_types": [[["global", "local"], 10**30]]},
         {"attention_types": ["global", "local"]},
         {"attention_types": None},
         {"attention_layers": ["local", "global"]},

@@ -90,6 +90,8 @@ def test_the_rank_of_steps_and_the_width_may_be_given(family: str) -> None:
         read(family, config | {"time_step_rank": "some"})
     with pytest.raises(FormatError, match=r"expand=0\.01 leaves no channel"):
         read(family, config | {"expand": 0.01})
+    with pytest.raises(FormatError, match=r"expand=1e\+308 leaves no channel, or too many"):
+        read(family, config | {"expand": 1e308})
 
 
 @pytest.mark.parametrize("endless", [math.inf, {"__float__": "Infinity"}])
