@@ -40,6 +40,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         If it is missing, malformed, of another format or version, or lacks a field.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise FormatError(f"{folder} has no {MANIFEST}; give a directory that lrc compress made")
     manifest = read_object(path)
     if manifest.get("format") != FORMAT:
         raise FormatError(f"{path} does not describe a model compressed by lrc")

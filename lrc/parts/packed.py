@@ -12,7 +12,7 @@ and
     options, tokens, divergences of held-out text before and after; errors in records are those
     from before); ``sha256``, which older files lack (hex digits by the name of each file, the
     manifest's own taken with 64 zeros in their place)
-    and ``self_test`` (:mod:`lrc.measure.self_test`).
+    and ``self_test`` (:mod:`lrc.measure.self_test`; from before it was tuned).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...

@@ -19,8 +19,9 @@ from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.spectral import gram_pieces, spectral_bound
 from lrc.models.opened import open_model, open_original
 from lrc.models.tensors import bias_of, linear_of
+from lrc.parts.fields import MANIFEST
 from lrc.parts.integrity import differing_files, unlisted_files, value_faults
-from lrc.parts.manifest import CHECKSUMS
+from lrc.parts.manifest import CHECKSUMS, read_manifest
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import PackedCheckpoint
 
@@ -92,6 +93,8 @@ def verify(
         ``folder`` is no directory of a compressed model at all, or was not made from ``original``.
     """
     folder = local_model(folder)
+    if not (folder / MANIFEST).is_file():
+        read_manifest(folder)  # says so
     source, differences = _opened(folder)
     notes: list[str] = []
     if source is None:

@@ -130,6 +130,18 @@ def test_values_out_of_range_are_found_without_checksums(
     assert said in outcome.err
 
 
+def test_what_is_no_compressed_model_is_said_in_one_line(
+    lrc: Lrc, model: Path, tmp_path: Path
+) -> None:
+    for path in (model, tmp_path / "none"):
+        for verb in (("verify", path), ("reproduce", path, "--original", model)):
+            outcome = lrc(*verb)
+            assert outcome.code == 1
+            assert outcome.err == (
+                f"lrc: error: {path} has no lrc.json; give a directory that lrc compress made\n"
+            )
+
+
 def test_another_original_is_refused(lrc: Lrc, packed: Path, text: Path, tmp_path: Path) -> None:
     import tiny
 
