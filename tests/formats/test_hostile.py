@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hostile import Fault, Format, Memory, try_case
 from hostile_formats import formats
+from memory_folder import memory_folder
 
 from lrc.errors import FormatError
 
@@ -27,12 +27,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Format]]:
-    shared = Path("/dev/shm")
-    with pytest.MonkeyPatch.context() as patch:
-        if os.access(shared, os.W_OK):  # in memory
-            patch.setenv("PYTEST_DEBUG_TEMPROOT", str(shared))
-        yield {form.name: form for form in formats(tmp_path_factory.mktemp("hostile"))}
+def known() -> Iterator[dict[str, Format]]:
+    with memory_folder() as folder:
+        yield {form.name: form for form in formats(folder)}
 
 
 def test_so_many_cases_of_every_format(known: dict[str, Format]) -> None:
