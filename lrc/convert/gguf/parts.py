@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from lrc.base.lfs import refuse_pointer
 from lrc.convert.gguf.header import check_header
 from lrc.errors import FormatError
@@ -65,7 +67,8 @@ def _read_file(path: Path, gguf: ModuleType) -> tuple[dict[str, Any], list[Any]]
     refuse_pointer(path)
     check_header(path)
     try:
-        reader = gguf.GGUFReader(path)
+        with np.errstate(all="ignore"):  # offsets that overflow lead nowhere, and are refused
+            reader = gguf.GGUFReader(path)
         return {name: field.contents() for name, field in reader.fields.items()}, reader.tensors
     except DAMAGE as error:
         raise FormatError(f"{path} is not a readable GGUF file ({error})") from error
