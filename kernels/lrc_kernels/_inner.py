@@ -1,8 +1,13 @@
-"""How functions are compiled that compiled code alone calls: as code of their callers.
+"""How functions are compiled: those that compiled code alone calls, as code of their callers.
 
 Numba optimizes every function as a whole with all that it calls, and makes machine code of it. A
 function deep in a loop is then compiled once for each function around it. Those that nothing but
 compiled code calls are left as they are lowered, and are optimized where they are linked in, once.
+
+What a kernel was linked with is its own. Numba tells functions of one name and one signature apart
+by a number that counts within a process, and leaves them visible to the linker, which takes the
+first of two that are called the same: a kernel from the cache would run parts of one that was
+compiled here.
 """
 
 from __future__ import annotations
@@ -35,13 +40,38 @@ class _Linked(JITCodeLibrary):
         self._finalized = True
 
 
-class InnerCompiler(Compiler):
-    """Numba's compiler, for functions that only compiled code calls."""
+class _Whole(JITCodeLibrary):
+    """Code of which only what Python calls is visible."""
+
+    def _finalize_final_module(self) -> None:
+        # After the optimizer, which would otherwise inline each function that has one caller.
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage is llvm.Linkage.linkonce_odr:
+                function.linkage = llvm.Linkage.internal
+        super()._finalize_final_module()  # type: ignore[no-untyped-call]
+
+
+class _Compiler(Compiler):
+    """Numba's compiler, with libraries of a kind of ours."""
+
+    library: type[JITCodeLibrary]
 
     def define_pipelines(self) -> Any:
         """Its pipelines, which keep the function's code in a library of that kind."""
         name = self.state.func_id.func_qualname
-        library: Any = _Linked(self.state.targetctx.codegen(), name)  # type: ignore[no-untyped-call]
+        library: Any = self.library(self.state.targetctx.codegen(), name)
         library.enable_object_caching()
         self.state.library = library
         return super().define_pipelines()  # type: ignore[no-untyped-call]
+
+
+class InnerCompiler(_Compiler):
+    """For functions that only compiled code calls."""
+
+    library = _Linked
+
+
+class KernelCompiler(_Compiler):
+    """For functions that Python calls."""
+
+    library = _Whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,9 +11,9 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-from lrc_kernels._inner import InnerCompiler
+from lrc_kernels._inner import InnerCompiler, KernelCompiler
 from lrc_kernels.stamp import source_stamp
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -32,14 +33,14 @@ def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -
     keep = not bare and not os.environ.get("LRC_SIMD")
 
     def compiled(fn: F, bare: bool) -> Any:
-        return numba.njit(  # type: ignore[call-overload]  # its stubs lack the last three
+        return numba.njit(  # type: ignore[call-overload]  # its stubs lack the last four
             nogil=True,
             error_model="numpy",
             fastmath=fastmath,
             forceinline=inline,
             no_cpython_wrapper=bare,
             no_cfunc_wrapper=bare,
-            **({"pipeline_class": InnerCompiler} if bare else {}),
+            pipeline_class=InnerCompiler if bare else KernelCompiler,
         )(fn)
 
     def decorate(fn: F) -> F:
@@ -91,6 +92,22 @@ def choose(table: Mapping[int, Callable[..., object]]) -> Callable[..., Any]:
     return call_one
 
 
+class _Files(IndexDataCacheFile):
+    """Files of a kernel's cache, each called after what it is for.
+
+    Numba counts them, so two processes at a time could give two forms of a kernel one file.
+    """
+
+    def save(self, key: object, data: object) -> None:
+        """Keep ``data``, then note that it is kept."""
+        named = repr((self._version, self._source_stamp, key)).encode()
+        number = int.from_bytes(hashlib.sha256(named).digest()[:8])
+        name = self._data_name(number)  # type: ignore[no-untyped-call]
+        self._save_data(name, data)  # type: ignore[no-untyped-call]
+        known = self._load_index()  # type: ignore[no-untyped-call]
+        self._save_index(known | {key: name})  # type: ignore[no-untyped-call]
+
+
 class _Cache(FunctionCache):
     """Numba's cache on disk, but current only while no source of this package changes.
 
@@ -99,7 +116,9 @@ class _Cache(FunctionCache):
 
     def __init__(self, fn: Callable[..., object]) -> None:
         super().__init__(fn)  # type: ignore[no-untyped-call]
-        self._cache_file._source_stamp = source_stamp()
+        base = self._impl.filename_base
+        stamp = source_stamp()
+        self._cache_file = _Files(self._cache_path, base, stamp)  # type: ignore[no-untyped-call]
 
     def save_overload(self, sig: object, data: object) -> None:
         """Keep what was compiled, or say why that cannot be."""

@@ -118,3 +118,17 @@ def test_sessions_of_the_same_sources_share_a_directory_and_old_ones_go(tmp_path
 def test_a_directory_that_others_may_write_is_not_used(tmp_path):
     kept_cache(tmp_path, "a").chmod(0o777)
     assert kept_cache(tmp_path, "a").name != "lrc-numba-a"
+
+
+def test_processes_that_keep_two_forms_at_a_time_keep_both_apart(tmp_path):
+    """Neither knows of what the other keeps; one of them may be compiled again, none mistaken."""
+    files = [_jit._Files(str(tmp_path), "kernel", "stamp") for _ in range(2)]
+    seen = files[0]._load_index()
+    files[1].save(("form", 2), "second")
+    files[0]._load_index = lambda: seen
+    files[0].save(("form", 1), "first")
+    again = _jit._Files(str(tmp_path), "kernel", "stamp")
+    assert again.load(("form", 1)) == "first"
+    assert again.load(("form", 2)) in ("second", None)
+    again.save(("form", 2), "second")
+    assert [again.load(("form", form)) for form in (1, 2)] == ["first", "second"]
