@@ -90,7 +90,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     command = [
         sys.executable, "-m", "lrc", "compress", str(model), "-o", str(work / "out"),
         "--calib", str(text), "--nsamples", str(windows), "--seqlen", "512", "--json",
-        *(["--rank", arguments.rank] if arguments.rank else []),
+        *["--bits", arguments.bits], *(["--rank", arguments.rank] if arguments.rank else []),
     ]  # fmt: skip
     start = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--bits", default="2")
     parser.add_argument("--rank", default="")
     with tempfile.TemporaryDirectory() as work:
         print(json.dumps(measure(parser.parse_args(), Path(work))))
