@@ -68,7 +68,8 @@ def compress(
         Must not exist; appears complete or not at all. A run that is interrupted or fails
         leaves what it has finished in ``out.partial``, and the same call continues there.
     spec : CompressSpec, optional
-        Every parameter at its default, at the width of :func:`lrc.pipeline.width.default_bits`.
+        Every parameter at its default, without an ``allocation`` at the width of
+        :func:`lrc.pipeline.width.default_bits`.
     allocation : AllocationSpec, optional
         A budget: codebook, bits and rank of every matrix that the spec does not name are chosen
         for it first.
@@ -102,7 +103,7 @@ def compress(
     if spec is not None:
         require_device(spec.decompose.device)
     model, checkpoint = open_original(source)
-    spec = spec or default_spec(model)
+    spec = spec or (CompressSpec() if allocation is not None else default_spec(model))
     _check_matrices(model, spec)
     widths = allocation if allocation is not None and tries_widths(spec) else None
     if widths is not None:

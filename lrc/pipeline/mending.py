@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lrc.base.atomic import check_output
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import ordered_map, resolve_threads, single_threaded_blas
+from lrc.calibrate.every_block import EveryBlock
 from lrc.calibrate.examples import TextExamples
 from lrc.calibrate.mixture import calibration_windows
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk_stacks
@@ -30,7 +31,7 @@ from lrc.convert.gguf.source import Source
 from lrc.convert.gguf.written import GgufModel
 from lrc.errors import SpecError
 from lrc.linalg.norms import proxy_loss
-from lrc.models.base import Block, Model, Stack
+from lrc.models.base import Model, Stack
 from lrc.models.opened import open_original
 from lrc.nn.linear import Linear
 from lrc.pipeline.site import site_problems
@@ -173,7 +174,7 @@ def _run(
 
 
 @dataclass
-class _Repairer:
+class _Repairer(EveryBlock):
     """The visitor that fits L R to what Q lacks; ``factors`` and ``errors`` are what it finds."""
 
     student: Model
@@ -184,17 +185,6 @@ class _Repairer:
         default_factory=dict
     )
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def begin(self, block: int) -> bool:
-        """Every block is visited."""
-        return True
-
-    def replay(self, block: int, dense: Block) -> dict[str, Linear]:
-        """Nothing is continued."""
-        return {}
-
-    def end(self, block: int) -> None:
-        """Nothing is written by block."""
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Fit the matrices of a site."""

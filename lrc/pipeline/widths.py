@@ -21,11 +21,12 @@ from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
+from lrc.calibrate.every_block import EveryBlock
 from lrc.calibrate.streams import Inputs
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.codebooks import CODEBOOKS
 from lrc.errors import SpecError
-from lrc.models.base import Block, Model, Stack
+from lrc.models.base import Model, Stack
 from lrc.models.tensors import Tensors, linear_of
 from lrc.nn.linear import Linear
 from lrc.pipeline.metric import GradientStore
@@ -121,7 +122,7 @@ def forget_widths(folder: Path) -> None:
 
 
 @dataclass
-class _Tried:
+class _Tried(EveryBlock):
     """The visitor that decomposes every matrix at every width; nothing is replaced."""
 
     spec: CompressSpec
@@ -129,17 +130,6 @@ class _Tried:
     gradients: GradientStore | None
     advance: Callable[..., object]
     choices: dict[str, list[Choice]] = field(default_factory=dict)
-
-    def begin(self, block: int) -> bool:
-        """Every block is visited."""
-        return True
-
-    def replay(self, block: int, dense: Block) -> dict[str, Linear]:
-        """Nothing is continued."""
-        return {}
-
-    def end(self, block: int) -> None:
-        """Nothing is written by block."""
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Try the matrices of a site."""
