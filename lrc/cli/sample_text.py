@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 #: What the text is called where it is told of.
 SAMPLE_NAME = "Python's help topics"
 
@@ -15,3 +17,12 @@ def help_topics_text() -> str:
     from pydoc_data import topics
 
     return "\n\n".join(topics.topics[name].strip() for name in sorted(topics.topics))
+
+
+def given_text(path: Path | None) -> str:
+    """The text of a file, ``.jsonl`` or plain; the help topics where there is none."""
+    if path is None:
+        return help_topics_text()
+    from lrc.base.text_file import read_texts
+
+    return "\n".join(read_texts(path))

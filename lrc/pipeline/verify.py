@@ -12,18 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.progress import SILENT, Progress
-from lrc.base.threads import chunks
+from lrc.base.threads import chunks, resolve_threads
 from lrc.errors import FormatError, LrcError, SpecError
 from lrc.formats.hub import local_model
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.spectral import gram_pieces, spectral_bound
+from lrc.models.base import Model
 from lrc.models.opened import open_model, open_original
+from lrc.models.speech import hears
 from lrc.models.tensors import bias_of, linear_of
 from lrc.parts.fields import MANIFEST
 from lrc.parts.integrity import differing_files, unlisted_files, value_faults
 from lrc.parts.manifest import CHECKSUMS, read_manifest
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import PackedCheckpoint
+from lrc.pipeline.certificate import Certificate, certify, held_out_windows
+from lrc.run.text import Tokenizer
 
 #: Rows of a table that are decoded together.
 _CHUNK_ROWS = 4096
@@ -55,7 +59,7 @@ class Verification:
     """What was looked at, and what differs from the report; nothing does where all is well.
 
     ``notes`` say what could not be looked at. ``errors`` are by matrix, where there was an
-    original to compare with.
+    original to compare with, and ``certificate`` has those on held-out text, where there was one.
     """
 
     path: Path
@@ -65,6 +69,7 @@ class Verification:
     differences: tuple[str, ...]
     notes: tuple[str, ...]
     errors: dict[str, MatrixError]
+    certificate: Certificate | None = None
 
 
 class VerificationError(LrcError):
@@ -72,12 +77,18 @@ class VerificationError(LrcError):
 
 
 def verify(
-    folder: str | Path, original: str | Path | None = None, *, progress: Progress = SILENT
+    folder: str | Path,
+    original: str | Path | None = None,
+    *,
+    text: str | None = None,
+    threads: int | None = None,
+    progress: Progress = SILENT,
 ) -> Verification:
     """Look at every byte of a compressed model.
 
     Checksums of all files, structure, ranges of codes and scales, finiteness; with the original,
-    also the errors of all matrices, recomputed from what is on disk.
+    also the errors of all matrices, recomputed from what is on disk, and with a ``text`` those of
+    their outputs there, with standard errors (:mod:`lrc.pipeline.certificate`).
 
     Parameters
     ----------
@@ -85,13 +96,22 @@ def verify(
         That `lrc.compress` has made.
     original : path, optional
         The directory it was made from.
+    text : str, optional
+        Held-out text, of which the first `lrc.pipeline.certificate.WINDOWS` windows are taken.
+    threads : int, optional
+        Never changes the result.
     progress : Progress
 
     Raises
     ------
+    SpecError
+        There is a text and no original.
     LrcError
-        ``folder`` is no directory of a compressed model at all, or was not made from ``original``.
+        ``folder`` is no directory of a compressed model at all, or was not made from ``original``;
+        or the text is shorter than one window.
     """
+    if text is not None and original is None:
+        raise SpecError("errors on a text are against the original: give the model as well")
     folder = local_model(folder)
     if not (folder / MANIFEST).is_file():
         read_manifest(folder)  # says so
@@ -106,8 +126,9 @@ def verify(
     elif unlisted := unlisted_files(source):
         notes.append(f"not written with it, and not checked: {', '.join(unlisted)}")
     errors: dict[str, MatrixError] = {}
+    certificate: Certificate | None = None
     if original is not None and not differences:
-        dense = _original_of(source, Path(original))
+        model, dense = _original_of(source, Path(original))
         tuned = bool(source.report.get("tuned"))
         if tuned:
             notes.append("it was tuned: errors on record are those from before")
@@ -116,6 +137,11 @@ def verify(
         differences += [] if tuned else _error_differences(source, errors)
         if any(error.recorded is None for error in errors.values()):
             notes.append("errors of weights alone are not on record: there is nothing to compare")
+        if text is not None and hears(model):
+            notes.append("a speech model: there are no errors on held-out text")
+        elif text is not None:
+            windows = held_out_windows(model, Tokenizer.open(source.path), text)
+            certificate = certify(source, model, windows, resolve_threads(threads), progress)
     elif original is not None:
         notes.append("not compared with the original, as it is not what was written")
     return Verification(
@@ -126,6 +152,7 @@ def verify(
         differences=tuple(dict.fromkeys(differences)),
         notes=tuple(notes),
         errors=errors,
+        certificate=certificate,
     )
 
 
@@ -142,13 +169,13 @@ def _opened(folder: Path) -> tuple[PackedCheckpoint | None, list[str]]:
     return source, found
 
 
-def _original_of(source: PackedCheckpoint, original: Path) -> Checkpoint:
-    _, dense = open_original(original)
+def _original_of(source: PackedCheckpoint, original: Path) -> tuple[Model, Checkpoint]:
+    model, dense = open_original(original)
     if dense.digest() != source.digest():
         raise SpecError(
             f"{source.path} was not made from {original}; give the model it was made from"
         )
-    return dense
+    return model, dense
 
 
 def _plain_differences(

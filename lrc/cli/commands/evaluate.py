@@ -19,7 +19,7 @@ from lrc.cli.commands.base import (
     within_context,
 )
 from lrc.cli.commands.evaluate_speech import run_speech
-from lrc.cli.sample_text import SAMPLE_NAME, help_topics_text
+from lrc.cli.sample_text import SAMPLE_NAME, given_text
 from lrc.cli.tables import ends, human_size, json_ready, number, table, with_error
 from lrc.errors import LrcError
 
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from lrc.measure.storage import storage
     from lrc.parts.packed import PackedCheckpoint
 
-    text = _text(args.text)
+    text = given_text(args.text)
     loaded = load_and_tell(args.model, console)
     if args.keep and not isinstance(loaded.source, PackedCheckpoint):
         raise LrcError(
@@ -197,11 +197,3 @@ def evaluation_table(record: dict[str, Any]) -> str:
         ("size", human_size(record["file_bytes"])),
     ]
     return table(("", "value"), rows)
-
-
-def _text(path: Path | None) -> str:
-    if path is None:
-        return help_topics_text()
-    from lrc.base.text_file import read_texts
-
-    return "\n".join(read_texts(path))
