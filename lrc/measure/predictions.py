@@ -45,7 +45,7 @@ class Rows(Protocol):
 
 
 def activations_of(model: Predictor, asked: str) -> str:
-    """The activations a model is scored on: "i8" where asked for and `generate` uses them.
+    """The activations a model is scored on: integers where asked for and `generate` uses them.
 
     Raises
     ------
@@ -55,12 +55,12 @@ def activations_of(model: Predictor, asked: str) -> str:
     if asked not in ACTIVATIONS:
         raise SpecError(f"activations={asked!r} must be one of {', '.join(ACTIVATIONS)}")
     integers = (
-        asked == "i8"
+        asked != "f32"
         and isinstance(model, Model)
         and not isinstance(model.source, Checkpoint)
         and model.engines().decode(Team(1)) is not None
     )
-    return "i8" if integers else "f32"
+    return asked if integers else "f32"
 
 
 def prediction_rows(
@@ -78,7 +78,8 @@ def prediction_rows(
     model : Predictor
     activations : str
         As `activations_of` says. "f32": every window at once, one block of the model at a time.
-        "i8": as `generate` runs it, the first tokens as a prompt and each further one by itself.
+        "i8", "i15": as `generate` runs it, the first tokens as a prompt and each further one by
+        itself.
     parts : sequence of (B, T) integers
     first : int
         Position of the first target of a window, at least 1.
@@ -86,9 +87,9 @@ def prediction_rows(
         Never changes a logit.
     progress : Progress
     """
-    if activations == "i8" and isinstance(model, Model):
+    if activations != "f32" and isinstance(model, Model):
         model.check_length(max(windows.shape[1] for windows in parts))
-        return [_Stepped(model, windows, first) for windows in parts]
+        return [_Stepped(model, windows, first, activations) for windows in parts]
     if isinstance(model, Model):
         model = model.as_stored()
         streams = sweep(model, parts, threads, progress, "evaluating")
@@ -115,16 +116,16 @@ class _Swept:
 class _Stepped:
     """Logits from decoding windows (B, T) one after the other."""
 
-    def __init__(self, model: Model, windows: Ids, first: int) -> None:
-        self._logits = _decoded(model, windows, first)
+    def __init__(self, model: Model, windows: Ids, first: int, activations: str) -> None:
+        self._logits = _decoded(model, windows, first, activations)
 
     def __call__(self, part: slice) -> Array:
         return np.stack(list(itertools.islice(self._logits, part.stop - part.start)))
 
 
-def _decoded(model: Model, windows: Ids, first: int) -> Iterator[Array]:
+def _decoded(model: Model, windows: Ids, first: int, activations: str) -> Iterator[Array]:
     for window in windows:
-        decoder = Decoder(model, len(window) - 1)
+        decoder = Decoder(model, len(window) - 1, 1, activations)
         yield decoder.advance(window[:first]).copy()
         for place in range(first, len(window) - 1):
             yield decoder.advance(window[place : place + 1]).copy()

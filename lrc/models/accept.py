@@ -50,7 +50,7 @@ def accept(source: WeightSource, tensors: Tensors, family: str) -> Accepted:
         if why.same_as:
             _check_same(source, name, views[why.same_as].stored)
     notes = (*_tied(views, tensors), *_left_out(ignored))
-    own = source.notes if isinstance(source, Checkpoint) else ()
+    own: tuple[str, ...] = getattr(source, "notes", ())
     return Accepted(source if source.is_as_read else source.reading(views), (*own, *notes))
 
 

@@ -231,6 +231,11 @@ class PackedCheckpoint:
                 owners[name] = file
         return owners
 
+    def close(self) -> None:
+        """Let go of all files; nothing can be read any more."""
+        for file in self._files.values():
+            file.close()
+
     @property
     def is_as_read(self) -> bool:
         """Always: a compressed model holds its tensors under the names by which it reads them."""

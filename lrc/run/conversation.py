@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads
 from lrc.errors import SpecError
 from lrc.run.chat import Message
+from lrc.run.generate import read_as
 from lrc.run.load import LoadedModel
+from lrc.run.lookup import Lookup, check_lookup, continued, refuse_states
 from lrc.run.sampler import Chooser, Sampler
 from lrc.run.stops import until_stop
 from lrc.run.streams import Streams
@@ -34,7 +37,7 @@ class Conversation:
         Texts before which an answer ends.
     most : int or None
         Most tokens of an answer; None is what the context leaves.
-    threads, activations, progress
+    threads, activations, lookup, schema, progress
         As of `LoadedModel.generate`.
 
     Attributes
@@ -60,6 +63,8 @@ class Conversation:
         *,
         threads: int | None = None,
         activations: str = "i8",
+        lookup: int = 0,
+        schema: Mapping[str, Any] | str | None = None,
         progress: Progress = SILENT,
     ) -> None:
         if most is not None and most < 1:
@@ -69,9 +74,14 @@ class Conversation:
         self._sampler.check_ids(loaded.model.vocab_size)
         until_stop((), self._stop)
         self.context = min(loaded.model.context, CONTEXT)
+        check_lookup(lookup)
+        refuse_states(loaded.model, lookup)
+        self._lookup = lookup
+        self._grammar = None if schema is None else loaded.grammars.grammar(schema)
         streams = Streams(
-            loaded.model, 1, self.context, resolve_threads(threads), activations, progress=progress
-        )
+            loaded.model, 1, self.context, resolve_threads(threads),
+            read_as(activations, lookup), progress=progress,
+        )  # fmt: skip
         self._stream, self._answers = streams.streams[0], 0
         self.messages: list[Message] = []
         self.reset()
@@ -125,11 +135,8 @@ class Conversation:
     def _tokens(self, prompt: list[int], most: int) -> Generator[int, None, None]:
         seed = self._sampler.seed + self._answers
         self._answers += 1
-        chooser = Chooser(dataclasses.replace(self._sampler, seed=seed), prompt)
+        constraint = None if self._grammar is None else self._grammar.begin()
+        chooser = Chooser(dataclasses.replace(self._sampler, seed=seed), prompt, constraint)
         ids = prompt[self._stream.begin(prompt) :]
-        for _ in range(most):
-            token = chooser.choose(self._stream.read(ids))
-            if token in self._loaded.tokenizer.eos_ids:
-                return
-            yield token
-            ids = [token]
+        eos_ids, lookup = self._loaded.tokenizer.eos_ids, Lookup(self._lookup, prompt)
+        return continued(self._stream, chooser, ids, most, eos_ids, lookup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,15 @@ from lrc.errors import SpecError
 from lrc.models.base import Model
 from lrc.nn.engine.team import Team
 from lrc.nn.execution import Execution
+from lrc.run.lookup import Lookup, check_lookup, continued, refuse_states
 from lrc.run.sampler import Chooser, Logits, Sampler
+from lrc.run.stream import Stream
+
+if TYPE_CHECKING:
+    from lrc.run.schema import Constraint
 
 #: What a compressed model may be fed with; see `generate`.
-ACTIVATIONS = ("i8", "f32")
+ACTIVATIONS = ("i8", "i15", "f32")
 #: Tokens up to which stepping is faster than the model's blocks, or than its prompt engine.
 STEPPED, STEPPED_BY_ENGINE = 12, 2
 
@@ -30,6 +36,8 @@ def generate(
     *,
     threads: int | None = 1,
     activations: str = "i8",
+    lookup: int = 0,
+    constraint: Constraint | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[int]:
     """Continue a prompt token by token.
@@ -52,7 +60,14 @@ def generate(
     activations : str
         "i8": compressed models decode on integer activations (int8 in groups of 64, and pairs of
         int8, 15 bits, where the inputs are too uneven for one);
+        "i15": on pairs of int8 always, as several tokens are, so that it is the same to read them
+        one by one or together;
         "f32": on float32 ones, which is exact and much slower.
+    lookup : int
+        Most tokens that are read ahead where the last ones have been in the text before
+        (:mod:`lrc.run.lookup`); 0 is none. Integers are then those of "i15".
+    constraint : Constraint or None
+        Which tokens may come (:mod:`lrc.run.schema`), from the beginning of what is made.
     progress : Progress
         Is told when kernels have to be compiled first.
 
@@ -65,7 +80,8 @@ def generate(
     ------
     SpecError
         At once, when the prompt is empty, has ids that the model does not know, or does not
-        fit the model's context together with ``max_new_tokens``.
+        fit the model's context together with ``max_new_tokens``; or when tokens are to be looked
+        up with a model that cannot take them back.
     """
     prompt = np.asarray(prompt_ids, dtype=np.int64)
     if prompt.ndim != 1 or len(prompt) == 0:
@@ -84,8 +100,21 @@ def generate(
     model.check_ids(prompt)
     sampler = sampler or Sampler()
     sampler.check_ids(model.vocab_size)
-    decoder = Decoder(model, len(prompt) + max_new_tokens - 1, workers, activations, progress)
-    return _continue(decoder, prompt, max_new_tokens, sampler, frozenset(eos_ids))
+    check_lookup(lookup)
+    refuse_states(model, lookup)
+    decoder = Decoder(
+        model, len(prompt) + max_new_tokens - 1, workers, read_as(activations, lookup), progress
+    )
+    ids = prompt.tolist()
+    return continued(
+        Stream(decoder), Chooser(sampler, ids, constraint), ids, max_new_tokens, frozenset(eos_ids),
+        Lookup(lookup, ids),
+    )  # fmt: skip
+
+
+def read_as(activations: str, lookup: int) -> str:
+    """The activations where so many tokens are looked up: alike for one and for several."""
+    return "i15" if lookup and activations == "i8" else activations
 
 
 class Decoder:
@@ -103,7 +132,7 @@ class Decoder:
     threads : int or Team
         Threads that share a token. Decoders that one thread advances may have the same team.
     activations : str
-        "i8" or "f32".
+        "i8", "i15" or "f32".
     progress : Progress
 
     Attributes
@@ -123,9 +152,10 @@ class Decoder:
         self._model = model
         self._team = threads if isinstance(threads, Team) else Team(threads)
         self.cache = model.new_cache(1, capacity)
-        integers = activations == "i8"
-        self._engine = model.engines().decode(self._team) if integers else None
-        self._prompt = model.engines().prompt(self._team) if integers else None
+        integers, engines = activations != "f32", model.engines()
+        fine = activations == "i15"
+        self._engine = engines.decode(self._team, fine=fine) if integers else None
+        self._prompt = engines.prompt(self._team) if integers else None
         self._stepped = STEPPED if self._prompt is None else STEPPED_BY_ENGINE
         self._progress = progress
         if self._engine is not None:
@@ -141,6 +171,12 @@ class Decoder:
         for row in rows[:-1]:
             self._engine.step(row, self.cache, head=False)
         return self._engine.step(rows[-1], self.cache)
+
+    def advance_each(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Logits (T, vocab) after each of the tokens ``ids`` (T,), which are read together."""
+        rows = self.outputs(ids)
+        with single_threaded_blas():
+            return self._model.head(rows, Execution(self._team, self._engine is not None))
 
     def outputs(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Residual streams (T, hidden) of the tokens ``ids`` (T,), for `Model.head`."""
@@ -166,20 +202,3 @@ class Decoder:
             return last
         start = self._model.embed(ids, self.cache.length)
         return self._prompt.advance(start, self.cache, self._progress)
-
-
-def _continue(
-    decoder: Decoder,
-    prompt: NDArray[np.int64],
-    max_new_tokens: int,
-    sampler: Sampler,
-    eos_ids: frozenset[int],
-) -> Iterator[int]:
-    chooser = Chooser(sampler, prompt)
-    ids = prompt
-    for _ in range(max_new_tokens):
-        token = chooser.choose(decoder.advance(ids))
-        if token in eos_ids:
-            return
-        yield token
-        ids = np.array([token])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from lrc.base.progress import SILENT, Progress
 from lrc.errors import SpecError
@@ -16,9 +18,11 @@ from lrc.run.text import TokenIds, Tokenizer, text_pieces
 
 if TYPE_CHECKING:
     from lrc.formats.safetensors.checkpoint import Checkpoint
+    from lrc.models.adapted import Adapter
     from lrc.parts.packed import PackedCheckpoint
     from lrc.run.chat import Message
     from lrc.run.sampler import Sampler
+    from lrc.run.schema import JsonGrammars
     from lrc.run.transcribe import Segment
 
 #: Most tokens of `LoadedModel.generate` unless told.
@@ -28,6 +32,8 @@ MAX_NEW_TOKENS = 512
 @dataclass(frozen=True)
 class LoadedModel:
     """A model with its tokenizer and where both came from; made by :func:`load`.
+
+    In a ``with`` statement it is closed at the end.
 
     Examples
     --------
@@ -68,6 +74,8 @@ class LoadedModel:
         stop: Sequence[str] = (),
         threads: int | None = None,
         activations: str = "i8",
+        lookup: int = 0,
+        schema: Mapping[str, Any] | str | None = None,
         progress: Progress = SILENT,
     ) -> Generator[str, None, None]:
         """Continue a text or answer a conversation, up to where the model ends it.
@@ -78,10 +86,12 @@ class LoadedModel:
             A text to go on from as it stands, or messages for the model's chat template.
         max_new_tokens : int or None
             Most tokens; None is 512, or what the model's context leaves.
-        sampler, threads, activations, progress
+        sampler, threads, activations, lookup, progress
             As of :func:`lrc.generate`, except that ``threads`` is every processor by default.
         stop : sequence of str
             Texts before which the answer ends, wherever they come up in it.
+        schema : mapping, str or None
+            A JSON schema that the answer follows; its end may lie beyond ``max_new_tokens``.
 
         Returns
         -------
@@ -98,11 +108,40 @@ class LoadedModel:
         if max_new_tokens is None:
             left = self.model.context - len(ids)
             max_new_tokens = max(1, min(MAX_NEW_TOKENS, left))
+        constraint = None if schema is None else self.grammars.grammar(schema).begin()
         tokens = generate(
             self.model, ids, max_new_tokens, sampler, self.tokenizer.eos_ids,
-            threads=threads, activations=activations, progress=progress,
+            threads=threads, activations=activations, lookup=lookup, constraint=constraint,
+            progress=progress,
         )  # fmt: skip
         return until_stop(text_pieces(self.tokenizer, tokens), stop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the weights, and let go of the files, which nothing can be read from any more.
+
+        A text that is under way goes on; close its generator, too.
+        """
+        self.model.release()
+        self.source.close()
+
+    @cached_property
+    def grammars(self) -> JsonGrammars:
+        """What makes grammars of JSON schemas for this model's tokens.
+
+        Raises
+        ------
+        LrcError
+            The package llguidance is missing, or does not know the tokenizer.
+        """
+        from lrc.run.schema import JsonGrammars
+
+        return JsonGrammars(self.tokenizer, self.model.vocab_size)
 
     def transcribe(
         self,
@@ -143,11 +182,20 @@ class LoadedModel:
         return transcriber.segments(read_audio(Path(audio)), language, task, timed=timed)
 
 
-def load(path: str | Path) -> LoadedModel:
+def load(
+    path: str | Path, adapters: Sequence[str | Path | Adapter | tuple[Any, float]] = ()
+) -> LoadedModel:
     """Open a dense or compressed model: a directory, or ORG/NAME[@REVISION] of the hub.
 
     The configuration, the tokenizer and the weights' headers are read and checked now, the
     weights themselves when they are first needed; ``model.notes`` says what is not read.
+
+    Parameters
+    ----------
+    path : path
+    adapters : sequence of path, `lrc.models.adapted.Adapter`, or a pair of one and its scale
+        Low-rank adapters that are added: directories of PEFT, or what has been opened, such as
+        `lrc.convert.gguf.lora.GgufAdapter`.
 
     Raises
     ------
@@ -159,10 +207,27 @@ def load(path: str | Path) -> LoadedModel:
     Examples
     --------
     >>> import lrc
-    >>> loaded = lrc.load("SmolLM2-135M")  # doctest: +SKIP
-    >>> "".join(loaded.generate("The capital of France is", 5))  # doctest: +SKIP
+    >>> with lrc.load("SmolLM2-135M") as loaded:  # doctest: +SKIP
+    ...     print("".join(loaded.generate("The capital of France is", 5)))
     """
-    from lrc.models.opened import open_model
+    if adapters:
+        from lrc.models.adapted import open_adapted
 
-    model, source = open_model(path)
+        model, source = open_adapted(path, [_scaled(given) for given in adapters])
+    else:
+        from lrc.models.opened import open_model
+
+        model, source = open_model(path)
     return LoadedModel(model, Tokenizer.open(source.path), source, source.path)
+
+
+def _scaled(given: Any) -> tuple[Adapter, float]:
+    """An adapter and what it is multiplied with."""
+    adapter, scale = given if isinstance(given, tuple) else (given, 1.0)
+    if not math.isfinite(scale):
+        raise SpecError(f"an adapter has the scale {scale}; expected a number")
+    if isinstance(adapter, str | Path):
+        from lrc.models.peft_adapter import PeftAdapter
+
+        adapter = PeftAdapter(Path(adapter))
+    return adapter, float(scale)

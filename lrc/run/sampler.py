@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.record import Record
 from lrc.errors import NumericalError, SpecError
+
+if TYPE_CHECKING:
+    from lrc.run.schema import Constraint
 
 Logits = NDArray[np.float32]
 _NONE: Mapping[int, int] = MappingProxyType({})
@@ -163,19 +167,34 @@ class Chooser:
     ----------
     sampler : Sampler
     prompt : iterable of int
+    constraint : Constraint or None
+        What is out of question beside that, from the beginning of the text.
     """
 
-    def __init__(self, sampler: Sampler, prompt: Iterable[int]) -> None:
+    def __init__(
+        self, sampler: Sampler, prompt: Iterable[int], constraint: Constraint | None = None
+    ) -> None:
+        self._constraint = constraint
         self._sampler, self._rng = sampler, np.random.default_rng(sampler.seed)
         self._seen: set[int] = set(map(int, prompt))
         self._counts: Counter[int] = Counter()
 
     def choose(self, logits: Logits) -> int:
         """The next token, from logits (vocab,); it is counted."""
+        if self._constraint is not None:
+            check_logits(logits.max())
+            logits = np.where(self._constraint.allowed(), logits, np.float32(-np.inf))
         token = self._sampler.pick(logits, self._rng, self._seen, self._counts)
+        if self._constraint is not None:
+            self._constraint.take(token)
         self._seen.add(token)
         self._counts[token] += 1
         return token
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow the tokens that were chosen."""
+        return self._constraint is not None and self._constraint.is_over
 
 
 def _penalise(scores: NDArray[np.float64], seen: Collection[int], penalty: float) -> None:

@@ -73,7 +73,7 @@ class Transcriber:
         self._tokens = speech.tokens
         times = speech.tokens.times()
         self._times = times if times is not None and times.zero < model.vocab_size else None
-        self._execution = Execution(Team(resolve_threads(threads)), activations == "i8")
+        self._execution = Execution(Team(resolve_threads(threads)), activations != "f32")
 
     def segments(
         self,

@@ -1,14 +1,16 @@
 """A loaded model generates text: from text or messages, up to where the model ends it."""
 
+import gc
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import BOS, write_model
 
 import lrc
-from lrc.errors import SpecError
+from lrc.errors import FormatError, SpecError
 from lrc.run.text import text_pieces
 
 MESSAGES = [{"role": "user", "content": "Why?"}]
@@ -93,6 +95,25 @@ def test_a_stop_string_ends_the_text(loaded):
     assert cut == whole[: whole.index(stop)]
     with pytest.raises(SpecError, match="empty"):
         loaded.generate("The quick", stop=[""])
+
+
+def test_a_model_may_be_closed_and_lets_go_of_its_files(tmp_path):
+    """What the README shows: in a with statement, pieces up to where the model ends the text."""
+    folder = write_model(tmp_path / "model")
+    maps = Path("/proc/self/maps")
+
+    def is_mapped():
+        gc.collect()
+        return maps.exists() and str(folder) in maps.read_text()
+
+    with lrc.load(folder) as model:
+        pieces = model.generate("The quick", 5)
+        assert "".join(pieces)
+        assert is_mapped() == maps.exists()
+    assert not is_mapped()
+    with pytest.raises(FormatError, match="was closed; open the model again"):
+        "".join(model.generate("The quick", 5))
+    model.close()
 
 
 def test_a_text_may_be_closed_and_gives_back_its_cache(loaded, monkeypatch):

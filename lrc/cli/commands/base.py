@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,7 @@ from lrc.base.progress import Progress
 from lrc.errors import LrcError
 
 if TYPE_CHECKING:
+    from lrc.models.adapted import Adapter
     from lrc.run.load import LoadedModel
 
 
@@ -80,11 +81,13 @@ def add_model(parser: argparse.ArgumentParser, help_text: str) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help=help_text + also)
 
 
-def load_and_tell(path: Path, console: Console) -> LoadedModel:
-    """Open a model directory, and tell what in it is not read."""
+def load_and_tell(
+    path: Path, console: Console, adapters: Sequence[tuple[Adapter, float]] = ()
+) -> LoadedModel:
+    """Open a model directory with adapters, and tell what in it is not read."""
     from lrc.run.load import load
 
-    loaded = load(path)
+    loaded = load(path, adapters)
     for note in loaded.model.notes:
         console.progress.note(f"{path}: {note}")
     return loaded
@@ -124,10 +127,10 @@ def add_activations(parser: argparse.ArgumentParser) -> None:
     """Add ``--activations``, of what makes a text token by token."""
     parser.add_argument(
         "--activations",
-        choices=("i8", "f32"),
+        choices=("i8", "i15", "f32"),
         default="i8",
-        help="what a compressed model multiplies with: integers, or exact and slower floats "
-        "(default: i8)",
+        help="what a compressed model multiplies with: integers of 8 bits where those will do, of "
+        "15 bits, or exact and slower floats (default: i8)",
     )
 
 

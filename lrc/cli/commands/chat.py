@@ -17,6 +17,12 @@ from lrc.cli.commands.base import (
     add_verb,
     load_and_tell,
 )
+from lrc.cli.commands.running_options import (
+    adapters_of,
+    add_running,
+    add_schema,
+    schema_of,
+)
 from lrc.cli.commands.sampling_options import add_sampling, sampler_of
 from lrc.errors import LrcError, SpecError
 
@@ -50,6 +56,8 @@ def add(subparsers: SubParsers) -> None:
     )  # fmt: skip
     add_sampling(parser)
     add_activations(parser)
+    add_running(parser)
+    add_schema(parser)
     add_threads(parser)
 
 
@@ -59,13 +67,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise LrcError(f"--max-tokens {args.max_tokens} must be at least 1")
     from lrc.run.conversation import Conversation
 
-    sampler = sampler_of(args)
-    loaded = load_and_tell(args.model, console)
+    sampler, schema = sampler_of(args), schema_of(args)
+    loaded = load_and_tell(args.model, console, adapters_of(args.adapter))
     if not loaded.tokenizer.chat_templates:
         raise SpecError(f"{args.model} has no chat template; use lrc generate with a plain prompt")
     talk = Conversation(
         loaded, sampler, args.system, args.stop, args.max_tokens, threads=args.threads,
-        activations=args.activations, progress=console.progress,
+        activations=args.activations, lookup=args.lookup, schema=schema, progress=console.progress,
     )  # fmt: skip
     console.progress.note("/help tells what there is; Ctrl-C stops an answer, Ctrl-D ends")
     while (text := _read(console)) is not None:

@@ -22,11 +22,18 @@ from lrc.cli.commands.base import (
     within_context,
 )
 from lrc.cli.commands.prompt import read_prompt
+from lrc.cli.commands.running_options import (
+    adapters_of,
+    add_running,
+    add_schema,
+    schema_of,
+)
 from lrc.cli.commands.sampling_options import add_sampling, sampler_of
 from lrc.errors import LrcError
 
 if TYPE_CHECKING:
     from lrc.run.chat import Message
+    from lrc.run.schema import Constraint
 
 #: New tokens at most, unless asked otherwise.
 MAX_TOKENS = 128
@@ -61,6 +68,8 @@ def add(subparsers: SubParsers) -> None:
     )
     add_sampling(parser)
     add_activations(parser)
+    add_running(parser)
+    add_schema(parser)
     add_threads(parser)
     add_json(parser)
 
@@ -75,13 +84,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from lrc.run.stops import StopFilter, until_stop
     from lrc.run.text import text_pieces
 
-    sampler = sampler_of(args)
+    sampler, schema = sampler_of(args), schema_of(args)
     StopFilter(args.stop)  # refuses what makes no sense before anything is read
-    loaded = load_and_tell(args.model, console)
+    loaded = load_and_tell(args.model, console, adapters_of(args.adapter))
     text = read_prompt(args.prompt)
     prompt = loaded.prompt_ids(conversation(text, args.system) if args.chat else text)
     available = loaded.model.context - len(prompt)
     most = within_context("--max-tokens", args.max_tokens, MAX_TOKENS, available, console)
+    constraint = None if schema is None else loaded.grammars.grammar(schema).begin()
     tokens = generate(
         loaded.model,
         prompt,
@@ -90,16 +100,20 @@ def run(args: argparse.Namespace, console: Console) -> None:
         loaded.tokenizer.eos_ids,
         threads=args.threads,
         activations=args.activations,
+        lookup=args.lookup,
+        constraint=constraint,
         progress=console.progress,
     )
     if not args.json:
         for piece in until_stop(text_pieces(loaded.tokenizer, tokens), args.stop):
             console.stream(piece)
         console.line("")
+        _tell_of_end(constraint, most, console)
         return
     with console.progress.bar("generating", most, "token") as advance:
         timed = _Timed(tokens, advance)
         answer = "".join(until_stop(text_pieces(loaded.tokenizer, timed), args.stop))
+    _tell_of_end(constraint, most, console)
     console.json({"max_tokens": most, "text": answer, **_record(len(prompt), timed.stamps)})
 
 
@@ -107,6 +121,14 @@ def conversation(question: str, system: str | None) -> list[Message]:
     """Messages of one question, after what the model is told first, if anything."""
     told = [] if system is None else [{"role": "system", "content": system}]
     return [*told, {"role": "user", "content": question}]
+
+
+def _tell_of_end(constraint: Constraint | None, most: int, console: Console) -> None:
+    """Say where JSON was cut off."""
+    if constraint is not None and not constraint.is_whole:
+        console.progress.note(
+            f"the JSON is not whole after {most} tokens; raise --max-tokens, or bound its lengths"
+        )
 
 
 class _Timed:

@@ -15,6 +15,7 @@ from lrc.cli.commands.base import (
     add_verb,
     load_and_tell,
 )
+from lrc.cli.commands.running_options import adapters_of, add_running
 from lrc.cli.tables import human_size
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def add(subparsers: SubParsers) -> None:
         "same text however many there are",
     )  # fmt: skip
     add_activations(parser)
+    add_running(parser)
     add_threads(parser)
 
 
@@ -83,10 +85,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     key = os.environ.get(KEY_VARIABLE, "") if args.api_key is None else args.api_key
     options = ServeOptions(
         streams=args.streams, context=args.context, waiting=args.waiting,
-        batch=not args.no_batch, api_key=key,
+        batch=not args.no_batch, api_key=key, lookup=args.lookup,
     )  # fmt: skip
     with open_socket(args.host, args.port) as own:
-        loaded = load_and_tell(args.model, console)
+        loaded = load_and_tell(args.model, console, adapters_of(args.adapter))
         _warm_up(loaded, args, console)
         name = args.name or model_name(args.model)
         scheduler = Scheduler(
@@ -115,7 +117,7 @@ def _warm_up(loaded: LoadedModel, args: argparse.Namespace, console: Console) ->
 
     tokens = generate(
         loaded.model, [0] * min(4, loaded.model.context - 2), 2, threads=args.threads,
-        activations=args.activations, progress=console.progress,
+        activations=args.activations, lookup=args.lookup, progress=console.progress,
     )  # fmt: skip
     for _ in tokens:
         pass

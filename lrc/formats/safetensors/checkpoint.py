@@ -123,6 +123,11 @@ class Checkpoint:
         for name in names:
             self._shard(name).check_dtype(self._view(name).stored)
 
+    def close(self) -> None:
+        """Let go of all files; nothing can be read any more."""
+        for file in self.shards.values():
+            file.close()
+
     @property
     def is_as_read(self) -> bool:
         """Whether tensors are those that a model reads: :meth:`reading` made it."""

@@ -89,7 +89,9 @@ class SafetensorsFile:
         self.metadata = _metadata(self.path, header.pop("__metadata__", {}))
         self._infos = {name: _entry(self.path, name, header[name]) for name in sorted(header)}
         _check_layout(self.path, self._infos, size - 8 - length)
-        self._data = np.memmap(self.path, dtype=np.uint8, mode="r")[8 + length :]
+        self._data: NDArray[np.uint8] | None = np.memmap(self.path, dtype=np.uint8, mode="r")[
+            8 + length :
+        ]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,10 +111,16 @@ class SafetensorsFile:
         Types narrower than a byte come as a flat uint8 array.
         """
         info = self.info(name)
+        if self._data is None:
+            raise FormatError(f"{self.path} was closed; open the model again")
         raw = np.asarray(self._data[slice(*info.span)])
         if info.dtype not in _NUMPY:
             return raw
         return raw.view(_NUMPY[info.dtype]).reshape(info.shape)
+
+    def close(self) -> None:
+        """Let go of the file: it is unmapped when the last array that was read is gone."""
+        self._data = None
 
     def check_dtype(self, name: str) -> TensorInfo:
         """Header entry of a tensor that :meth:`float32` can widen.

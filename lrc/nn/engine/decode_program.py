@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from lrc.nn.engine.rows import Row
 from lrc.nn.ops import LOGITS, STREAM, Multiply
 from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import table
+from lrc_kernels.cpu.transform.activations import SEVEN
 
 #: Rows that change each number of a value by itself, so that threads may do a part each.
 _APART = (table.ACTIVATE, table.SCALE, table.SOFT_CAP)
@@ -65,6 +67,13 @@ class DecodeProgram:
         inputs, outputs = self.mats[:, product.COLUMNS], self.mats[finished, product.ROWS]
         self.widest = int(max(inputs.max(), outputs.max(initial=0), source.head_dim))
         self.logits, self.vocab = self._table.places[LOGITS], source.width(-1, LOGITS)
+
+    def on_15_bits(self) -> DecodeProgram:
+        """The same with all activations as pairs of bytes, those of trellises too."""
+        made = copy(self)
+        made.mats = self.mats.copy()
+        made.mats[:, product.ORDERS] &= ~SEVEN
+        return made
 
     def _lower(self, index: int) -> None:
         """Add the rows of operation ``index``."""

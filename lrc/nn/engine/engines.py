@@ -41,9 +41,14 @@ class Engines:
             return f"NumPy blocks ({self._outside})"
         return "compiled engine" + ("" if self._prompt else ", prompts in NumPy blocks")
 
-    def decode(self, team: Team) -> DecodeEngine | None:
-        """An engine that decodes single tokens fast; None where this model has none."""
-        return None if self._decode is None else DecodeEngine(self._decode, team)
+    def decode(self, team: Team, *, fine: bool = False) -> DecodeEngine | None:
+        """An engine that decodes single tokens fast; None where this model has none.
+
+        ``fine``: on 15 bits always, as several tokens are read; else on 8 where that will do.
+        """
+        if self._decode is None:
+            return None
+        return DecodeEngine(self._decode.on_15_bits() if fine else self._decode, team)
 
     def prompt(self, team: Team) -> PromptEngine | None:
         """An engine that works through many tokens fast; None where this model has none."""

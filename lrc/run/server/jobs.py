@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from lrc.run.sampler import Sampler
+from lrc.run.schema import Grammar
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Ask:
         How many of the likeliest tokens are told at each place; None tells no probabilities.
     score_prompt
         Whether they are told of the prompt's tokens, too.
+    grammar
+        Of JSON that the text has to be, where it has to.
     """
 
     ids: tuple[int, ...]
@@ -34,6 +37,7 @@ class Ask:
     stops: tuple[str, ...] = ()
     likeliest: int | None = None
     score_prompt: bool = False
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lrc.base.record import Record, require
+from lrc.run.lookup import check_lookup
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class ServeOptions(Record):
         Most bytes of a request.
     batch : bool
         Whether texts are advanced together where that is faster; see `lrc.run.streams.Streams`.
+    lookup : int
+        Most tokens that are read ahead where a text repeats; see `lrc.run.generate.generate`.
     api_key : str
         What clients have to send; "" lets everybody in.
     """
@@ -35,6 +38,7 @@ class ServeOptions(Record):
     choices: int = 128
     body: int = 4 << 20
     batch: bool = True
+    lookup: int = 0
     api_key: str = ""
 
     def check(self) -> None:
@@ -42,6 +46,7 @@ class ServeOptions(Record):
         for name in ("streams", "choices", "body"):
             value = getattr(self, name)
             require(value >= 1, f"{name}={value} must be at least 1")
+        check_lookup(self.lookup)
         for name in ("context", "waiting"):
             value = getattr(self, name)
             require(value >= 0, f"{name}={value} must be at least 0")

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrc.base.strict_json import parse_object
-from lrc.errors import SpecError
+from lrc.errors import LrcError, SpecError
 from lrc.run.load import LoadedModel
 from lrc.run.sampler import Sampler
+from lrc.run.schema import Grammar
 from lrc.run.server.fields import Fields
 from lrc.run.server.jobs import Ask
 from lrc.run.server.messages import read_messages, read_tools
 from lrc.run.server.options import ServeOptions
+from lrc.run.server.response_format import read_format
 
 #: Most likeliest tokens that are told at each place, and most stop strings.
 LIKELIEST, STOPS = 20, 16
@@ -89,7 +91,7 @@ class Parser:
             fields.take("tools", list, None), fields.take("tool_choice", (str, dict), None)
         )
         variables = fields.take("chat_template_kwargs", dict, None)
-        _refuse_format(fields.take("response_format", dict, None))
+        grammar = self._grammar(fields.take("response_format", dict, None))
         wanted = fields.take("logprobs", bool, False)
         likeliest = fields.whole("top_logprobs", 0, 0, LIKELIEST)
         if likeliest and not wanted:
@@ -97,6 +99,7 @@ class Parser:
         ids = self._loaded.tokenizer.apply_chat(messages, tools=tools, variables=variables)
         most = fields.whole("max_tokens", None, 1)
         ask = self._ask(fields, tuple(ids.tolist()), most, likeliest if wanted else None)
+        ask = dataclasses.replace(ask, grammar=grammar)
         return self._request(fields, [ask], [""], chat=True)
 
     def completion(self, body: bytes) -> Request:
@@ -107,7 +110,9 @@ class Parser:
         likeliest = fields.whole("logprobs", None, 0, LIKELIEST)
         fields.same("suffix", None, "")
         most = fields.whole("max_tokens", COMPLETION_TOKENS, 0 if echo else 1)
+        grammar = self._grammar(fields.take("response_format", dict, None))
         base = self._ask(fields, prompts[0], most, likeliest)
+        base = dataclasses.replace(base, grammar=grammar)
         score = echo and likeliest is not None
         asks = [dataclasses.replace(base, ids=ids, score_prompt=score) for ids in prompts]
         for ask in asks:
@@ -146,6 +151,16 @@ class Parser:
             most = self._context - len(ids)
         self._check_length(ids, most)
         return Ask(ids, most, sampler, stops, likeliest)
+
+    def _grammar(self, wanted: dict[str, Any] | None) -> Grammar | None:
+        """The grammar of a ``response_format``; None where any text will do."""
+        schema = read_format(wanted)
+        if schema is None:
+            return None
+        try:
+            return self._loaded.grammars.grammar(schema)
+        except LrcError as error:
+            raise SpecError(f"response_format: {error}") from error
 
     def _prompts(self, given: str | list[Any]) -> list[tuple[int, ...]]:
         """Ids of each prompt: texts, or lists of ids."""
@@ -216,11 +231,6 @@ def _stops(fields: Fields) -> tuple[str, ...]:
     if len(stops) > STOPS or not all(isinstance(stop, str) and stop for stop in stops):
         raise SpecError(f"stop must be a text or at most {STOPS} texts, none of them empty")
     return tuple(stops)
-
-
-def _refuse_format(wanted: dict[str, Any] | None) -> None:
-    if wanted is not None and wanted.get("type") != "text":
-        raise SpecError(f"response_format {wanted.get('type')!r} is not known; only 'text' is")
 
 
 def _reseeded(ask: Ask, choice: int) -> Ask:

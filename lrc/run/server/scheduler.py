@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import resolve_threads
 from lrc.errors import LrcError
+from lrc.run.generate import read_as
 from lrc.run.load import LoadedModel
+from lrc.run.lookup import Lookup, refuse_states
+from lrc.run.sampler import Logits
 from lrc.run.server.jobs import Failure, Job
 from lrc.run.server.options import ServeOptions
 from lrc.run.server.work import Work
-from lrc.run.streams import Stream, Streams
+from lrc.run.stream import Stream
+from lrc.run.streams import Streams
 
 #: Tokens of a prompt that are read at once: while others wait for their next token, and alone.
 BESIDE, ALONE = 64, 512
@@ -58,9 +62,11 @@ class Scheduler:
     ) -> None:
         self._tokenizer, self._most_waiting = loaded.tokenizer, options.waiting
         self.context = min(loaded.model.context, options.context or CONTEXT)
+        refuse_states(loaded.model, options.lookup)
+        self._lookup = options.lookup
         self.streams = Streams(
-            loaded.model, options.streams, self.context, resolve_threads(threads), activations,
-            batch=options.batch, progress=progress,
+            loaded.model, options.streams, self.context, resolve_threads(threads),
+            read_as(activations, options.lookup), batch=options.batch, progress=progress,
         )  # fmt: skip
         self._free: list[Stream] = list(self.streams.streams)  # the one used last comes last
         self._work: deque[Work] = deque()
@@ -124,7 +130,8 @@ class Scheduler:
     def _begin(self, job: Job) -> None:
         stream = choose_stream(self._free, job.ask.ids)
         try:
-            self._work.append(Work(job, stream, self.streams, self._tokenizer))
+            lookup = Lookup(self._lookup, job.ask.ids)
+            self._work.append(Work(job, stream, self.streams, self._tokenizer, lookup))
         except Exception as error:
             job.tell(Failure(error))
         else:
@@ -150,7 +157,7 @@ class Scheduler:
         if not ready:
             return
         try:
-            logits = self.streams.step([w.stream for w in ready], [w.token for w in ready])
+            logits = self._logits(ready)
         except Exception as error:
             self._fail(ready, error)
             return
@@ -161,6 +168,13 @@ class Scheduler:
                 self._fail([work], error)
         self._drop([work for work in self._work if work.ended])
 
+    def _logits(self, ready: Sequence[Work]) -> Sequence[Logits]:
+        """Logits of each text after its last token: of all together, or some read ahead."""
+        if self.streams.takes_together(len(ready)):
+            tokens = [work.settled_token() for work in ready]
+            return self.streams.step([work.stream for work in ready], tokens)
+        return [work.logits() for work in ready]
+
     def _fail(self, failed: Sequence[Work], error: Exception) -> None:
         self._drop(failed)
         for work in failed:
@@ -169,6 +183,7 @@ class Scheduler:
     def _drop(self, ended: Sequence[Work]) -> None:
         with self._changed:
             for work in ended:
+                work.leave()
                 self._work.remove(work)
                 self._free.append(work.stream)
 

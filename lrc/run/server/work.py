@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from lrc.run.lookup import Lookup, ReadAhead
 from lrc.run.sampler import Chooser, Logits
 from lrc.run.server.jobs import End, Job, Piece, Scored
 from lrc.run.server.scores import score, score_rows
 from lrc.run.stops import StopFilter
-from lrc.run.streams import Stream, Streams
+from lrc.run.stream import Stream
+from lrc.run.streams import Streams
 from lrc.run.text import TextStream, Tokenizer
 
 #: Tokens whose logits exist at the same time while a prompt is scored.
@@ -24,6 +26,8 @@ class Work:
     streams : Streams
         Those that it is one of.
     tokenizer : Tokenizer
+    lookup : Lookup
+        Knows the prompt.
 
     Attributes
     ----------
@@ -32,15 +36,19 @@ class Work:
     ended : bool
     """
 
-    def __init__(self, job: Job, stream: Stream, streams: Streams, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, job: Job, stream: Stream, streams: Streams, tokenizer: Tokenizer, lookup: Lookup
+    ) -> None:
         self.job, self.stream, self.ended = job, stream, False
         self._streams, self._tokenizer = streams, tokenizer
         ask = job.ask
         self._reused = stream.begin(ask.ids, reuse=not ask.score_prompt)
         self._read = self._reused
-        self._chooser = Chooser(ask.sampler, ask.ids)
+        constraint = None if ask.grammar is None else ask.grammar.begin()
+        self._chooser = Chooser(ask.sampler, ask.ids, constraint)
         self._text, self._filter = TextStream(tokenizer), StopFilter(ask.stops)
         self._made, self.token = 0, -1
+        self._ahead = ReadAhead(stream, lookup)
 
     @property
     def is_reading(self) -> bool:
@@ -58,6 +66,19 @@ class Work:
             else:
                 self.take(logits)
 
+    def logits(self) -> Logits:
+        """Logits (vocab,) after the last token."""
+        return self._ahead.after(self.token, self.job.ask.most - self._made)
+
+    def settled_token(self) -> int:
+        """The last token, where it is read together with those of other texts."""
+        self._ahead.pass_by(self.token)
+        return self.token
+
+    def leave(self) -> None:
+        """Let the stream have no tokens but those of the text."""
+        self._ahead.settle()
+
     def take(self, logits: Logits) -> None:
         """Choose the next token from logits (vocab,), and tell what text it makes."""
         ask = self.job.ask
@@ -72,7 +93,7 @@ class Work:
             return
         self._made += 1
         self._tell(self._filter.push(self._text.push(self.token)), scored)
-        if self._filter.stopped:
+        if self._filter.stopped or self._chooser.is_over:
             self._end("stop")
         elif self._made == ask.most:
             self._end("length")

@@ -65,6 +65,16 @@ def test_texts_at_once_are_those_of_texts_alone(loaded, scheduler_for):
         assert one.text() == "".join(loaded.generate(prompt, 12, SAMPLED))
 
 
+def test_texts_that_are_read_ahead_are_those_that_are_not(loaded, scheduler_for):
+    prompts = ["abcabcabcab", "one two one two one", "nothing again"]
+    asks = [ask_for(loaded, text, 30, ENDLESS) for text in prompts]
+    plain = [one.text() for one in made(scheduler_for(streams=3), asks)]
+    ahead = scheduler_for(streams=3, lookup=16)
+    assert [one.text() for one in made(ahead, asks)] == plain
+    for stream in ahead.streams.streams:
+        assert stream.decoder.cache.length == len(stream.ids)
+
+
 def test_texts_take_it_in_order(loaded, scheduler_for):
     """Of texts under way none gets a second token before all have got one."""
     log, scheduler = [], scheduler_for(streams=4)
