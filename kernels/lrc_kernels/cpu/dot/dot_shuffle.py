@@ -36,7 +36,7 @@ from lrc_kernels.simd.threads import align_stack, fetch, scratch_1k
 from lrc_kernels.simd.values import load_f32, load_i8, load_u8, store_f32
 
 #: Bytes from the codes that are multiplied to those that are asked for.
-AHEAD = 2048
+AHEAD = 4096
 _UNIT = np.float32(1 / UNIT)
 
 
@@ -57,6 +57,8 @@ def _make_pass(bits: int, state_bits: int, alone: bool) -> Any:
         sums = no_sums()
         for g in range(eights):
             here, following, column = at + size * g, after + size * g, RINGS * columns * g
+            for line in range(bits):
+                fetch(here + AHEAD + LANES * line)
             v = _spread(columns, x + column)
             if alone:
                 sums = one(sums, here, following, last, v)
@@ -136,7 +138,6 @@ def _band(
         scale = load_f32(scales + 4 * (column // GROUP))
         for p in range(PASSES):
             at = group + size * count * p
-            fetch(at + AHEAD)
             last = p == PASSES - 1
             after = group if last else at + size * count
             _pass(200 * bits + 2 * state_bits + alone, at, after, last, count, columns, levels,
