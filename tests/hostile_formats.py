@@ -22,6 +22,7 @@ from lrc.audio.wav import read_wav
 from lrc.base.strict_json import parse_object
 from lrc.base.text_file import read_texts
 from lrc.cli.commands.spec_config import read_config
+from lrc.formats.imatrix import Entry, imatrix_bytes, read_imatrix
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
 from lrc.models import declared
@@ -322,6 +323,32 @@ def gguf_files(folder: Path) -> Format:
     return Format("gguf", make, read, whole)
 
 
+def importance(folder: Path) -> Format:
+    """Importance matrices of both forms."""
+    path = folder / "x.imatrix"
+    entries = {f"blk.{i}.w": Entry(np.ones((1 + i, 4), "f4"), np.ones(1 + i, "f4")) for i in (0, 1)}
+    older = struct.pack("<ii5siif", 1, 5, b"blk.0", 2, 1, 3.0) + struct.pack("<ii1s", 7, 1, b"t")
+    wholes = (imatrix_bytes(entries, "text", 2, 8), older)
+
+    def make(rng: random.Random) -> bytes:
+        whole = rng.choice(wholes)
+        if rng.randrange(3) == 0:
+            return raw(whole, rng)
+        content = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            pack, choices = rng.choice((("<I", WORDS), ("<Q", LONGS), ("<B", (0, 1, 9, 255))))
+            at = rng.randrange(len(content) - struct.calcsize(pack))
+            content[at : at + struct.calcsize(pack)] = struct.pack(pack, rng.choice(choices))
+        return bytes(content)
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        for entry in read_imatrix(path).values():
+            assert np.isfinite(entry.mean_squares()).all()
+
+    return Format("imatrix", make, read, wholes[0])
+
+
 def small_weights(tiny_gguf: Any) -> dict[str, Any]:
     return {name: w for name, w in tiny_gguf.tensors().items() if "blk.1." not in name}
 
@@ -332,6 +359,6 @@ def formats(folder: Path) -> list[Format]:
 
     return [
         *(make(folder) for make in (safetensors, index, config, families, packed, tokenizer, spec)),
-        *(make(folder) for make in (journal, texts, wav, gguf_files)),
+        *(make(folder) for make in (journal, texts, wav, gguf_files, importance)),
         requests(folder, load),
     ]

@@ -22,6 +22,7 @@ TOLD = ("architecture", "index", "serving")
 PAGES = sorted(p.stem for p in DOCS.glob("*.md") if p.stem not in TOLD)
 FEW = {
     "compress": ["--nsamples", "2", "--seqlen", "32", "--threads", "1", "--quiet"],
+    "imatrix": ["--nsamples", "2", "--seqlen", "32", "--threads", "1", "--quiet"],
     "repair": ["--nsamples", "2", "--seqlen", "32", "--threads", "1", "--quiet"],
     "eval": ["--windows", "2", "--ctx", "64", "--threads", "1"],
 }

@@ -28,12 +28,27 @@ def mean_inputs(student: Stream, token_weights: Sequence[F32] | None = None) -> 
     return _mean(student, lambda z: z, np.square, token_weights)
 
 
+def sums_of_squares(student: Stream) -> tuple[F64, float]:
+    """The sum of z^2 of each input, float64 (n,), and over how many tokens it is."""
+    return _sum(student, np.square, np.square)
+
+
 def _mean(
     student: Stream,
     of: Callable[[F32], F32],
     counted: Callable[[F32], F32],
     token_weights: Sequence[F32] | None = None,
 ) -> F64:
+    total, count = _sum(student, of, counted, token_weights)
+    return total / max(count, np.finfo(np.float64).tiny)
+
+
+def _sum(
+    student: Stream,
+    of: Callable[[F32], F32],
+    counted: Callable[[F32], F32],
+    token_weights: Sequence[F32] | None = None,
+) -> tuple[F64, float]:
     total = np.zeros(student.inputs[0].shape[-1])
     count = 0.0
     for rows in site_rows(student, token_weights):
@@ -42,4 +57,4 @@ def _mean(
         weights = np.where(finite, weights, 0.0)
         total += weights @ np.where(finite[:, None], of(rows.z), 0.0)
         count += float(weights.sum())
-    return total / max(count, np.finfo(np.float64).tiny)
+    return total, count

@@ -25,6 +25,7 @@ from lrc.cli.commands import (
     demo,
     evaluate,
     generate,
+    imatrix,
     inspect,
     publish,
     ranks,
@@ -122,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
         *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
-        *(bench, inspect, verify, reproduce, report, publish, ranks, convert, repair),
+        *(bench, inspect, verify, reproduce, report, publish, ranks, convert, repair, imatrix),
     ):
         verb.add(subparsers)
     return parser

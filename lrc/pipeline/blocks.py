@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,7 @@ class Job:
     folder: Path
     journal: Journal
     gradients: GradientStore | None = None
+    importance: Mapping[str, NDArray[np.float64]] | None = None
 
     @property
     def original_only(self) -> bool:
@@ -144,7 +145,7 @@ def _table_options(job: Job, inputs: Inputs, progress: Progress) -> TableOptions
     spec, tied = job.spec, HEAD not in job.model.tensors.tables
     bits = spec.table_bits()[0 if tied else 1]
     codebook = spec.embed_codebook if tied else spec.head_codebook
-    if bits == 16 or codebook != TABLES:
+    if bits == 16 or codebook != TABLES or job.importance is not None:
         return TableOptions.plain(job.model, spec, job.threads)
     return TableOptions.of(job.model, inputs, spec, job.threads, progress)
 
@@ -220,7 +221,8 @@ class _Compressor:
 
     def _solved(self, at: SiteAtWork) -> Iterator[tuple[str, Decomposition, SiteProblem]]:
         """The matrices of a site, in order."""
-        for problem in site_problems(at, self.job.spec, self.job.gradients):
+        job = self.job
+        for problem in site_problems(at, job.spec, job.gradients, job.importance):
             self.dropped += problem.dropped
             # Matrices are independent: side by side where there are several, and one alone over
             # its rows. Either way the result is that of one thread.

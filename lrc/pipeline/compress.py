@@ -102,6 +102,8 @@ def compress(
     out = Path(out)
     if spec is not None:
         require_device(spec.decompose.device)
+        if spec.calibration.imatrix and allocation is not None:
+            raise SpecError("a target is met by measuring on text; give text, or bits beside it")
     model, checkpoint = open_original(source)
     spec = spec or (CompressSpec() if allocation is not None else default_spec(model))
     _check_matrices(model, spec)
@@ -145,7 +147,10 @@ def compress(
             if journal.files:
                 progress.note(f"continuing an unfinished run: {len(journal.files)} files are done")
             journal.checksums |= _copy(checkpoint.path, side_files, tokenizer, folder)
-            job = Job(checkpoint, model, spec.with_table_bits(), count, folder, journal)
+            job = Job(
+                checkpoint, model, spec.with_table_bits(), count, folder, journal,
+                importance=material.importance,
+            )  # fmt: skip
             examples = material.examples(job, progress)
             _note_conditions(job)
             summary = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,12 @@ class Material(ABC):
     ----------
     spec : CompressSpec
         What was asked for, with the lengths that it left open.
+    importance : mapping or None
+        Mean squares (n,) of the inputs of every matrix by name, where they are known beforehand.
     """
 
     spec: CompressSpec
+    importance: Mapping[str, NDArray[np.float64]] | None = None
 
     @abstractmethod
     def identity(self) -> Iterator[str | bytes]:
@@ -157,6 +160,12 @@ def material_of(
     LrcError
         As `TextMaterial` and `SpeechMaterial`.
     """
+    if spec.calibration.imatrix:
+        from lrc.pipeline.given_moments import ImatrixMaterial
+
+        if windows is not None:
+            raise SpecError("an importance matrix stands for text, and token windows are given")
+        return ImatrixMaterial(model, tokenizer, spec)
     if not isinstance(model, SpeechModel):
         return TextMaterial(model, tokenizer, spec, windows)
     if windows is not None:

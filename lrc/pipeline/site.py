@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,14 +111,21 @@ class SiteProblem:
 
 
 def site_problems(
-    at: SiteAtWork, spec: CompressSpec, gradients: GradientStore | None = None
+    at: SiteAtWork,
+    spec: CompressSpec,
+    gradients: GradientStore | None = None,
+    importance: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Iterator[SiteProblem]:
     """Take the moments of a site and make problems of them, one after the other.
 
-    One for all its matrices but those that stay dense, or where gradients say what tokens count at
-    each, one a matrix.
+    One for all its matrices but those that stay dense; where gradients say what tokens count at
+    each, or mean squares of their inputs are given by name, one a matrix.
     """
     keys = tuple(key for key in at.site.linears if not _spec_of(at, spec, key).stays_dense)
+    if importance is not None:
+        for key in keys:
+            yield _given_problem(at, spec, key, importance[linear_of(at.tensors[key])])
+        return
     weights = {key: _token_weights(at, gradients, key) for key in keys}
     if not keys:
         return
@@ -127,6 +134,19 @@ def site_problems(
         return
     for key in keys:
         yield _site_problem(at, spec, (key,), weights[key], gradients)
+
+
+def _given_problem(
+    at: SiteAtWork, spec: CompressSpec, key: str, squares: NDArray[np.float64]
+) -> SiteProblem:
+    """The problem of one matrix on the mean squares (n,) of its inputs alone."""
+    own, weight = _spec_of(at, spec, key), at.weight(key)
+    metric = metric_for(
+        np.diag(squares), None, own, site=at.name,
+        block_size=least_block([own.quant], [weight.shape]), outputs=len(weight),
+    )  # fmt: skip
+    metric = metric.weighing(weighting_diagonal(own.statistic, squares))
+    return SiteProblem(at, spec, metric.without_target(), {key: None}, 1, {"shrinkage": 0.0}, 0)
 
 
 def _site_problem(

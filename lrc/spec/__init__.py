@@ -307,6 +307,12 @@ class CompressSpec(Record):
             "distillation takes both streams; leave streams at mixed",
         )
         seen = self.calibration
+        texts = self.bias or self.ranks != "equal" or self.takes_gradients
+        require(
+            not seen.imatrix or not (texts or self.decompose.statistic.startswith("magnitude")),
+            "what is asked for is measured on text, and an importance matrix has second moments "
+            "alone; give text instead",
+        )
         require(
             not self.bias or seen.streams == "original" or seen.mix == seen.repair == 0,
             "biases make up for errors on one stream's inputs: take streams original, or mix 0 and "

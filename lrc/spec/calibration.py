@@ -32,7 +32,8 @@ class CalibrationSpec(Record):
     ``streams="original"`` takes moments of the original model alone. Second moments are estimates
     from these tokens: ``shrinkage`` adds so large a share of their diagonal, which lowers the
     error on tokens that were not seen (``"auto"``: 0.1 at 32768 tokens, and in proportion to one
-    over the root of their number).
+    over the root of their number). ``imatrix`` is a file of llama.cpp with the mean squares of all
+    inputs, which are moments then, in the place of any text.
     """
 
     files: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class CalibrationSpec(Record):
     all_experts: bool = False
     written: float = 0.0
     shipped: float = 0.0
+    imatrix: str = ""
 
     def check(self) -> None:
         """Refuse values that are not allowed."""
@@ -65,6 +67,11 @@ class CalibrationSpec(Record):
             counts.files >= bool(self.files),
             f"written={self.written} and shipped={self.shipped} leave no window of "
             f"{self.nsamples} for the files; give less, or no files",
+        )
+        require(
+            not self.imatrix or (self.streams == "original" and not self.files),
+            "an importance matrix stands for text, and is of the original's inputs: give no other "
+            "text, and streams original",
         )
         require(0 <= self.mix <= 1, f"mix={self.mix} must lie in [0, 1]")
         require(0 <= self.repair <= 1, f"repair={self.repair} must lie in [0, 1]")

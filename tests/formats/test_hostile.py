@@ -17,9 +17,9 @@ from lrc.errors import FormatError
 
 #: Cases of each kind of input; fewer where they take long.
 COUNTS = {
-    "safetensors": 5000, "index": 1000, "config": 300, "families": 1800, "packed": 350,
+    "safetensors": 4500, "index": 1000, "config": 300, "families": 1800, "packed": 350,
     "tokenizer": 500, "spec": 2200, "journal": 3500, "texts": 2500, "wav": 2050, "gguf": 200,
-    "requests": 600,
+    "requests": 500, "imatrix": 600,
 }  # fmt: skip
 COUNT = 20_000
 

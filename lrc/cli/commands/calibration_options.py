@@ -9,7 +9,7 @@ from lrc.cli.commands.values import fraction_or_auto, number_or_auto
 from lrc.spec import STREAMS, CalibrationSpec
 
 
-def add_calibration_options(parser: argparse.ArgumentParser) -> None:
+def add_calibration_options(parser: argparse.ArgumentParser, *, imatrix: bool = False) -> None:
     """Add them; one that is not given leaves the value of ``--config``, or else the default."""
     calib = CalibrationSpec()
     calibration = parser.add_argument_group("calibration")
@@ -20,6 +20,13 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
         help="text files, or .jsonl with a text a line; windows are drawn over all of them "
         "(default: text that the model writes itself)",
     )
+    if imatrix:
+        calibration.add_argument(
+            "--imatrix",
+            metavar="FILE",
+            help="importance matrix of llama.cpp, whose mean squares of inputs stand for text "
+            "(needs the extra gguf)",
+        )
     calibration.add_argument(
         "--written",
         type=float,
@@ -75,13 +82,15 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
 
 def calibration_values(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of :class:`~lrc.spec.CalibrationSpec`, None where an option is not given."""
+    given = getattr(args, "imatrix", None)
     return {
+        "imatrix": given,
         "files": None if args.calib is None else tuple(args.calib),
         "written": args.written,
         "shipped": args.shipped,
         "nsamples": args.nsamples,
         "seqlen": args.seqlen,
-        "streams": args.streams,
+        "streams": args.streams or ("original" if given else None),
         "mix": args.mix,
         "repair": args.repair,
         "shrinkage": args.shrinkage,

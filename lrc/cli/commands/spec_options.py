@@ -122,7 +122,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         "--streams original or --mix 0 --repair 0",
     )
     add_metric_options(matrix)
-    add_calibration_options(parser)
+    add_calibration_options(parser, imatrix=True)
     rest = parser.add_argument_group("the rest")
     rest.add_argument(
         "--embed-bits",

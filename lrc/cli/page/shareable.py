@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_FIELDS = ("file", "files", "lists")
+_FIELDS = ("file", "files", "imatrix", "lists")
 
 
 def base_name(path: str) -> str:
