@@ -74,6 +74,10 @@ CODEBOOKS: dict[str, Row] = {
     "q5_1": Row("ggml", (5,), "ggml"),
     "iq4_nl": Row("ggml", (4,), "ggml"),
     "iq4_xs": Row("ggml", (4,), "ggml", instead="iq4_nl"),
+    # Of each width the first is what a width alone stands for.
+    "gint128": Row("grouped", (2, 3, 4, 8), "grouped", instead="gint64"),
+    "gint64": Row("grouped", (2, 3, 4, 8), "grouped", instead="gint32"),
+    "gint32": Row("grouped", (2, 3, 4, 8), "grouped"),
     "bfp": Row("bfp", tuple(range(2, 9)), "bfp", gaussian_error={2: 0.1426, 3: 0.0375, 4: 0.0102}),
 }
 
@@ -85,6 +89,8 @@ PLAIN = "e8p"
 WIDE = "lloyd-max"
 #: What models for GGUF files are coded with unless something else is asked for, and their tables.
 GGUF, GGUF_TABLES = "q4_k", "q8_0"
+#: What models for packed integer weights of other libraries are coded with.
+GROUPED = "gint128"
 #: Codebook of embeddings and heads, whose rows decode alone.
 TABLES = "uniform"
 
@@ -154,5 +160,8 @@ def _names(names: list[str]) -> str:
 
 
 def widths(bits: tuple[int, ...]) -> str:
-    """Widths in words: "2", or "2 to 8"."""
-    return str(bits[0]) if len(bits) == 1 else f"{bits[0]} to {bits[-1]}"
+    """Widths in words: "2", "2 to 8", or "2, 3, 4, 8" where some lack."""
+    if len(bits) == 1:
+        return str(bits[0])
+    whole = bits == tuple(range(bits[0], bits[-1] + 1))
+    return f"{bits[0]} to {bits[-1]}" if whole else ", ".join(map(str, bits))

@@ -110,6 +110,11 @@ class GgmlBlocks(Codebook):
         """The bytes of a block."""
         return LAYOUTS[self.name]
 
+    @cached_property
+    def table(self) -> F32:
+        """Values of the codes before they are scaled: f32 (2^bits,)."""
+        return code_values(self.name, self.bits)
+
     @property
     def scale_bits(self) -> float:
         """Bits a weight of scales, and of codes that no weight uses."""
@@ -135,7 +140,7 @@ class GgmlBlocks(Codebook):
         layout = self.blocks
         count = plane.shape[1] // layout.size
         blocks = layout.unpack(plane.reshape(len(plane), count, layout.size))
-        whole = block_values(blocks, layout.stretch, code_values(self.name, self.bits))
+        whole = block_values(blocks, layout.stretch, self.table)
         return np.ascontiguousarray(whole.reshape(len(plane), count * layout.block)[:, :n])
 
 

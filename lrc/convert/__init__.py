@@ -32,6 +32,12 @@ class Target(NamedTuple):
 #: What ``lrc export --to`` knows.
 TARGETS = {
     "hf": Target("hf", "export_hf", "dense float16 Hugging Face directory"),
+    "hf-codes": Target("hf", "export_hf_codes", "the same without L R, as a base for peft"),
+    "peft": Target("low_rank", "export_peft", "L R as a PEFT adapter over an export without them"),
+    "compressed-tensors": Target(
+        "compressed_tensors", "export_compressed_tensors", "packed integers for vLLM, transformers"
+    ),
+    "gptq": Target("gptq", "export_gptq", "packed integers for what reads GPTQ checkpoints"),
     "gguf": Target("gguf.exporter", "export_gguf", "file for llama.cpp, L and R beside it"),
 }
 

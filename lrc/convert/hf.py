@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lrc.base.atomic import atomic_directory, check_output, json_bytes
 from lrc.convert.biases import config_with_biases
+from lrc.convert.plain_codes import dense_codes
 from lrc.errors import FormatError
 from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import MAX_SHARD_BYTES, write_weights
@@ -30,6 +31,7 @@ def export_hf(
     *,
     note: Callable[[str], None] | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    low_rank: bool = True,
 ) -> Path:
     """Decode a model into float16 weights that any Hugging Face program reads.
 
@@ -49,6 +51,8 @@ def export_hf(
         Told what is stored and not read.
     max_shard_bytes
         Weights beyond this size are split into several files.
+    low_rank
+        Whether factors L R are a part of the weights; else they are left out.
 
     Returns
     -------
@@ -85,7 +89,8 @@ def export_hf(
         nonlocal done
         values = np.empty(shapes[name], np.float16)
         for part in parts[name]:
-            views[part].put(to_float16(source.dense(part), part), values)
+            weight = source.dense(part) if low_rank else dense_codes(source, part)
+            views[part].put(to_float16(weight, part), values)
         done += 1
         if progress is not None:
             progress("exporting weights", done, len(specs))
@@ -94,10 +99,21 @@ def export_hf(
     with atomic_directory(target) as work:
         copy_side_files(source.path, side_files, work)
         # An unlimited step size of Mamba-2 is an Infinity there.
-        config = json_bytes(_with_dtype(biased), infinite=True)
+        config = json_bytes(with_dtype(biased), infinite=True)
         (work / "config.json").write_bytes(config)
         write_weights(work, specs, read, max_shard_bytes=max_shard_bytes)
     return target
+
+
+def export_hf_codes(
+    packed_dir: Path | str,
+    out_dir: Path | str,
+    progress: Progress | None = None,
+    *,
+    note: Callable[[str], None] | None = None,
+) -> Path:
+    """:func:`export_hf` without factors L R, which ``lrc export --to peft`` writes."""
+    return export_hf(packed_dir, out_dir, progress, note=note, low_rank=False)
 
 
 def to_float16(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
@@ -115,7 +131,7 @@ def to_float16(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
         return values.astype(np.float16)
 
 
-def _with_dtype(config: dict[str, Any]) -> dict[str, Any]:
+def with_dtype(config: dict[str, Any]) -> dict[str, Any]:
     """Copy of the config that says float16, under every key that it used."""
     used = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
     return {**config, **dict.fromkeys(used, "float16")}

@@ -1,4 +1,4 @@
-"""An adapter as a directory that PEFT reads: ``adapter_config.json`` and its weights in float16."""
+"""An adapter as a directory that PEFT reads: ``adapter_config.json`` and its weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lrc.base.atomic import atomic_directory, json_bytes
 from lrc.errors import UnsupportedModelError
 from lrc.formats.safetensors.file import check_written, write_safetensors
+from lrc.models.base import Model
 from lrc.models.opened import open_model
 from lrc.models.tensors import linear_of
 from lrc.models.views import first_views
@@ -21,6 +22,11 @@ _PREFIX, _WEIGHT = "base_model.model.", ".weight"
 
 
 def stored_names(folder: Path) -> dict[str, str]:
+    """:func:`names_of` the model in a directory."""
+    return names_of(open_model(folder)[0])
+
+
+def names_of(model: Model) -> dict[str, str]:
     """What the matrices of a model, by name, are called in Hugging Face's.
 
     Raises
@@ -28,7 +34,6 @@ def stored_names(folder: Path) -> dict[str, str]:
     UnsupportedModelError
         One is no tensor of its own there: it lies transposed, or together with others.
     """
-    model, _ = open_model(folder)
     found = {}
     for name, view in first_views(model.tensors).items():
         if linear_of(name) not in model.tensors.matrices:
@@ -43,7 +48,11 @@ def stored_names(folder: Path) -> dict[str, str]:
 
 
 def write_adapter(
-    out: Path, factors: Mapping[str, Factors], names: Mapping[str, str], base: str
+    out: Path,
+    factors: Mapping[str, Factors],
+    names: Mapping[str, str],
+    base: str,
+    dtype: type[np.floating[Any]] = np.float16,
 ) -> Path:
     """Write an adapter.
 
@@ -57,6 +66,8 @@ def write_adapter(
         What these are called in the model that ``lrc export --to hf`` writes: `stored_names`.
     base : str
         What is said to be the model beneath.
+    dtype
+        float16 or float32.
 
     Raises
     ------
@@ -67,8 +78,8 @@ def write_adapter(
     factors = {names[name]: pair for name, pair in factors.items()}
     for name, (down, up) in factors.items():
         module = _PREFIX + name.removesuffix(_WEIGHT)
-        tensors[f"{module}.lora_A.weight"] = down.astype(np.float16)
-        tensors[f"{module}.lora_B.weight"] = np.ascontiguousarray(up.T).astype(np.float16)
+        tensors[f"{module}.lora_A.weight"] = down.astype(dtype)
+        tensors[f"{module}.lora_B.weight"] = np.ascontiguousarray(up.T).astype(dtype)
     with atomic_directory(out) as work:
         path = work / "adapter_model.safetensors"
         write_safetensors(path, tensors, {"format": "pt"})

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +24,21 @@ from lrc.calibrate.every_block import EveryBlock
 from lrc.calibrate.examples import TextExamples
 from lrc.calibrate.mixture import calibration_windows
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, replaced, start_stream, walk_stacks
+from lrc.convert import peft
 from lrc.convert.gguf import import_gguf
 from lrc.convert.gguf.adapter import Factors, write_adapter
 from lrc.convert.gguf.file import gguf_package
 from lrc.convert.gguf.source import Source
 from lrc.convert.gguf.written import GgufModel
+from lrc.convert.quantised import import_quantised
 from lrc.errors import SpecError
+from lrc.formats.hub import local_model
 from lrc.linalg.norms import proxy_loss
 from lrc.models.base import Model, Stack
 from lrc.models.opened import open_original
 from lrc.nn.linear import Linear
 from lrc.pipeline.site import site_problems
+from lrc.refine import adapter
 from lrc.run.text import Tokenizer
 from lrc.solvers.lrstep import fit_factors
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, QuantSpec
@@ -61,7 +65,7 @@ class RepairReport:
     seconds: float
 
 
-def repair_gguf(
+def repair(
     file: Path | str,
     against: Path | str,
     out: Path | str,
@@ -72,12 +76,13 @@ def repair_gguf(
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> RepairReport:
-    """Write an adapter that brings the model of a GGUF file closer to its original.
+    """Write an adapter that brings a quantized model closer to its original.
 
     Parameters
     ----------
     file
-        A GGUF file, or any of its parts.
+        A GGUF file, or any of its parts: the adapter is one for llama.cpp. Or a directory that is
+        quantised by a method of :mod:`lrc.convert.quantised`: then one for PEFT.
     against
         Dense directory of the model that it was made from.
     out
@@ -96,21 +101,15 @@ def repair_gguf(
 
     Notes
     -----
-    The file is decoded to float16 in a temporary directory beside ``out``. Embedding and head stay
-    as they are. Memory as of :func:`lrc.compress`.
+    The weights are decoded to float16 in a temporary directory beside ``out``. Embedding and head
+    stay as they are. Memory as of :func:`lrc.compress`.
     """
     began, out = time.perf_counter(), Path(out)
     check_output(out)
     if rank < 1:
         raise SpecError(f"rank={rank} must be at least 1")
     model, checkpoint = open_original(against)
-    rules = GgufModel.of(model, gguf_package())
-    source = Source.open(Path(file))
-    architecture = str(source.fields["general.architecture"])
-    if architecture != rules.written.architecture:
-        raise SpecError(
-            f"{file} is a {architecture}, and {against} would be a {rules.written.architecture}"
-        )
+    given = _gguf_file(file, model) if _is_gguf(file) else _directory(file, model)
     spec = CompressSpec(
         decompose=DecomposeSpec(quant=QuantSpec.plain(2), rotation="none", seed=seed),
         calibration=calibration or CalibrationSpec(),
@@ -120,7 +119,7 @@ def repair_gguf(
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".lrc-repair-") as folder,
         single_threaded_blas(),
     ):
-        dense = import_gguf(file, Path(folder) / "model")
+        dense = given.decode(Path(folder) / "model")
         student, _ = open_original(dense)
         _check_alike(model, student, Path(file))
         text = calibration_windows(
@@ -130,15 +129,62 @@ def repair_gguf(
         for warning in text.warnings:
             progress.note(warning)
         visitor = _run(model, student, spec, rank, text.windows, count, progress)
-    factors = [
-        Factors(rules.names[name], _ordered(left, rules.order(name)), right)
-        for name, (left, right) in visitor.factors.items()
-    ]
-    write_adapter(out, architecture, factors)
+    given.write(out, visitor.factors)
     return RepairReport(
-        out, rank, visitor.errors, int(text.windows.size), out.stat().st_size,
+        out, rank, visitor.errors, int(text.windows.size), _bytes(out),
         time.perf_counter() - began,
     )  # fmt: skip
+
+
+#: L (m, r) and R (r, n) of matrices, by name.
+Pairs = Mapping[str, tuple[NDArray[np.float16], NDArray[np.float16]]]
+
+
+class _Given(NamedTuple):
+    """What is repaired: how it is decoded to a directory, and how its adapter is written."""
+
+    decode: Callable[[Path], Path]
+    write: Callable[[Path, Pairs], object]
+
+
+def _is_gguf(file: Path | str) -> bool:
+    return str(file).endswith(".gguf") or Path(file).is_file()
+
+
+def _gguf_file(file: Path | str, model: Model) -> _Given:
+    rules = GgufModel.of(model, gguf_package())
+    architecture = str(Source.open(Path(file)).fields["general.architecture"])
+    if architecture != rules.written.architecture:
+        raise SpecError(
+            f"{file} is a {architecture}, and the original would be a {rules.written.architecture}"
+        )
+
+    def write(out: Path, pairs: Pairs) -> None:
+        factors = [
+            Factors(rules.names[name], _ordered(left, rules.order(name)), right)
+            for name, (left, right) in pairs.items()
+        ]
+        write_adapter(out, architecture, factors)
+
+    return _Given(lambda target: import_gguf(file, target), write)
+
+
+def _directory(file: Path | str, model: Model) -> _Given:
+    folder, names = local_model(file), peft.names_of(model)
+
+    def write(out: Path, pairs: Pairs) -> None:
+        factors = {
+            name: adapter.Factors(right, np.ascontiguousarray(left.T))
+            for name, (left, right) in pairs.items()
+        }
+        peft.write_adapter(out, factors, names, str(file))
+
+    return _Given(lambda target: import_quantised(folder, target), write)
+
+
+def _bytes(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
 
 
 def _check_alike(model: Model, student: Model, file: Path) -> None:

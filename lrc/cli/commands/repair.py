@@ -18,12 +18,15 @@ def add(subparsers: SubParsers) -> None:
         subparsers,
         "repair",
         run,
-        "write an adapter that brings a GGUF file closer to its original",
+        "write an adapter that brings a quantized model closer to its original",
         more="L R of each matrix makes up for what its quantization lost, measured on the inputs "
-        "that it sees in the file's own model. llama.cpp adds it: --lora FILE.",
+        "that it sees in the quantized model. For a GGUF file llama.cpp adds it: --lora FILE. For "
+        "a directory of GPTQ, AWQ or compressed-tensors it is a directory for PEFT.",
         example="lrc repair MODEL.gguf --against ORIGINAL -o adapter.gguf --calib text.txt",
     )
-    parser.add_argument("file", type=Path, metavar="MODEL.gguf", help="GGUF file, or a part of it")
+    parser.add_argument(
+        "file", type=Path, metavar="MODEL", help="GGUF file, or directory of quantized weights"
+    )
     parser.add_argument(
         "--against",
         type=Path,
@@ -42,10 +45,10 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Repair, and show how much of the error went."""
-    from lrc.pipeline.mending import repair_gguf
+    from lrc.pipeline.mending import repair
 
     given = {k: v for k, v in calibration_values(args).items() if v is not None}
-    report = repair_gguf(
+    report = repair(
         args.file, args.against, args.out, args.rank, replace(CalibrationSpec(), **given),
         threads=args.threads, progress=console.progress,
     )  # fmt: skip

@@ -145,9 +145,11 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--for",
         dest="target",
-        choices=("gguf",),
-        help="code matrices and tables as GGUF files have them, for lrc export --to gguf: no "
-        f"rotation, and no L R without --rank (default of --codebook then: {codebooks.GGUF})",
+        choices=("gguf", "compressed-tensors", "gptq"),
+        help="code matrices as another program has them, for lrc export --to the same: without "
+        "rotation, and without L R unless --rank is given. gguf: blocks of ggml, tables too "
+        f"(default of --codebook then: {codebooks.GGUF}); compressed-tensors and gptq: whole "
+        "numbers of 2, 3, 4 or 8 bits (default: 4) in groups, tables in 16 bits",
     )
     group.add_argument(
         "--type",

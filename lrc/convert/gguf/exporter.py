@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.atomic import check_output
+from lrc.codebooks import GGUF
 from lrc.convert.biases import config_with_biases
 from lrc.convert.gguf.adapter import Factors, write_adapter
 from lrc.convert.gguf.file import StoredTensor, gguf_package, write_gguf
 from lrc.convert.gguf.written import GgufModel
 from lrc.convert.gguf.written_tokenizer import tokenizer_fields
 from lrc.convert.hf import to_float16
+from lrc.convert.plain_codes import plain_codes
 from lrc.models.base import Model
 from lrc.models.opened import open_model
 from lrc.models.tensors import Plain
@@ -157,14 +159,7 @@ class _Job:
 
     def codes(self, name: str) -> Codes | None:
         """Codes that GGUF has a type for, of the matrix or table ``name``."""
-        matrix = self.model.source.linear(name)
-        if not isinstance(matrix, PackedMatrix) or matrix.rotation != "none" or matrix.gain != 1:
-            return None
-        codes = [part for part in matrix.parts if isinstance(part, Codes)]
-        others = [p for p in matrix.parts if not isinstance(p, Codes | LowRank)]
-        if len(codes) != 1 or others or not codes[0].coding.absolute:
-            return None
-        return codes[0] if np.all(codes[0].scales == 1) else None
+        return plain_codes(self.model.source.linear(name), GGUF)
 
     def factors(self) -> Iterator[Factors]:
         """L and R of matrices whose codes are written as they are."""

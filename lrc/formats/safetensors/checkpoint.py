@@ -56,10 +56,11 @@ class Checkpoint:
     kind: ClassVar[str] = "dense"
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str, *, quantised: bool = False) -> Self:
         """Open a directory and check every header in it.
 
         A repository of the Hugging Face cache that has one snapshot stands for that snapshot.
+        ``quantised`` allows weights that another program has quantised, whatever their tensors are.
 
         Raises
         ------
@@ -76,7 +77,7 @@ class Checkpoint:
             raise FormatError(diagnose.no_config(root))
         config = read_object(contained(root, "config.json"), unique=False)
         method = diagnose.quantised_by(config)
-        if method is not None:
+        if method is not None and not quantised:
             raise UnsupportedModelError(
                 f"the weights of {root} are quantised already ({method}); give the original model, "
                 "in float32, float16 or bfloat16"
