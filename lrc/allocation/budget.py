@@ -74,12 +74,12 @@ def check_least(tensors: Tensors, narrowest: CompressSpec, allocation: Allocatio
     if allocation.file_bytes:
         raise SpecError(
             f"a target of {allocation.file_bytes} bytes is too small; "
-            f"the least possible is {least} bytes"
+            f"the least possible is {least} bytes: give at least that"
         )
     possible = math.ceil(8e4 * least / weights_of(tensors)) / 1e4
     raise SpecError(
         f"a target of {allocation.bits_per_weight:g} bits a weight is too small; "
-        f"the least possible is {possible:g}"
+        f"the least possible is {possible:g} of them: give at least that"
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from lrc.codebooks import TABLES
 from lrc.errors import SpecError
 from lrc.formats.safetensors.file import TensorSpec, file_size
-from lrc.models.tensors import EMBEDDING, HEAD, Tensors, linear_of, weight_of
+from lrc.models.tensors import EMBEDDING, HEAD, Tensors, bias_of, linear_of, weight_of
 from lrc.parts.base import Specs
 from lrc.parts.codes import codes_record
 from lrc.parts.layout import matrix_layout, stored_bytes
@@ -15,7 +16,7 @@ from lrc.parts.low_rank import low_rank_record
 from lrc.parts.packed import FORMAT
 from lrc.quant.table import table_record
 from lrc.solvers.qstep import has_row_scales
-from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec
+from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 
 
 def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Specs:
@@ -28,6 +29,8 @@ def matrix_specs(name: str, shape: tuple[int, ...], spec: DecomposeSpec) -> Spec
     SpecError
         If the rank is automatic: then only the solver knows.
     """
+    if spec.stays_dense:
+        return {name: TensorSpec("F16", shape)}
     return matrix_layout(name, _planned(name, shape, spec))
 
 
@@ -51,13 +54,19 @@ def _rank(name: str, shape: tuple[int, ...], low_rank: LowRankSpec) -> int:
     return rank
 
 
-def table_specs(name: str, shape: tuple[int, ...], bits: int, rotation: str) -> Specs:
+def table_specs(
+    name: str, shape: tuple[int, ...], bits: int, rotation: str, codebook: str = TABLES
+) -> Specs:
     """The same for an embedding or a head of ``shape`` (vocab, n) at 4 to 8, or 16 bits.
 
-    ``rotation`` is that of the spec.
+    ``rotation`` is that of the spec; a codebook of another kind rounds in blocks, unrotated.
     """
     if bits == 16:
         return {name: TensorSpec("F16", shape)}
+    if codebook != TABLES:
+        quant = QuantSpec(codebook, bits).for_shape(shape[0], shape[1])[0]
+        codes = codes_record(quant.codebook, quant.bits, 0, row_scales=False)
+        return matrix_layout(name, {"shape": list(shape), "rotation": "none", "parts": [codes]})
     return matrix_layout(name, table_record((shape[0], shape[1]), bits, rotation))
 
 
@@ -72,15 +81,19 @@ def weight_file_bytes(tensors: Tensors, spec: CompressSpec) -> int:
         If a rank is automatic.
     """
     around = _plain_specs(tensors, None)
-    for role, bits in zip((EMBEDDING, HEAD), spec.table_bits(), strict=True):
+    books = (spec.embed_codebook, spec.head_codebook)
+    for role, bits, book in zip((EMBEDDING, HEAD), spec.table_bits(), books, strict=True):
         if role in tensors.tables:
             name = tensors.tables[role]
-            around |= table_specs(name, tensors.shape(name), bits, spec.decompose.rotation)
+            around |= table_specs(name, tensors.shape(name), bits, spec.decompose.rotation, book)
     files = [around]
     for block in range(tensors.blocks):
         specs = _plain_specs(tensors, block)
         for name in tensors.linears(block).values():
-            specs |= matrix_specs(name, tensors.shape(name), spec.for_matrix(linear_of(name)))
+            own, shape = spec.for_matrix(linear_of(name)), tensors.shape(name)
+            specs |= matrix_specs(name, shape, own)
+            if spec.bias and not own.stays_dense:
+                specs[bias_of(linear_of(name))] = TensorSpec("F32", shape[:1])
         files.append(specs)
     return sum(file_size(specs, {"format": FORMAT}) for specs in files)
 

@@ -142,6 +142,34 @@ class NotesOnly(SilentProgress):
         self._inner.note(text)
 
 
+class ToldWhenBegun:
+    """Hands all on, and tells a line before the first bar: nothing that was refused is planned.
+
+    Parameters
+    ----------
+    inner
+        Is told.
+    text
+        The line.
+    """
+
+    def __init__(self, inner: Progress, text: str) -> None:
+        self._inner, self._text = inner, text
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        """Tell the line, once, and show the bar."""
+        if self._text:
+            self._inner.note(self._text)
+            self._text = ""
+        with self._inner.bar(description, total, unit) as advance:
+            yield advance
+
+    def note(self, text: str) -> None:
+        """Tell another line."""
+        self._inner.note(text)
+
+
 @contextlib.contextmanager
 def counted(progress: Progress, unit: str) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a ``tell(description, done, total)`` that opens one bar and moves it to ``done``.

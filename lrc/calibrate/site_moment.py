@@ -238,6 +238,7 @@ def _all_rows(
             _gap(student, original, chunk) if gap else None,
             None if token_weights is None else np.sqrt(token_weights[chunk]),
         )
+        _rest(student, original, chunk)
 
 
 def _routed_rows(
@@ -253,6 +254,7 @@ def _routed_rows(
             _gap(student, original, chunk, rows[own]) if gap else None,
             shares[rows[own]],
         )
+        _rest(student, original, chunk)
 
 
 def _sample_rows(student: Stream, original: Stream | None, dispatch: Dispatch) -> Iterator[_Rows]:
@@ -263,6 +265,14 @@ def _sample_rows(student: Stream, original: Stream | None, dispatch: Dispatch) -
         kept = wanted[dispatch.rows(values, student.pass_of(chunk))]
         x = None if original is None else original.inputs[chunk][kept]
         yield _Rows(student.inputs[chunk][kept], x)
+        _rest(student, original, chunk)
+
+
+def _rest(student: Stream, original: Stream | None, chunk: int) -> None:
+    """Give back the memory of a chunk whose rows were taken; see `Stream.rest`."""
+    student.rest(chunk)
+    if original is not None:
+        original.rest(chunk)
 
 
 def _grouped(parts: Iterable[_Rows]) -> Iterator[_Rows]:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.spool import Spool, memory_use
 from lrc.base.threads import chunks, ordered_map
 from lrc.models.base import Block
 from lrc.nn.ops import STREAM, Multiply, Pass, Values
@@ -40,7 +41,8 @@ class Stream:
     of all that it sees, alike, where ``all_experts`` are calibrated on every token. Memory: 4 bytes
     a token and channel, for the residual stream and what later sites read; the same memory is used
     from block to block, because arrays that come and go leave holes of a gigabyte in the heap.
-    ``given`` are values that every block finds, of each chunk.
+    ``given`` are values that every block finds, of each chunk. With a ``spool`` the arrays lie in
+    files, and are in memory while their chunk is worked on.
     """
 
     values: list[dict[str, Array]]
@@ -48,18 +50,31 @@ class Stream:
     site: Multiply | None = None
     every: int = 0
     all_experts: bool = False
+    spool: Spool | None = None
     _buffers: list[list[Array]] = field(default_factory=list, repr=False)
 
     @classmethod
     def start(
         cls, hidden: Iterable[Array], given: Sequence[Values] = (), *, all_experts: bool = False
     ) -> Stream:
-        """A stream at the entrance of the first block; it owns the arrays from then on."""
-        values = [{STREAM: h} for h in hidden]
+        """A stream at the entrance of the first block; it owns the arrays from then on.
+
+        They lie where `memory_use` says.
+        """
+        spool = memory_use().spool
+        values = [{STREAM: h if spool is None else spool.copy(h)} for h in hidden]
         tokens = sum(math.prod(v[STREAM].shape[:-1]) for v in values)
         every = 1 if all_experts else max(tokens // SAMPLED_TOKENS, 1)
         buffers = [[v[STREAM].reshape(-1)] for v in values]
-        return cls(values, given, None, every, all_experts, buffers)
+        made = cls(values, given, None, every, all_experts, spool, buffers)
+        for chunk in range(len(values)):
+            made.rest(chunk)
+        return made
+
+    def rest(self, chunk: int) -> None:
+        """Give back the memory of a chunk that is not worked on for now, where it is spooled."""
+        if self.spool is not None:
+            self.spool.rest(self._buffers[chunk])
 
     def pass_of(self, chunk: int) -> Pass:
         """How a chunk passes through a block."""
@@ -110,7 +125,9 @@ class Stream:
             return {STREAM: block(hidden[chunk], positions, given=given)}
 
         for chunk, fresh in enumerate(ordered_map(work, range(len(hidden)), threads)):
-            self.values[chunk] = _housed(fresh, self._found(chunk), self._buffers[chunk])
+            known, buffers = self._found(chunk), self._buffers[chunk]
+            self.values[chunk] = _housed(fresh, known, buffers, self.spool)
+            self.rest(chunk)
         return self
 
     def _move(
@@ -125,7 +142,9 @@ class Stream:
             return through(self._found(chunk), replace(self.pass_of(chunk), decided=decided))
 
         for chunk, fresh in enumerate(ordered_map(work, range(len(self.values)), threads)):
-            self.values[chunk] = _housed(fresh, self._found(chunk), self._buffers[chunk])
+            known, buffers = self._found(chunk), self._buffers[chunk]
+            self.values[chunk] = _housed(fresh, known, buffers, self.spool)
+            self.rest(chunk)
         self.site = site
         return self
 
@@ -134,11 +153,14 @@ class Stream:
         return {**self.given[chunk], **self.values[chunk]} if self.given else self.values[chunk]
 
 
-def _housed(fresh: Values, before: Values, buffers: list[Array]) -> dict[str, Array]:
+def _housed(
+    fresh: Values, before: Values, buffers: list[Array], spool: Spool | None = None
+) -> dict[str, Array]:
     """The ``fresh`` values in the memory of those ``before``; ``buffers`` (work) is all of it.
 
     What did not change stays where it is. The others take the smallest buffer that is free and
-    large enough; where none is, they bring their own, in place of the largest that is free.
+    large enough; where none is, they bring their own, in place of the largest that is free, or get
+    one of the ``spool``.
     """
     kept = {name: value for name, value in fresh.items() if value is before.get(name)}
     moving = {name: value for name, value in fresh.items() if name not in kept}
@@ -165,7 +187,7 @@ def _housed(fresh: Values, before: Values, buffers: list[Array]) -> dict[str, Ar
             free.remove(fitting[0])
             result[name] = buffer
             continue
-        own = np.ascontiguousarray(value)
+        own = np.ascontiguousarray(value) if spool is None else spool.copy(value)
         if free:
             buffers[free.pop()] = own.reshape(-1)
         else:

@@ -110,7 +110,7 @@ class SiteAtWork:
     name : str
         Of the site, in the whole model.
     dense : Block
-        As it is stored: its weights were read, and found finite, once for all visits.
+        As it is stored: a weight is read once, when it is first looked at.
     tensors : mapping
         Names of the weights' tensors, by key.
     streams : Streams
@@ -176,8 +176,8 @@ def walk(
     Visitors know a block by its place among those of all stacks. With a ``learner`` every block
     that was visited is adapted before the student runs it.
 
-    Memory: one block as float32, which is let go site by site, what the visitor puts in the place
-    of a site, and the streams.
+    Memory: the matrices of one site as float32, what the visitor puts in their place, and the
+    streams.
     """
     for index in range(len(stack)):
         place = stack.first + index
@@ -222,7 +222,7 @@ def _through(
     With a ``learner`` the student runs what was learned from what it had before the block, in the
     run that has learned it as in one that goes on from there: both give the same bits.
     """
-    dense = stack.load_block(index)
+    dense = stack.load_block(index, later=True)
     known = {} if fresh else visitor.replay(stack.first + index, dense)
     student = dense.with_linears(known)
     before = None if learner is None else streams.hidden()

@@ -27,6 +27,7 @@ from lrc.cli.commands import (
     generate,
     imatrix,
     inspect,
+    plan,
     publish,
     ranks,
     repair,
@@ -122,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrc {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
-        *(demo, compress, tune, evaluate, generate, chat, serve, transcribe),
+        *(demo, plan, compress, tune, evaluate, generate, chat, serve, transcribe),
         *(bench, inspect, verify, reproduce, report, publish, ranks, convert, repair, imatrix),
     ):
         verb.add(subparsers)

@@ -127,8 +127,11 @@ class Stack(Protocol):
         """What `start` does, as data."""
         ...
 
-    def load_block(self, index: int) -> Block:
-        """Read block ``index`` from the source; nothing of it is kept."""
+    def load_block(self, index: int, *, later: bool = False) -> Block:
+        """Read block ``index`` from the source; nothing of it is kept.
+
+        ``later``: matrices of a dense checkpoint are read when they are first looked at.
+        """
         ...
 
     def linears(self, index: int) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import StackConfig
 from lrc.models.opening import Opening
-from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
+from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids, read_linear
 from lrc.models.tensors import EMBEDDING, HEAD, HEAD_BIAS, Tensors
 from lrc.nn.embedding import Embedding, make_embedding
 from lrc.nn.execution import PLAIN, Execution
@@ -79,15 +79,19 @@ class DecoderStack:
         with self._lock:
             return Opening(self._embedding.rows(inputs), self._before, positions)
 
-    def load_block(self, index: int) -> ProgramBlock:
-        """Read block ``index`` from the source; nothing of it is kept."""
+    def load_block(self, index: int, *, later: bool = False) -> ProgramBlock:
+        """Read block ``index`` from the source; nothing of it is kept.
+
+        ``later``: matrices of a dense checkpoint are read when they are first looked at.
+        """
         plain = self._tensors.plain(index)
         linears = {}
         for key, name in self.linears(index).items():
             bias = plain.get(f"{key}.bias")
-            linears[key] = make_linear(
-                self._read(name), None if bias is None else self._source.dense(bias)
-            )
+            linears[key] = read_linear(
+                self._source, self._read, name,
+                None if bias is None else self._source.dense(bias), later=later,
+            )  # fmt: skip
         others = {
             key: self._source.dense(name)
             for key, name in plain.items()

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError, SpecError
+from lrc.formats.safetensors.checkpoint import Checkpoint
+from lrc.nn.linear import LaterLinear, Linear, make_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lrc.formats.stored import StoredMatrix
     from lrc.formats.view import View
@@ -64,6 +66,24 @@ class WeightSource(Protocol):
     def linear(self, name: str) -> Array | PackedMatrix:
         """Read the matrix ``name``, packed where it is stored packed."""
         ...
+
+
+def read_linear(
+    source: WeightSource,
+    read: Callable[[str], Weight],
+    name: str,
+    bias: Array | None,
+    *,
+    later: bool,
+) -> Linear:
+    """The linear layer on the matrix ``name``, which ``read`` reads.
+
+    ``later``: of a dense checkpoint, when it is first looked at.
+    """
+    if not later or not isinstance(source, Checkpoint):
+        return make_linear(read(name), bias)
+    m, n = source.shape(name)
+    return LaterLinear(lambda: source.linear(name), (m, n), bias)
 
 
 def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from lrc.errors import SpecError
 from lrc.models.block import ProgramBlock
 from lrc.models.opening import Opening
-from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
+from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids, read_linear
 from lrc.models.tensors import EMBEDDING, HEAD, Tensors
 from lrc.models.whisper_blocks import EPS, EncoderBlock, TextBlock
 from lrc.models.whisper_config import WhisperConfig
@@ -59,12 +59,14 @@ class _HalfStack:
         """Place of the first block among those of the model."""
         raise NotImplementedError
 
-    def load_block(self, index: int) -> ProgramBlock:
-        """Read block ``index`` from the source; nothing of it is kept."""
+    def load_block(self, index: int, *, later: bool = False) -> ProgramBlock:
+        """Read block ``index`` from the source; see `DecoderStack.load_block`."""
         plain = self._tensors.plain(self.first + index)
         others = {key: self._source.dense(name) for key, name in plain.items()}
         linears = {
-            key: make_linear(self._read(name), others.pop(f"{key}.bias", None))
+            key: read_linear(
+                self._source, self._read, name, others.pop(f"{key}.bias", None), later=later
+            )
             for key, name in self.linears(index).items()
         }
         return self.block(self._config, index, linears, others)

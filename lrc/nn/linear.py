@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -72,6 +73,37 @@ class DenseLinear:
 
         execution.each(tile, row_tiles(len(self.weight)))
         return y
+
+
+class LaterLinear(DenseLinear):
+    """A dense layer whose weight is read when it is first looked at, and kept from then on.
+
+    Parameters
+    ----------
+    read : function
+        Gives the weight, (m, n) float32.
+    shape : (m, n)
+    bias : (m,) float32 or None
+    """
+
+    def __init__(self, read: Callable[[], Array], shape: tuple[int, int], bias: Array | None):
+        self._reading, self._read, self._shape = threading.Lock(), read, shape
+        self.bias = bias
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs; nothing is read for it."""
+        return self._shape
+
+    def __getattr__(self, name: str) -> Array:
+        """Read the weight; there is no other attribute that comes later."""
+        if name != "weight":
+            raise AttributeError(name)
+        with self._reading:
+            if name not in self.__dict__:
+                self.weight = self._read()
+            found: Array = self.__dict__[name]
+            return found
 
 
 def make_linear(weight: Array | PackedMatrix | StoredMatrix, bias: Array | None = None) -> Linear:

@@ -10,6 +10,8 @@ from lrc.errors import FormatError
 MANIFEST = "lrc.json"
 #: Evaluations of the model (`lrc.measure.quality`).
 QUALITY = "lrc-quality.json"
+#: How it was made: what was planned, and what came (`lrc.pipeline.forecast.fact`).
+RUN = "lrc-run.json"
 #: What a compressed matrix is in its model: of a linear layer in a block, or a row a token.
 MATRIX, EMBEDDING, HEAD = "matrix", "embedding", "head"
 

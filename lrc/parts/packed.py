@@ -72,7 +72,7 @@ from lrc.formats.view import View
 from lrc.parts import PARTS, v1
 from lrc.parts.base import Part, PartRecord, Specs
 from lrc.parts.fields import MANIFEST as MANIFEST
-from lrc.parts.fields import QUALITY
+from lrc.parts.fields import QUALITY, RUN
 from lrc.parts.layout import check_record, placed, stored_bytes, stored_layout
 from lrc.parts.manifest import FORMAT as FORMAT
 from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION
@@ -291,7 +291,7 @@ class PackedCheckpoint:
 
     def other_files(self) -> tuple[Path, ...]:
         """Every file of the original that is no weights: neither the manifest nor figures."""
-        return tuple(f for f in other_files(self.path) if f.name not in (MANIFEST, QUALITY))
+        return tuple(f for f in other_files(self.path) if f.name not in (MANIFEST, QUALITY, RUN))
 
     def digest(self) -> str:
         """Digest of the source it was made from."""

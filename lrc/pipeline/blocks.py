@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -42,10 +43,11 @@ from lrc.pipeline.journal import Journal
 from lrc.pipeline.learning import learn
 from lrc.pipeline.metric import GradientStore
 from lrc.pipeline.site import SiteProblem, site_problems
+from lrc.pipeline.time_limit import TimeLimit
 from lrc.quant.tables import TABLES_FILE, Tensors, as_float16, read_table, store_table
 from lrc.solvers.api import derive_seed
 from lrc.solvers.base import Decomposition
-from lrc.spec import CompressSpec
+from lrc.spec import CompressSpec, MatrixSpec
 
 Table: TypeAlias = "PackedMatrix | NDArray[np.float32]"
 
@@ -62,6 +64,12 @@ class Job:
     journal: Journal
     gradients: GradientStore | None = None
     importance: Mapping[str, NDArray[np.float64]] | None = None
+    limit: TimeLimit | None = None
+
+    def as_lowered(self) -> Job:
+        """The same with what the journal says of matrices that were late."""
+        late = {name: MatrixSpec.from_dict(of) for name, of in self.journal.lowered.items()}
+        return replace(self, spec=replace(self.spec, matrices=self.spec.matrices | late))
 
     @property
     def original_only(self) -> bool:
@@ -154,7 +162,7 @@ def _table_options(job: Job, inputs: Inputs, progress: Progress) -> TableOptions
 class _Compressor:
     """The visitor that decomposes; other fields are of the block at work.
 
-    Once it is read, pages of the checkpoint's files are given back: they count as memory.
+    What was read of the checkpoint's files is given back site by site: it counts as memory.
     """
 
     job: Job
@@ -163,13 +171,12 @@ class _Compressor:
     tensors: Tensors = field(default_factory=dict)
     dropped: int = 0
     started: float = 0.0
-    pages_read: bool = False
 
     def begin(self, block: int) -> bool:
         """Whether the journal lacks the block."""
         self.started, self.dropped = time.perf_counter(), 0
         self.linears, self.tensors = {}, {}
-        self.pages_read = True
+        release_pages(self.job.source.shards.values())
         return _file(block) not in self.job.journal.files
 
     def replay(self, block: int, dense: Block) -> dict[str, Linear]:
@@ -186,10 +193,9 @@ class _Compressor:
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:
         """Decompose the matrices of a site."""
-        journal, student = self.job.journal, self._left_dense(at)
-        if self.pages_read:
-            release_pages(self.job.source.shards.values())
-            self.pages_read = False
+        journal = self.job.journal
+        self._keep_to_time(at)
+        student = self._left_dense(at)
         for key, found, problem in self._solved(at):
             name = at.tensors[key]
             weight = found.matrix.to_dense()
@@ -203,7 +209,19 @@ class _Compressor:
             if not self.job.original_only:
                 student[key] = replaced(at.dense, key, weight, bias)
             self.advance()
+        release_pages(self.job.source.shards.values())
+        if self.job.limit is not None:
+            shapes = (at.dense.linears[key].shape for key in at.site.linears)
+            self.job.limit.passed(sum(map(math.prod, shapes)))
         return student
+
+    def _keep_to_time(self, at: SiteAtWork) -> None:
+        """Lower the search for the matrices of a site where they are late."""
+        job = self.job
+        if job.limit is not None:
+            late = job.limit.lowered(job.spec, [linear_of(at.tensors[k]) for k in at.site.linears])
+            job.journal.lowered |= {name: own.to_dict() for name, own in late.items()}
+            self.job = job.as_lowered() if late else job
 
     def _left_dense(self, at: SiteAtWork) -> dict[str, Linear]:
         """The layers of a site whose matrices stay, in 16 bits."""

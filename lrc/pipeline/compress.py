@@ -13,29 +13,32 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from lrc import __version__
-from lrc.allocation.api import allocate_in, check_request, forget, surveyed_files
+from lrc.allocation.api import allocate_in, forget, surveyed_files
 from lrc.allocation.ranks import with_ranks
 from lrc.base.atomic import atomic_directory, check_output
 from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
 from lrc.base.progress import SILENT, Progress
+from lrc.base.spool import MemoryUse, Spool, using_memory
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.calibrate.streams import Inputs
-from lrc.errors import FormatError, SpecError
+from lrc.errors import FormatError
 from lrc.formats.hub_cache import repository_of
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.measure.self_test import self_test
-from lrc.models.base import Model
 from lrc.models.opened import open_original
 from lrc.parts.manifest import CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
+from lrc.pipeline.asked import check_asked
 from lrc.pipeline.blocks import Job, run_blocks
+from lrc.pipeline.forecast.memory import Way, memory_plan
 from lrc.pipeline.journal import Journal, finished_files, is_complete
 from lrc.pipeline.material import material_of
 from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store
 from lrc.pipeline.report import CompressReport
+from lrc.pipeline.time_limit import time_limit_of
 from lrc.pipeline.width import default_spec
-from lrc.pipeline.widths import check_widths, forget_widths, tries_widths, with_widths
+from lrc.pipeline.widths import forget_widths, with_widths
 from lrc.quant.cuda import device_note, require_device
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
@@ -53,6 +56,8 @@ def compress(
     progress: Progress = SILENT,
     windows: ArrayLike | None = None,
     survey_folder: str | Path | None = None,
+    ram: int | None = None,
+    seconds: float | None = None,
 ) -> CompressReport:
     """Compress the model in directory ``source`` into a new directory ``out``.
 
@@ -80,6 +85,13 @@ def compress(
         Calibration tokens to use instead of the spec's files or self-written text.
     survey_folder : path, optional
         With an ``allocation``: keeps there what other budgets of the same model can use again.
+    ram : int, optional
+        Most bytes of memory that the process may take, by the system's count; never changes a byte.
+        Activations are spooled to disk and matrices taken one by one where that is needed.
+    seconds : float, optional
+        That it should take at most: where matrices are late, those that are left are searched less
+        hard for. The result depends on the clock then; the spec that is stored says what was
+        chosen, and gives the same bytes without it.
 
     Returns
     -------
@@ -92,8 +104,9 @@ def compress(
 
     Notes
     -----
-    Peak memory: one block in float32, two streams of activations (8 bytes a token and channel
-    each) and about eight n^2 float64 for the widest site. Time: two forward passes, one of the
+    Peak memory: the matrices of one site in float32, two streams of activations (8 bytes a token
+    and channel each) and about eight n^2 float64 for the widest site; see
+    :mod:`lrc.pipeline.forecast.memory`. Time: two forward passes, one of the
     few tokens that the head's metric is of, 4 T n^2 a site for the moments, and the cost of the
     recipe for each matrix. Without calibration text the weights of the whole model are looked at
     once a token, in the type they are stored in.
@@ -102,26 +115,17 @@ def compress(
     out = Path(out)
     if spec is not None:
         require_device(spec.decompose.device)
-        if spec.calibration.imatrix and allocation is not None:
-            raise SpecError("a target is met by measuring on text; give text, or bits beside it")
     model, checkpoint = open_original(source)
     spec = spec or (CompressSpec() if allocation is not None else default_spec(model))
-    _check_matrices(model, spec)
-    widths = allocation if allocation is not None and tries_widths(spec) else None
-    if widths is not None:
-        if survey_folder is not None:
-            raise SpecError("every width is tried here: there is no survey to be kept")
-        check_widths(model.tensors, spec, widths)
-    elif allocation is not None:
-        check_request(model, spec, allocation, survey_folder)
-    elif survey_folder is not None:
-        raise SpecError("a survey is made for a budget; give a target, or no folder for a survey")
+    widths = check_asked(model, spec, allocation, survey_folder)
     check_output(out)
     tokenizer = Tokenizer.open(checkpoint.path)
     material = material_of(model, checkpoint.path, tokenizer, spec, windows)
     spec = material.spec
     side_files = checkpoint.other_files()
     count = resolve_threads(threads)
+    way = None if ram is None else memory_plan(model, spec, allocation, count, ram).way
+    count = count if way is None else way.threads
     checkpoint.check_finite(count)
     job_name = fingerprint(
         checkpoint.digest(),
@@ -139,8 +143,10 @@ def compress(
             tell=progress.note,
         ) as folder,
         single_threaded_blas(),
+        using_memory(_memory_use(way, folder)),
     ):
         journal = Journal.resume(folder)
+        continued = bool(journal.files) or is_complete(folder)
         if is_complete(folder):
             progress.note("an earlier run wrote everything; what only it needed is removed")
         else:
@@ -172,7 +178,12 @@ def compress(
                     threads=count, progress=progress,
                 )  # fmt: skip
                 job = dataclasses.replace(job, spec=chosen_widths)
-            run_blocks(job, examples.inputs, progress)
+            if seconds is not None:
+                job = dataclasses.replace(
+                    job, limit=time_limit_of(model.tensors, journal.records, seconds, began)
+                )
+            run_blocks(job.as_lowered(), examples.inputs, progress)
+            job = job.as_lowered()
             sync_tree(folder)  # the manifest says that all else is there
             manifest = _manifest(job, examples.tokens, summary)
             tested = self_test(folder, manifest, model, examples.inputs, count)
@@ -183,10 +194,17 @@ def compress(
         forget(folder)
         forget_gradients(folder)
         forget_widths(folder)
-    report = CompressReport.of(out, journal, time.perf_counter() - began)
+    report = CompressReport.of(out, journal, time.perf_counter() - began, continued=continued)
     for warning in report.warnings:
         progress.note(warning)
     return report
+
+
+def _memory_use(way: Way | None, folder: Path) -> MemoryUse:
+    """How memory is used; what is spooled lies beside what is written."""
+    if way is None:
+        return MemoryUse()
+    return MemoryUse(Spool(folder) if way.spooled else None, way.side_by_side)
 
 
 def _gradients(job: Job, inputs: Inputs, progress: Progress) -> GradientStore:
@@ -198,27 +216,6 @@ def _gradients(job: Job, inputs: Inputs, progress: Progress) -> GradientStore:
         weights=job.spec.decompose.statistic in FISHER,
         seed=seed, threads=job.threads, progress=progress,
     )  # fmt: skip
-
-
-def _check_matrices(model: Model, spec: CompressSpec) -> None:
-    """Refuse parameters for matrices that the model does not have, and a size that is not given.
-
-    Raises
-    ------
-    SpecError
-        Naming them.
-    """
-    matrices = model.tensors.matrices
-    spec.check_size()
-    for name in matrices:
-        spec.for_matrix(name).check_size()
-    unknown = sorted(set(spec.matrices) - set(matrices))
-    if unknown:
-        first, keys = next(iter(matrices)), dict.fromkeys(m.key for m in matrices.values())
-        raise SpecError(
-            f"the model has no matrix {', '.join(unknown)}; names look like {first}, with layers "
-            f"0 to {model.tensors.blocks - 1} and {', '.join(keys)}"
-        )
 
 
 def _note_conditions(job: Job) -> None:

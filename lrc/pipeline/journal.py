@@ -21,7 +21,7 @@ from lrc.parts.packed import MANIFEST
 _STATE = "unfinished.json"
 _WINDOWS = "unfinished-windows.npy"
 #: Of the fields of a journal, in order.
-_KINDS = (dict, list, list, dict, dict, list, dict)
+_KINDS = (dict, list, list, dict, dict, list, dict, dict)
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Journal:
     ``dropped`` counts, by file, the tokens whose activations were not finite. ``calibration`` says
     where the tokens came from (`lrc.calibrate.corpus.CalibrationText`). ``seconds`` has one entry
     a block compressed, in this run and those it resumes. ``checksums`` are the SHA-256 of files.
+    ``lowered`` are parameters of matrices that were late (`lrc.pipeline.time_limit`).
     """
 
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Journal:
     calibration: dict[str, Any] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     checksums: dict[str, str] = field(default_factory=dict)
+    lowered: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def resume(cls, folder: Path) -> Journal:

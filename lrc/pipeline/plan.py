@@ -111,7 +111,9 @@ def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None
     weights = sum(m * n for m, n in shapes)
     calibration = spec.calibration
     length, written = window_length(calibration, model.context), calibration.window_counts().written
-    tokens = calibration.nsamples * length
+    if calibration.imatrix:  # in the place of text
+        written = 0
+    tokens = 0 if calibration.imatrix else calibration.nsamples * length
     streams = 1 if calibration.streams == "original" else 2
     found = WALKING * streams * tokens * weights + streams * tokens * _moments(model)
     if written:

@@ -23,6 +23,7 @@ class CompressReport:
     ``calibration`` says where the tokens came from: ``source``, ``windows``, ``window_tokens``
     and, for each of the ``files``, how many tokens of it were seen. ``self_test`` is what the model
     made of one window, opened from disk, beside its original (`lrc.measure.self_test.SelfTest`).
+    ``continued``: it went on from an earlier run, whose time is not in ``seconds``.
     """
 
     path: Path
@@ -38,9 +39,10 @@ class CompressReport:
     peak_rss_bytes: int | None
     warnings: tuple[str, ...]
     self_test: dict[str, Any]
+    continued: bool = False
 
     @classmethod
-    def of(cls, out: Path, journal: Journal, seconds: float) -> Self:
+    def of(cls, out: Path, journal: Journal, seconds: float, *, continued: bool = False) -> Self:
         """Report of the model written to ``out``, which took ``seconds``."""
         written = PackedCheckpoint.open(out)
         stored = storage(written)
@@ -58,4 +60,5 @@ class CompressReport:
             peak_rss_bytes=peak_rss_bytes(),
             warnings=tuple(written.report["warnings"]),
             self_test=written.report["self_test"],
+            continued=continued,
         )

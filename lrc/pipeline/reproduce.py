@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from lrc.models.opened import open_original
 from lrc.parts.manifest import CHECKSUMS
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline.compress import compress
+from lrc.refine.options import TuneSpec
+from lrc.refine.tune import tune
 from lrc.spec import CompressSpec
 
 #: Fields that a run from the stored spec does not have, or says of itself.
@@ -67,8 +71,8 @@ def reproduce(
     Raises
     ------
     SpecError
-        There is no ``original`` on record; it was made from another model, was tuned since, or
-        was calibrated on tokens that are not stored.
+        There is no ``original`` on record; it was made from another model, was tuned for some
+        minutes, or was calibrated on tokens that are not stored.
     LrcError
         As `lrc.compress`.
     """
@@ -80,6 +84,7 @@ def reproduce(
     check_output(again)
     spec = CompressSpec.from_dict(source.report["spec"])
     compress(original, again, spec, threads=threads, progress=progress)
+    _tune_again(source, again, Path(original), threads, progress)
     made = PackedCheckpoint.open(again)
     differences = tuple(_differences(source, made))
     notes = []
@@ -111,16 +116,32 @@ def _check(source: PackedCheckpoint, original: Path) -> None:
         raise SpecError(
             f"{source.path} was not made from {original}; give the model it was made from"
         )
-    if source.report.get("tuned"):
+    if any(one.get("shortened", True) for one in source.report.get("tuned", ())):
         raise SpecError(
-            f"{source.path} was tuned after it was compressed, and what it was before is not "
-            "stored; reproduce a directory that lrc tune has not changed"
+            f"{source.path} was tuned for some minutes, or by an older version, and the steps that "
+            "fitted in are not stored; reproduce a directory that was tuned without --minutes, or "
+            "not at all"
         )
     if source.report.get("calibration", {}).get("source") == GIVEN:
         raise SpecError(
             f"{source.path} was calibrated on token windows that a program gave, and they are "
             "not stored; call lrc.compress with the same windows"
         )
+
+
+def _tune_again(
+    source: PackedCheckpoint, again: Path, original: Path, threads: int | None, progress: Progress
+) -> None:
+    """Every tuning once more, as far as what it has stored; an interrupt undoes all."""
+    try:
+        for one in source.report.get("tuned", ()):
+            tune(
+                again, original, TuneSpec.from_dict(one["spec"]),
+                threads=threads, progress=progress, stop=partial(operator.le, int(one["steps"])),
+            )  # fmt: skip
+    except BaseException:
+        shutil.rmtree(again, ignore_errors=True)
+        raise
 
 
 def _files(source: PackedCheckpoint) -> list[str]:
@@ -139,9 +160,16 @@ def _differences(source: PackedCheckpoint, made: PackedCheckpoint) -> Iterator[s
     yield from (f"{name} is new" for name in sorted(theirs - set(ours)))
     fields = sorted((source.report.keys() | made.report.keys()) - set(_NOT_COMPARED))
     for field in fields:
-        old, new = source.report.get(field), made.report.get(field)
+        old, new = (_without_run(of.report.get(field), field) for of in (source, made))
         if old != new:
             yield f"{field} of the report is another{_which(old, new)}"
+
+
+def _without_run(value: Any, field: str) -> Any:
+    """A field of the manifest; the name of a tuning's run is its own."""
+    if field != "tuned" or not isinstance(value, list):
+        return value
+    return [{name: of for name, of in one.items() if name != "run"} for one in value]
 
 
 def _which(old: Any, new: Any) -> str:

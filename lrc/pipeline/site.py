@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lrc.base.spool import memory_use
 from lrc.base.threads import ordered_map
 from lrc.calibrate.means import mean_inputs, mean_magnitudes
 from lrc.calibrate.walk import SiteAtWork
@@ -30,7 +32,7 @@ from lrc.solvers.statistic import needs_magnitudes, weighting_diagonal
 from lrc.spec import FISHER, CalibrationSpec, CompressSpec, DecomposeSpec
 
 #: Matrices up to this size are solved side by side; larger ones in turn, to save memory.
-_SIDE_BY_SIDE = 1 << 22
+SIDE_BY_SIDE = 1 << 22
 
 #: What a row of no importance counts, over the mean of all: it may be lost, but has a solution.
 LEAST_IMPORTANCE = 1e-3
@@ -246,8 +248,10 @@ def _spec_of(at: SiteAtWork, spec: CompressSpec, key: str) -> DecomposeSpec:
 
 def _at_once(at: SiteAtWork, keys: tuple[str, ...]) -> int:
     """How many of these matrices to solve side by side: one where each is large."""
-    largest = max(at.weight(key).size for key in keys)
-    return min(at.threads, len(keys)) if largest <= _SIDE_BY_SIDE else 1
+    largest = max(math.prod(at.dense.linears[key].shape) for key in keys)
+    if largest > SIDE_BY_SIDE or not memory_use().side_by_side:
+        return 1
+    return min(at.threads, len(keys))
 
 
 def _inner_threads(at: SiteAtWork, at_once: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def tune(
     minutes: float | None = None,
     threads: int | None = None,
     progress: Progress = SILENT,
+    stop: Callable[[int], bool] | None = None,
 ) -> TuneReport:
     """Tune the compressed model in ``folder`` in place; no code of it changes.
 
@@ -84,6 +85,9 @@ def tune(
     threads : int, optional
         Windows worked on at the same time; never changes a byte.
     progress : Progress
+    stop : function, optional
+        Asked after each step, with the number of steps made, whether that is enough. The schedule
+        of rates stays that of all steps, so that what is stored until then is the same.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def tune(
             bits = store.linear_bits(job.source)
             state, resumed = _started(job, run, progress)
             deadline = None if minutes is None else began + 60 * minutes
-            state = _steps(job, run, folder, state, deadline, progress)
+            state = _steps(job, run, folder, state, deadline, progress, stop)
             run.finish()
         finally:
             run.close()
@@ -201,6 +205,7 @@ def _steps(
     state: TuneState,
     deadline: float | None,
     progress: Progress,
+    stop: Callable[[int], bool] | None,
 ) -> TuneState:
     """All steps that are left, with checks between them; the best is stored."""
     first, began = state.step, time.perf_counter()
@@ -218,6 +223,8 @@ def _steps(
             if state.step in checks(state.steps, job.spec.checks):
                 state = _checked(job, run, folder, state)
             advance()
+            if stop is not None and stop(state.step):
+                break
     return state
 
 
@@ -247,6 +254,7 @@ def _checked(job: TuneJob, run: TuningRun, folder: Path, state: TuneState) -> Tu
         summary = {
             **job.summary(), "run": run.name, "steps": state.step, "rate": state.rate,
             "kl_before": state.before, "kl_after": now,
+            "shortened": state.steps != len(job.batches),
         }  # fmt: skip
         store.save(folder, job.source, job.stored(state.moves), summary, state.step)
     elif not now <= _WORSE * state.best:  # or it is no number any more

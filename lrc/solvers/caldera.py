@@ -14,10 +14,8 @@ from lrc.quant.ldlq import Rounded
 from lrc.solvers.base import Problem, Solution, Trace
 from lrc.solvers.lrstep import Pair, fit_factors
 from lrc.solvers.qstep import feedback_block, feedback_rounding, polished
-from lrc.solvers.rank import choose_rank, most_rank, predicted_losses
+from lrc.solvers.rank import AUTOMATIC_BITS, choose_rank, most_rank, predicted_losses
 
-#: An automatic rank may add at most this fraction of the backbone's bits.
-_AUTO_RANK_BITS = 0.1
 #: Q is rounded afresh where L R has brought the RMS of its target below this fraction.
 _AFRESH = 0.95
 #: Where L R may start; of equals the first is taken.
@@ -160,7 +158,7 @@ def _rank(problem: Problem, E: NDArray[np.float32]) -> tuple[int, str]:
     wanted, rank = problem.spec.low_rank.rank, problem.spec.low_rank.rank_of(E.shape)
     if isinstance(rank, str):
         spec, bits = problem.spec, problem.spec.low_rank.factor_bits
-        most_bits = _AUTO_RANK_BITS * spec.quant.bits
+        most_bits = AUTOMATIC_BITS * spec.quant.bits
         predicted = None
         if spec.low_rank.start != "error" and (most := most_rank(E.shape, bits, most_bits)):
             target = problem.weighed(problem.target)

@@ -39,6 +39,15 @@ def predicted_losses(
     return left
 
 
+#: An automatic rank may add at most this fraction of the backbone's bits.
+AUTOMATIC_BITS = 0.1
+
+
+def most_automatic_rank(shape: tuple[int, ...], factor_bits: int, bits: int) -> int:
+    """The largest rank that is considered beside codes of ``bits`` a weight."""
+    return most_rank(shape, factor_bits, AUTOMATIC_BITS * bits)
+
+
 def most_rank(shape: tuple[int, ...], factor_bits: int, most_bits: float) -> int:
     """The largest multiple of 8 that costs at most ``most_bits`` a weight and half the matrix."""
     return int(min(min(shape) // 2, most_bits / _bits_per_rank(shape, factor_bits))) // 8 * 8

@@ -218,11 +218,15 @@ class DecomposeSpec(Record):
 
 @dataclass(frozen=True)
 class MatrixSpec(Record):
-    """What one matrix gets instead of the common codebook and rank, and why."""
+    """What one matrix gets instead of the common codebook and rank, and why.
+
+    ``polish_sweeps`` are those of `DecomposeSpec`, None: the common ones.
+    """
 
     quant: QuantSpec = field(default_factory=QuantSpec)
     low_rank: LowRankSpec = field(default_factory=LowRankSpec)
     reason: str = ""
+    polish_sweeps: int | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,11 @@ class CompressSpec(Record):
         own = self.matrices.get(name)
         if own is None:
             return self.decompose
-        return dataclasses.replace(self.decompose, quant=own.quant, low_rank=own.low_rank)
+        common = self.decompose
+        sweeps = common.polish_sweeps if own.polish_sweeps is None else own.polish_sweeps
+        return dataclasses.replace(
+            common, quant=own.quant, low_rank=own.low_rank, polish_sweeps=sweeps
+        )
 
     def table_bits(self, beside: float = 0.0) -> tuple[int, int]:
         """Bits of embedding and head as numbers, ``beside`` so many a weight (0: its own).

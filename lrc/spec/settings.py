@@ -75,6 +75,7 @@ class Setting:
                 changed_quant(own.quant, **quant),
                 dataclasses.replace(own.low_rank, **low_rank),
                 reason=f"set: {self.text}",
+                polish_sweeps=own.polish_sweeps,
             )
         except SpecError as error:
             raise SpecError(f"{self.text!r}: {error}") from None

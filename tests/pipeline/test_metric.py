@@ -33,7 +33,8 @@ KINDS = ("llama", "gemma2", "gpt2", "mixtral", "mamba")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.iterdir() if path.name != "lrc-run.json")  # it has times
+    return {path.name: path.read_bytes() for path in files}
 
 
 def write_dense(family: str, folder: Path) -> Path:

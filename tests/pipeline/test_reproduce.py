@@ -14,6 +14,8 @@ import tiny
 import lrc as library
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
 from lrc.parts.manifest import read_manifest, write_manifest
+from lrc.refine.options import TuneSpec
+from lrc.refine.tune import tune
 
 Lrc = Callable[..., Any]
 
@@ -35,6 +37,20 @@ def test_what_a_budget_chose_is_made_again(
     out = tmp_path / "out"
     lrc("compress", model, "-o", out, "--calib", text, *fast, "--target-bpw", 4).check()
     lrc("reproduce", out, "--original", model, "--quiet").check()
+
+
+def test_what_was_tuned_until_a_clock_said_stop_is_made_again(
+    lrc: Lrc, copy: Path, model: Path, text: Path
+) -> None:
+    spec = TuneSpec(
+        files=(str(text),), tokens=256, held_out=2, seqlen=32, rate=0.003, checks=4, what=("norms",)
+    )
+    report = tune(copy, model, spec, threads=1, stop=lambda step: step >= 2)
+    assert (report.steps, report.stored) == (2, True)
+    assert not copy.with_name("copy.tuning").exists()
+    said = lrc("reproduce", copy, "--original", model, "--threads", 1, "--quiet").check().out
+    assert "made again, all 8 files and the report alike" in said
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
 
 
 def test_what_differs_is_named_and_stays(lrc: Lrc, copy: Path, model: Path) -> None:
@@ -73,7 +89,9 @@ def test_what_cannot_be_made_again_is_said_at_once(
     assert f"was not made from {other}" in lrc("reproduce", copy, "--original", other).err
     manifest = read_manifest(copy)
     write_manifest(copy, manifest | {"tuned": [{"steps": 3}]})
-    assert "was tuned after it was compressed" in lrc("reproduce", copy, "--original", model).err
+    told = lrc("reproduce", copy, "--original", model).err
+    assert "was tuned for some minutes, or by an older version" in told
+    assert "reproduce a directory that was tuned without --minutes, or not at all" in told
     given = manifest["calibration"] | {"source": "given by the caller"}
     write_manifest(copy, manifest | {"calibration": given})
     assert "token windows that a program gave" in lrc("reproduce", copy, "--original", model).err

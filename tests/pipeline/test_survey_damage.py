@@ -18,13 +18,14 @@ from lrc.base.lock import LockedFile
 from lrc.base.partial import MARKER
 from lrc.cli.main import main
 
+RUN = "lrc-run.json"  # has times in it
 Lrc = Callable[..., Any]
 QUICK = ("--preset", "fast", "--nsamples", "6", "--seqlen", "64", "--iterations", "1")
 COMMON = (*QUICK, "--threads", "1", "--quiet", "--target-bpw", "3.1")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != RUN)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 

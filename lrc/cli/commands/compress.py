@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
+from lrc.base.progress import ToldWhenBegun
 from lrc.cli.commands.base import (
     Console,
     SubParsers,
@@ -15,7 +17,10 @@ from lrc.cli.commands.base import (
     add_verb,
 )
 from lrc.cli.commands.effort_options import chosen
+from lrc.cli.commands.limit_options import add_limit_options, forecast_for, memory_words
 from lrc.cli.commands.spec_options import add_spec_options
+from lrc.cli.commands.timed import first_pass_seconds, spend_the_rest, time_line
+from lrc.cli.forecast_tables import plan_and_fact
 from lrc.cli.tables import (
     allocation_line,
     calibration_line,
@@ -25,6 +30,7 @@ from lrc.cli.tables import (
     matrix_table,
     number,
     self_test_line,
+    table,
 )
 
 
@@ -46,24 +52,46 @@ def add(subparsers: SubParsers) -> None:
     add_model(parser, "Hugging Face directory with safetensors weights")
     add_out(parser)
     add_spec_options(parser)
+    add_limit_options(parser)
     add_threads(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Compress, then show what every matrix became."""
+    began = time.perf_counter()
     spec, allocation = chosen(args, console)
+    from lrc.base.atomic import check_output
+    from lrc.models.opened import open_original
+    from lrc.pipeline.asked import check_asked
     from lrc.pipeline.compress import compress
+    from lrc.pipeline.forecast.fact import fact_of, write_run
 
+    check_output(args.out)
+    check_asked(open_original(args.model)[0], spec, allocation, args.survey)
+    found = forecast_for(args, spec, allocation, args.out)
+    planned = None if found is None else found.to_dict()
+    progress = console.progress
+    if planned is not None:
+        progress = ToldWhenBegun(progress, _plan_line(planned, args))
     report = compress(
         args.model,
         args.out,
         spec,
         allocation=allocation,
         threads=args.threads,
-        progress=console.progress,
+        progress=progress,
         survey_folder=args.survey,
+        ram=args.ram,
+        seconds=None if args.time is None else first_pass_seconds(args.time, began),
     )
+    fact = fact_of(report)
+    timed = None
+    if found is not None and planned is not None:
+        write_run(report.path, planned, fact)
+        if args.time is not None:
+            timed = spend_the_rest(args, report, found, began, console)
+            write_run(report.path, planned, fact, timed)
     record: dict[str, Any] = {
         name: getattr(report, name)
         for name in (
@@ -81,7 +109,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         )
     }
     if args.json:
-        console.json({"out": str(args.out), "spec": report.spec.to_dict(), **record})
+        told = {} if planned is None else {"plan": planned, "fact": fact, "time": timed}
+        console.json({"out": str(args.out), "spec": report.spec.to_dict(), **record, **told})
         return
     console.line(matrix_table(report.matrices))
     console.line("")
@@ -100,5 +129,20 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"took {human_time(report.seconds)}, {human_time(report.seconds_per_block)} a block, "
         f"peak memory {human_size(report.peak_rss_bytes)}"
     )
+    if planned is not None:
+        console.line("")
+        console.line(table(("plan and fact", "planned", "came"), plan_and_fact(planned, fact)))
+    if timed is not None:
+        console.line(time_line(timed))
     for warning in report.warnings:
         console.line(f"warning: {warning}")
+
+
+def _plan_line(planned: dict[str, Any], args: argparse.Namespace) -> str:
+    """What is planned, in a sentence."""
+    memory, size = planned["memory"], planned["size"]
+    line = (
+        f"plan: {human_size(size['total'])} in about {human_time(planned['seconds'])}, peak memory "
+        f"{human_size(memory['peak_bytes'])}"
+    )
+    return line if args.ram is None else f"{line}; within --ram by: {memory_words(memory)}"

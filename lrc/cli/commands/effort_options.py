@@ -18,6 +18,9 @@ from lrc.spec.settings import Setting, with_settings
 if TYPE_CHECKING:
     from lrc.pipeline.plan import Plan
 
+#: Part of ``--time`` that the effort is chosen for: estimates are off, and the rest is not lost.
+FIRST_PASS = 0.7
+
 
 def chosen(
     args: argparse.Namespace, console: Console
@@ -44,10 +47,13 @@ def _by_options(
     if args.target is not None or args.gguf_type is not None:
         return for_target(args), None
     width = _width(args)
-    if args.effort is None:
+    limit = getattr(args, "time", None)
+    if args.effort is None and (limit is None or args.preset is not None):
         return spec_from_options(args, width), allocation_from_options(args)
     if args.preset is not None:
         raise SpecError("--effort and --preset contradict each other: leave one of them out")
+    if limit is not None and isinstance(args.effort, float):
+        raise SpecError("--effort MINUTES and --time contradict each other: give one of them")
     names = [args.effort] if isinstance(args.effort, str) else list(EFFORTS)
     options = {name: argparse.Namespace(**(vars(args) | {"effort": name})) for name in names}
     specs = {name: spec_from_options(each, width) for name, each in options.items()}
@@ -58,11 +64,15 @@ def _by_options(
 
     model, _ = open_original(args.model)
     if isinstance(model, SpeechModel):
-        raise SpecError("--effort counts windows of text; give a speech model --nsamples instead")
-    seconds = math.inf if isinstance(args.effort, str) else 60 * args.effort
+        name = "effort" if limit is None else "time"
+        raise SpecError(f"--{name} counts windows of text; give a speech model --nsamples instead")
+    if isinstance(args.effort, str):
+        seconds = math.inf
+    else:
+        seconds = FIRST_PASS * limit if limit is not None else 60 * args.effort
     made = plan(model, specs, seconds, allocations=budgets, threads=args.threads)
     console.progress.note(plan_line(made))
-    if not made.fits:
+    if not made.fits and limit is None:
         console.progress.note(f"that is more than {human_time(seconds)}: nothing less is known")
     return made.spec, budgets[made.name]
 

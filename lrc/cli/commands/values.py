@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from fractions import Fraction
 from typing import Literal
 
@@ -42,6 +43,40 @@ def byte_count(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no size; write it like 60MB, 1.5GB or 900MiB"
         ) from None
+
+
+def memory_size(text: str) -> int:
+    """Parse ``--ram``: a size as of `byte_count`, or with K, M or G, which count by 1024.
+
+    Examples
+    --------
+    >>> memory_size("4G") == 4 << 30, memory_size("1.5GB")
+    (True, 1500000000)
+    """
+    letter = text.strip().upper()[-1:]
+    size = byte_count(f"{text.strip()}iB" if letter in ("K", "M", "G") else text)
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory; write it like 4G or 900M")
+    return size
+
+
+_SECONDS = {"h": 3600, "m": 60, "min": 60, "s": 1}
+
+
+def duration(text: str) -> float:
+    """Parse ``--time``: hours, minutes and seconds such as 30m or 1h30m; a number is minutes.
+
+    Examples
+    --------
+    >>> duration("30m"), duration("1h30m"), duration("90s"), duration("2")
+    (1800.0, 5400.0, 90.0, 120.0)
+    """
+    form = re.fullmatch(r"(?:(\d+(?:\.\d+)?(?:h|min|m|s)))+|\d+(?:\.\d+)?", text.strip().lower())
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|min|m|s)?", text.strip().lower()) if form else []
+    seconds = sum(float(count) * _SECONDS[unit or "m"] for count, unit in parts)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write it like 30m, 2h or 1h30m")
+    return float(seconds)
 
 
 def effort(text: str) -> str | float:

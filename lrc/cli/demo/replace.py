@@ -8,7 +8,7 @@ from pathlib import Path
 from lrc.base.partial import MARKER, sync_directory
 from lrc.errors import LrcError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.parts.fields import MANIFEST
+from lrc.parts.fields import MANIFEST, RUN
 from lrc.parts.manifest import read_manifest
 
 
@@ -62,4 +62,4 @@ def _written(folder: Path, original: Checkpoint) -> set[str]:
     if not (folder / MANIFEST).is_file():
         return set()
     side_files = (path.relative_to(original.path).as_posix() for path in original.other_files())
-    return {*read_manifest(folder)["files"], *side_files, MANIFEST, MARKER}
+    return {*read_manifest(folder)["files"], *side_files, MANIFEST, RUN, MARKER}

@@ -171,7 +171,7 @@ def _facts(output: Output) -> dict[str, Any]:
         "calibration": choices.calibration(report),
         "experts": experts_line(matrices),
         "allocation": choices.origin_of_plan(allocation) if allocation else "",
-        "plan": choices.plan_against_fact(allocation, output.sizes, found) if allocation else [],
+        "plan": _plan(output, found),
         "differing": choices.differing(report.get("spec", {})),
         "matrices": {name: record | {"rank": rank_of(record)} for name, record in matrices.items()},
         "warnings": warnings,
@@ -181,6 +181,19 @@ def _facts(output: Output) -> dict[str, Any]:
         "spec": json.dumps(report.get("spec", {}), indent=2),
         "digest": output.source.digest(),
     }
+
+
+def _plan(output: Output, found: tuple[KeptEvaluation, ...]) -> list[tuple[str, ...]]:
+    """What was planned of the run and, for a budget, of the model, beside what came."""
+    from lrc.cli.forecast_tables import plan_and_fact
+    from lrc.cli.page import choices
+    from lrc.pipeline.forecast.fact import read_run
+
+    run = read_run(output.source.path)
+    rows: list[tuple[str, ...]] = [] if run is None else [*plan_and_fact(*run)]
+    if allocation := output.report.get("allocation"):
+        rows += choices.plan_against_fact(allocation, output.sizes, found)
+    return rows
 
 
 _CHARTS = (

@@ -21,10 +21,14 @@ from lrc.formats.diagnose import INDEX as INDEX
 from lrc.formats.diagnose import SINGLE as SINGLE
 from lrc.formats.finite import count_non_finite
 from lrc.formats.hub import local_model
+from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.file import SafetensorsFile, TensorInfo
 from lrc.formats.side_files import contained, other_files
 from lrc.formats.stored import StoredMatrix, widen
 from lrc.formats.view import View
+
+#: Bytes of tensors that are looked through before the memory that they take is given back.
+_LOOKED_AT = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +186,14 @@ class Checkpoint:
         def bad(name: str) -> int:
             return count_non_finite(self._read(name), self.info(name).dtype)
 
-        names = self.names()
+        names, seen = self.names(), 0
         for name, count in zip(names, ordered_map(bad, names, threads), strict=True):
             self._refuse_non_finite(name, count)
+            seen += self.stored_bytes(name)
+            if seen > _LOOKED_AT:  # mapped pages count as memory
+                release_pages(self.shards.values())
+                seen = 0
+        release_pages(self.shards.values())
 
     def _refuse_non_finite(self, name: str, bad: int) -> None:
         if bad:
