@@ -1,8 +1,10 @@
 """Figures of evaluations, kept in the directory of the compressed model that they are of.
 
-``lrc-quality.json`` has ``format`` "lrc-quality", ``version`` 1 and ``evaluations``, a list of
-:class:`KeptEvaluation` as objects. Each names the model by a digest of what its ``lrc.json``
-says of weights: once the model was changed, figures of before are no longer its own.
+``lrc-quality.json`` has ``format`` "lrc-quality", ``version`` 1, ``evaluations``, a list of
+:class:`KeptEvaluation` as objects, and ``samples``, a list of
+:class:`~lrc.measure.samples.Sample`, where there are any. Each names the model by a digest of what
+its ``lrc.json`` says of weights: once the model was changed, figures of before are no longer its
+own.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +22,7 @@ from lrc.base.record import Record
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError, SpecError
 from lrc.formats.hub_cache import refuse_cached
+from lrc.measure.samples import Sample
 from lrc.parts.fields import QUALITY
 from lrc.parts.manifest import CHECKSUMS, read_manifest
 from lrc.parts.packed import PackedCheckpoint
@@ -72,10 +76,11 @@ class KeptEvaluation(Record):
 
 @dataclass(frozen=True)
 class Quality:
-    """Evaluations of a model as it is now, oldest first, and how many are of what it was before."""
+    """Evaluations of a model as it is now, oldest first, how many are of before, and answers."""
 
     evaluations: tuple[KeptEvaluation, ...]
     outdated: int
+    samples: tuple[Sample, ...] = ()
 
 
 def model_digest(source: PackedCheckpoint) -> str:
@@ -100,16 +105,18 @@ def kept_quality(source: PackedCheckpoint) -> Quality:
     FormatError
         The file is malformed.
     """
-    every = _read(source.path / QUALITY)
+    every, answers = _read(source.path / QUALITY)
     digest = model_digest(source)
     current = tuple(one for one in every if one.model == digest)
-    return Quality(current, len(every) - len(current))
+    said = tuple(one for one in answers if one.model == digest)
+    return Quality(current, len(every) - len(current), said)
 
 
-def keep(source: PackedCheckpoint, found: KeptEvaluation) -> Path:
+def keep(source: PackedCheckpoint, found: KeptEvaluation, answers: Sequence[Sample] = ()) -> Path:
     """Add an evaluation to those of a model; one taken on the same gives way to it.
 
-    Those of what the model was before go.
+    Those of what the model was before go. ``answers`` take the place of earlier ones, where there
+    are any.
 
     Raises
     ------
@@ -118,27 +125,33 @@ def keep(source: PackedCheckpoint, found: KeptEvaluation) -> Path:
     """
     path = source.path / QUALITY
     refuse_cached(source.path)
-    others = (e for e in kept_quality(source).evaluations if e.conditions != found.conditions)
+    kept = kept_quality(source)
+    others = (e for e in kept.evaluations if e.conditions != found.conditions)
+    said = answers or kept.samples
     atomic_write_json(
         path,
         {
             "format": FORMAT,
             "version": VERSION,
             "evaluations": [one.to_dict() for one in (*others, found)],
+            **({"samples": [one.to_dict() for one in said]} if said else {}),
         },
     )
     return path
 
 
-def _read(path: Path) -> list[KeptEvaluation]:
+def _read(path: Path) -> tuple[list[KeptEvaluation], list[Sample]]:
     if not path.is_file():
-        return []
+        return [], []
     content = read_object(path)
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise FormatError(
             f"{path} is not of {FORMAT} version {VERSION}; remove it and evaluate again"
         )
     try:
-        return [KeptEvaluation.from_dict(one) for one in content.get("evaluations", [])]
+        return (
+            [KeptEvaluation.from_dict(one) for one in content.get("evaluations", [])],
+            [Sample.from_dict(one) for one in content.get("samples", [])],
+        )
     except (SpecError, TypeError) as error:
         raise FormatError(f"{path}: {error}; remove it and evaluate again") from None

@@ -9,11 +9,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import tiny
 from safetensors import safe_open
 
+import lrc
 from lrc.errors import FormatError
 from lrc.measure.breakdown import breakdown
 from lrc.measure.quality import KeptEvaluation, keep, kept_quality, model_digest
+from lrc.measure.samples import PROMPTS, Sample, samples
 from lrc.parts.fields import QUALITY
 from lrc.parts.packed import PackedCheckpoint
 
@@ -93,3 +96,37 @@ def test_every_byte_is_spent_on_something(name: str) -> None:
     for what in ("codes", "scales", "low rank", "signs and gains"):
         assert found[what] == expected[what] > 0
     assert found["not compressed"] > expected["not compressed"] > 0
+
+
+def test_answers_stay_until_others_come_and_go_with_the_model(model: PackedCheckpoint) -> None:
+    digest = model_digest(model)
+    first = Sample(digest, "original", "Why?", True, "So.", "For.")
+    one = dataclasses.replace(ONE, model=digest)
+    keep(model, one, [first])
+    keep(model, dataclasses.replace(one, ctx=16))
+    assert kept_quality(model).samples == (first,)
+    other = dataclasses.replace(first, compressed="Hm.")
+    keep(model, one, [other])
+    assert kept_quality(model).samples == (other,)
+    with_quality(model, samples=[dataclasses.replace(first, model="before").to_dict()])
+    assert kept_quality(model).samples == ()
+    with_quality(model, samples=[{"prompt": 3}])
+    with pytest.raises(FormatError, match="evaluate again"):
+        kept_quality(model)
+
+
+def test_both_models_answer_the_same_prompts(tmp_path: Path) -> None:
+    loaded = lrc.load(tiny.write_model(tmp_path / "model", num_hidden_layers=1))
+    found = list(samples(loaded, loaded, model="a", against="b", tokens=5, threads=1))
+    assert [one.prompt for one in found] == list(PROMPTS)
+    for one in found:
+        assert one.original == one.compressed
+        assert (one.chat, one.model, one.against) == (True, "a", "b")
+    asked = [{"role": "user", "content": PROMPTS[0]}]
+    greedy = "".join(loaded.generate(asked, 5, lrc.Sampler(temperature=0.0), threads=1))
+    assert found[0].compressed == greedy
+    bare = tiny.write_model(tmp_path / "bare", num_hidden_layers=1)
+    (bare / "tokenizer_config.json").unlink()
+    plain = lrc.load(bare)
+    (first, *_) = samples(plain, loaded, model="a", against="b", tokens=5, threads=1)
+    assert not first.chat

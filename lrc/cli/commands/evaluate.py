@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrc.base.resources import peak_rss_bytes
 from lrc.cli.commands.base import (
@@ -22,6 +22,10 @@ from lrc.cli.commands.evaluate_speech import run_speech
 from lrc.cli.sample_text import SAMPLE_NAME, given_text
 from lrc.cli.tables import ends, human_size, json_ready, number, table, with_error
 from lrc.errors import LrcError
+
+if TYPE_CHECKING:
+    from lrc.measure.samples import Sample
+    from lrc.run.load import LoadedModel
 
 #: What an evaluation tells, in the order of the table.
 FIGURES = (
@@ -96,8 +100,12 @@ def add(subparsers: SubParsers) -> None:
         "--keep",
         action="store_true",
         help="keep the figures in the directory of the compressed model, for lrc report and lrc "
-        "publish",
+        "publish; with --against also what both models say to three prompts",
     )
+    parser.add_argument(
+        "--samples", type=int, metavar="N",
+        help="with --keep and --against: most tokens of these answers, 0 for none (default: 48)",
+    )  # fmt: skip
     add_threads(parser)
     add_json(parser)
 
@@ -108,6 +116,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise LrcError(f"--ctx {args.ctx} is too small; use at least 2 tokens")
     if args.windows < 0:
         raise LrcError(f"--windows {args.windows} must be 0 (all) or positive")
+    if args.samples is not None and (args.samples < 0 or not args.keep or args.against is None):
+        raise LrcError("--samples N is 0 or positive, and goes with --keep and --against")
     if args.audio is not None:
         if args.keep or args.size_of:
             raise LrcError("--keep and --size-of are of evaluations on text, not of --audio")
@@ -147,12 +157,36 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.keep and isinstance(loaded.source, PackedCheckpoint):
         from lrc.measure.quality import KeptEvaluation, keep, model_digest
 
-        found = KeptEvaluation.of(json_ready(record), model=model_digest(loaded.source))
-        console.progress.note(f"kept in {keep(loaded.source, found)}")
+        digest = model_digest(loaded.source)
+        found = KeptEvaluation.of(json_ready(record), model=digest)
+        answers = [] if against is None else _answers(args, console, loaded, against, digest)
+        console.progress.note(f"kept in {keep(loaded.source, found, answers)}")
     if args.json:
         console.json(record)
     else:
         console.line(evaluation_table(record))
+
+
+def _answers(
+    args: argparse.Namespace,
+    console: Console,
+    loaded: LoadedModel,
+    against: LoadedModel,
+    digest: str,
+) -> list[Sample]:
+    """What both models say, unless it was asked for no tokens."""
+    from lrc.formats.hub import model_name
+    from lrc.measure.samples import TOKENS, samples
+
+    tokens = TOKENS if args.samples is None else args.samples
+    if tokens == 0:
+        return []
+    return list(
+        samples(
+            loaded, against, model=digest, against=model_name(args.against), tokens=tokens,
+            threads=args.threads, progress=console.progress,
+        )
+    )  # fmt: skip
 
 
 def _conditions(args: argparse.Namespace, text: str) -> dict[str, Any]:

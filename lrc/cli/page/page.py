@@ -149,6 +149,7 @@ def _facts(output: Output) -> dict[str, Any]:
         "before": output.original_bytes,
         **output.sizes,
         "quality": [(e, _whisker(e, found)) for e in found],
+        "samples": output.quality.samples,
         "tuned": report.get("tuned", ()),
         "self_test": self_test_line(report["self_test"]) if report.get("self_test") else "",
         "breakdown": output.breakdown,
