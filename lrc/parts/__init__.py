@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from lrc.parts.base import Part, PartRecord
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank
+from lrc.parts.on_basis import OnBasis
 
 #: Every kind of part, by the name that records have.
 PARTS: dict[str, type[Part]] = {
     "codes": Codes,
     "low_rank": LowRank,
+    "on_basis": OnBasis,
 }
 
 

@@ -30,6 +30,8 @@ PartRecord = Mapping[str, Any]
 #: Tensor to dtype and shape.
 Specs = dict[str, TensorSpec]
 Tensors = Mapping[str, NDArray[Any]]
+#: Name within a part to the name in the whole directory, and what it must be there.
+Borrowed = dict[str, tuple[str, TensorSpec]]
 #: Calls a piece of work on every slice of rows, on one thread or on several.
 Each = Callable[[Callable[[slice], object], Sequence[slice]], None]
 
@@ -67,9 +69,14 @@ class Part(ABC):
         """
 
     @classmethod
+    def borrowed(cls, record: PartRecord, shape: Shape) -> Borrowed:
+        """Tensors that another matrix stores and counts; most parts have none."""
+        return {}
+
+    @classmethod
     @abstractmethod
     def read(cls, record: PartRecord, shape: Shape, tensors: Tensors) -> Part:
-        """The part that ``tensors``, those of :meth:`layout`, store."""
+        """The part that ``tensors``, those of :meth:`layout` and :meth:`borrowed`, store."""
 
     @classmethod
     @abstractmethod

@@ -104,13 +104,31 @@ def stored_layout(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -
     check_record(name, record)
     specs = matrix_layout(name, record)
     for tensor, spec in specs.items():
-        info = file.info(tensor)
-        if (info.dtype, info.shape) != (spec.dtype, spec.shape):
-            raise FormatError(
-                f"{file.path}: tensor {tensor} is {info.dtype} {info.shape}, "
-                f"and {MANIFEST} implies {spec.dtype} {spec.shape}"
-            )
+        check_tensor(file, tensor, spec)
     return specs
+
+
+def check_tensor(file: SafetensorsFile, tensor: str, spec: TensorSpec) -> None:
+    """Refuse a tensor that is missing or not what a record implies; no value is read.
+
+    Raises
+    ------
+    FormatError
+        Naming file and tensor.
+    """
+    info = file.info(tensor)
+    if (info.dtype, info.shape) != (spec.dtype, spec.shape):
+        raise FormatError(
+            f"{file.path}: tensor {tensor} is {info.dtype} {info.shape}, "
+            f"and {MANIFEST} implies {spec.dtype} {spec.shape}"
+        )
+
+
+def borrowed_tensors(record: Mapping[str, Any]) -> Specs:
+    """What the parts of a matrix read of other matrices, by name in the whole directory."""
+    m, n = record["shape"]
+    found = (PARTS[part["kind"]].borrowed(part, (m, n)) for part in record["parts"])
+    return {place: spec for of in found for place, spec in of.values()}
 
 
 def stored_bytes(specs: Mapping[str, TensorSpec]) -> int:

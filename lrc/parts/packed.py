@@ -26,7 +26,8 @@ lack), ``damping``, ``notes`` and ``trace``, where theory has one a ``caldera_bo
 parameters are its own; of an expert's, ``routed_tokens`` and the share of its moments that is
 ``borrowed`` from other tokens. Each of ``parts`` is an object with a ``kind`` and the fields that
 the file of that kind in this package describes, as are the part's tensors: :mod:`lrc.parts.codes`,
-:mod:`lrc.parts.low_rank`. Tensors of the matrix ``NAME`` (checkpoint key, with ``.weight``), all
+:mod:`lrc.parts.low_rank`, :mod:`lrc.parts.on_basis`, which reads tensors of another matrix, too.
+Tensors of the matrix ``NAME`` (checkpoint key, with ``.weight``), all
 little-endian:
 
 =================== ======== ===================== ===========================================
@@ -53,7 +54,7 @@ Version 1 differs in the records alone: :mod:`lrc.parts.v1` reads it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -73,7 +74,14 @@ from lrc.parts import PARTS, v1
 from lrc.parts.base import Part, PartRecord, Specs
 from lrc.parts.fields import MANIFEST as MANIFEST
 from lrc.parts.fields import QUALITY, RUN
-from lrc.parts.layout import check_record, placed, stored_bytes, stored_layout
+from lrc.parts.layout import (
+    borrowed_tensors,
+    check_record,
+    check_tensor,
+    placed,
+    stored_bytes,
+    stored_layout,
+)
 from lrc.parts.manifest import FORMAT as FORMAT
 from lrc.parts.manifest import FORMAT_VERSION as FORMAT_VERSION
 from lrc.parts.manifest import read_manifest
@@ -102,8 +110,16 @@ def matrix_record(matrix: PackedMatrix) -> dict[str, Any]:
     }
 
 
-def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> PackedMatrix:
+#: The file that holds a tensor, by its name in the whole directory.
+Owner = Callable[[str], SafetensorsFile]
+
+
+def read_matrix(
+    file: SafetensorsFile, name: str, record: Mapping[str, Any], owner: Owner | None = None
+) -> PackedMatrix:
     """Rebuild the matrix ``name``; arrays are views of the memory map.
+
+    ``owner`` finds what its parts borrow of other matrices; ``file`` holds that without it.
 
     Raises
     ------
@@ -111,6 +127,10 @@ def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> 
         If the record or a tensor is missing, does not fit or holds a value that is not finite.
     """
     arrays = {tensor: file.read(tensor) for tensor in stored_layout(file, name, record)}
+    for tensor, spec in borrowed_tensors(record).items():
+        holder = owner(tensor) if owner is not None else file
+        check_tensor(holder, tensor, spec)
+        arrays[tensor] = holder.read(tensor)
     for tensor, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FormatError(f"{file.path}: tensor {tensor} has values that are not finite")
@@ -119,7 +139,8 @@ def read_matrix(file: SafetensorsFile, name: str, record: Mapping[str, Any]) -> 
     def part(where: str, fields: PartRecord) -> Part:
         kind = PARTS[fields["kind"]]
         own = {tensor: arrays[f"{where}.{tensor}"] for tensor in kind.layout(fields, (m, n))}
-        return kind.read(fields, (m, n), own)
+        others = kind.borrowed(fields, (m, n)).items()
+        return kind.read(fields, (m, n), own | {t: arrays[place] for t, (place, _) in others})
 
     return PackedMatrix(
         shape=(m, n),
@@ -170,6 +191,7 @@ class PackedCheckpoint:
         for name, record in opened._matrices.items():
             m, n = record["shape"]
             record["bits_per_weight"] = 8 * opened.stored_bytes(name) / (m * n)
+        opened._check_borrowed()
         opened._check_leftovers()
         return opened
 
@@ -182,6 +204,17 @@ class PackedCheckpoint:
             }
         for name, record in self._matrices.items():
             check_record(name, record)
+
+    @cached_property
+    def basis_holders(self) -> frozenset[str]:
+        """Matrices whose R is that of others, too (:mod:`lrc.parts.on_basis`)."""
+        parts = (part for record in self._matrices.values() for part in record["parts"])
+        return frozenset(part["basis"] for part in parts if "basis" in part)
+
+    def _check_borrowed(self) -> None:
+        for record in self._matrices.values():
+            for tensor, spec in borrowed_tensors(record).items():
+                check_tensor(self._owner(tensor), tensor, spec)
 
     @property
     def _matrices(self) -> dict[str, dict[str, Any]]:
@@ -281,7 +314,7 @@ class PackedCheckpoint:
         record = self._matrices.get(name)
         if record is None:
             return self._owner(name).float32(name)
-        return read_matrix(self._owner(f"{name}.gain"), name, record)
+        return read_matrix(self._owner(f"{name}.gain"), name, record, self._owner)
 
     def _owner(self, name: str) -> SafetensorsFile:
         try:

@@ -39,6 +39,7 @@ from lrc.nn.packed import PackedLinear
 from lrc.parts.fields import MATRIX
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
+from lrc.pipeline.bases import Bases
 from lrc.pipeline.journal import Journal
 from lrc.pipeline.learning import learn
 from lrc.pipeline.metric import GradientStore
@@ -65,6 +66,7 @@ class Job:
     gradients: GradientStore | None = None
     importance: Mapping[str, NDArray[np.float64]] | None = None
     limit: TimeLimit | None = None
+    bases: Bases | None = None
 
     def as_lowered(self) -> Job:
         """The same with what the journal says of matrices that were late."""
@@ -240,7 +242,7 @@ class _Compressor:
     def _solved(self, at: SiteAtWork) -> Iterator[tuple[str, Decomposition, SiteProblem]]:
         """The matrices of a site, in order."""
         job = self.job
-        for problem in site_problems(at, job.spec, job.gradients, job.importance):
+        for problem in site_problems(at, job.spec, job.gradients, job.importance, job.bases):
             self.dropped += problem.dropped
             # Matrices are independent: side by side where there are several, and one alone over
             # its rows. Either way the result is that of one thread.

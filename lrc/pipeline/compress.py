@@ -30,6 +30,7 @@ from lrc.measure.self_test import self_test
 from lrc.models.opened import open_original
 from lrc.parts.manifest import CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
 from lrc.pipeline.asked import check_asked
+from lrc.pipeline.bases import check_shared, find_bases, forget_bases
 from lrc.pipeline.blocks import Job, run_blocks
 from lrc.pipeline.forecast.memory import Way, memory_plan
 from lrc.pipeline.journal import Journal, finished_files, is_complete
@@ -118,6 +119,7 @@ def compress(
     model, checkpoint = open_original(source)
     spec = spec or (CompressSpec() if allocation is not None else default_spec(model))
     widths = check_asked(model, spec, allocation, survey_folder)
+    check_shared(spec, allocation=allocation, ram=ram, seconds=seconds)
     check_output(out)
     tokenizer = Tokenizer.open(checkpoint.path)
     material = material_of(model, checkpoint.path, tokenizer, spec, windows)
@@ -170,6 +172,11 @@ def compress(
                 chosen_ranks = with_ranks(model, job.spec, examples, count, progress)
                 job = dataclasses.replace(job, spec=chosen_ranks)
                 _note_dense(job)
+            if spec.basis_blocks > 1:
+                bases = find_bases(
+                    checkpoint, model, job.spec, examples.inputs, folder, count, progress
+                )
+                job = dataclasses.replace(job, bases=bases)
             if spec.takes_gradients:
                 job = dataclasses.replace(job, gradients=_gradients(job, examples.inputs, progress))
             if widths is not None:
@@ -192,6 +199,7 @@ def compress(
             write_manifest(folder, manifest | tests)
         journal.finish(folder)
         forget(folder)
+        forget_bases(folder)
         forget_gradients(folder)
         forget_widths(folder)
     report = CompressReport.of(out, journal, time.perf_counter() - began, continued=continued)

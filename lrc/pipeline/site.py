@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from lrc.linalg.diagonal_plus_low_rank import Moment, diagonal_of
 from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.tensors import linear_of
+from lrc.pipeline.bases import Bases
 from lrc.pipeline.metric import GradientStore
 from lrc.refine.layer_gradients import LayerPlace
 from lrc.solvers.api import (
@@ -26,7 +27,7 @@ from lrc.solvers.api import (
     metric_for,
     target_columns,
 )
-from lrc.solvers.base import Decomposition
+from lrc.solvers.base import Basis, Decomposition
 from lrc.solvers.few_tokens import Metric
 from lrc.solvers.statistic import needs_magnitudes, weighting_diagonal
 from lrc.spec import FISHER, CalibrationSpec, CompressSpec, DecomposeSpec
@@ -60,6 +61,7 @@ class SiteProblem:
     dropped: int
     gradients: GradientStore | None = None
     mean: NDArray[np.float64] | None = None
+    bases: Bases | None = None
 
     def solve(self, key: str) -> Decomposition:
         """The decomposition of one matrix."""
@@ -73,8 +75,12 @@ class SiteProblem:
             name=self.at.tensors[key],
             regression_target=self.targets[key],
             outputs=outputs,
+            basis=self._basis(key),
             threads=_inner_threads(self.at, self.at_once),
         )
+
+    def _basis(self, key: str) -> Basis | None:
+        return None if self.bases is None else self.bases.of(self.at.block, self.at.tensors[key])
 
     def importances(self, key: str) -> tuple[F32, F32] | None:
         """Fisher information of a matrix by columns and by rows, where it is looked at.
@@ -117,6 +123,7 @@ def site_problems(
     spec: CompressSpec,
     gradients: GradientStore | None = None,
     importance: Mapping[str, NDArray[np.float64]] | None = None,
+    bases: Bases | None = None,
 ) -> Iterator[SiteProblem]:
     """Take the moments of a site and make problems of them, one after the other.
 
@@ -132,7 +139,7 @@ def site_problems(
     if not keys:
         return
     if all(of is None for of in weights.values()):
-        yield _site_problem(at, spec, keys, None, gradients)
+        yield replace(_site_problem(at, spec, keys, None, gradients), bases=bases)
         return
     for key in keys:
         yield _site_problem(at, spec, (key,), weights[key], gradients)

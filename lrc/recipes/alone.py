@@ -103,6 +103,16 @@ ALONE: dict[str, Recipe] = {
         table_bits=16,
         ranks="loss-of-kind",
     ),
+    "basis-sharing": Recipe(
+        "svd-llm with one basis R for matrices of a kind in two neighbouring blocks; those that "
+        "write to the residual stream, and those of experts, have their own",
+        "Basis Sharing, arXiv 2410.03765, with coefficients fitted to each block's own inputs",
+        _alone("moment"),
+        _EXACT,
+        {**_ORIGINAL, **_PLAIN},
+        table_bits=16,
+        basis_blocks=2,
+    ),
     "welore": Recipe(
         "svd with ranks by one threshold on singular values; what is not of low rank stays dense",
         "WeLore, arXiv 2407.11239",

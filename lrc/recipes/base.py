@@ -34,6 +34,8 @@ class Recipe:
         How ranks are shared out among matrices.
     metric : MetricSpec or None
         What errors are weighed by, where the method says so.
+    basis_blocks : int
+        Blocks whose matrices of a kind have one basis.
     """
 
     about: str
@@ -47,6 +49,7 @@ class Recipe:
     bias: bool = False
     ranks: str = "equal"
     metric: MetricSpec | None = None
+    basis_blocks: int = 1
 
     def on(self, spec: CompressSpec) -> CompressSpec:
         """``spec`` with the values of this method; what it does not decide stays."""
@@ -63,6 +66,7 @@ class Recipe:
             bias=self.bias,
             ranks=self.ranks,
             metric=self.metric or spec.metric,
+            basis_blocks=self.basis_blocks,
         )
         if self.table_bits == "auto":
             return spec

@@ -22,6 +22,8 @@ from lrc.nn.packed import PackedLinear
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank
 from lrc.parts.matrix import PackedMatrix
+from lrc.parts.on_basis import OnBasis
+from lrc.parts.packed import PackedCheckpoint
 from lrc.parts.signs import unpack_signs
 from lrc.refine.backward import OPENING, Place
 from lrc.refine.overlay import Overlay
@@ -100,6 +102,8 @@ def find_tunables(source: WeightSource, what: Collection[str]) -> Found:
     for index, stack in enumerate(model.stacks):
         for part in range(OPENING, len(stack) + 1):
             missed += _find(found, model, stack, Place(index, part), what)
+    for name in source.basis_holders if isinstance(source, PackedCheckpoint) else ():
+        found.pop((name, "right"), None)  # it would change under the matrices that share it
     if not found:
         raise SpecError(f"the model has none of {', '.join(what)}; ask for more of {WHAT}")
     return Found(list(found.values()), missed)
@@ -204,7 +208,9 @@ def _of_matrix(matrix: PackedMatrix, what: Collection[str]) -> dict[str, Array]:
     if "factors" in what and len(factors) == 1:
         (part,) = factors
         if part.left.bits == 16:
-            found |= {"left": part.left.to_dense(), "right": part.right.to_dense()}
+            found["left"] = part.left.to_dense()
+            if not isinstance(part, OnBasis):
+                found["right"] = part.right.to_dense()
         else:
             found["components"] = np.ones(part.rank, np.float32)
     return found

@@ -22,7 +22,7 @@ from lrc.quant import get_quantizer
 from lrc.quant.blockwise import feedback_size
 from lrc.quant.cuda import require_device
 from lrc.quant.two_sided import output_metric
-from lrc.solvers.base import Decomposition, Problem, Solution
+from lrc.solvers.base import Basis, Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
 from lrc.solvers.corrected import corrected
 from lrc.solvers.few_tokens import FewTokensMetric, Metric, few_tokens_metric
@@ -162,13 +162,15 @@ def decompose_at_site(
     name: str,
     regression_target: NDArray[np.float32] | None = None,
     outputs: NDArray[np.floating] | None = None,
+    basis: Basis | None = None,
     threads: int | None = None,
 ) -> Decomposition:
     """Decompose W (m, n), which is finite, under a metric that other matrices share.
 
     ``regression_target`` is what to fit instead of W, from :func:`target_columns`. ``name`` fixes
     the output signs together with the seed. ``outputs`` (m, m), positive definite, is what errors
-    of outputs are weighed by where codes are chosen; the identity where it is None.
+    of outputs are weighed by where codes are chosen; the identity where it is None. ``basis`` is
+    the R of L R alone where others have it, too; nothing is rotated then.
     """
     quant, notes = spec.quant.for_shape(*W.shape)
     spec = dataclasses.replace(spec, quant=quant)
@@ -186,6 +188,10 @@ def decompose_at_site(
         rotated = rotate_moment(np.asarray(outputs, np.float64), signs_out)
         rows = output_metric(rotated, problem.quantizer.block_rows)
         problem = dataclasses.replace(problem, outputs=rows)
+    if basis is not None:
+        problem = dataclasses.replace(
+            problem, basis=Basis(basis.R, "" if basis.holder == name else basis.holder)
+        )
     solution = DECOMPOSERS[spec.recipe](problem)
     if not any(isinstance(part, Codes) for part in solution.parts):
         notes = ()  # of a codebook that nothing is coded by

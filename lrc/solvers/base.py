@@ -36,11 +36,20 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """R (r, n) that matrices share; ``holder`` is the name of the one that stores it."""
+
+    R: NDArray[np.float32]
+    holder: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """min tr((T - Q - L R) H (T - Q - L R)^T) in the rotated basis.
 
     ``target`` is T, float32 (m, n), of unit RMS; ``metric`` holds H and its factors. The loss is
-    tr(A E H E^T) where ``outputs`` is a metric A of the rotated outputs.
+    tr(A E H E^T) where ``outputs`` is a metric A of the rotated outputs. ``basis`` is the R that
+    L R is to have, without its holder where this matrix is that.
     """
 
     target: NDArray[np.float32]
@@ -48,6 +57,7 @@ class Problem:
     spec: DecomposeSpec
     threads: int = 1
     outputs: OutputMetric | None = None
+    basis: Basis | None = None
 
     @property
     def quantizer(self) -> Quantizer:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from lrc.solvers.base import Problem, Solution, Trace
+import numpy as np
+
+from lrc.parts.on_basis import OnBasis
+from lrc.solvers.base import Basis, Problem, Solution, Trace
 from lrc.solvers.corrected import fixed_rank
-from lrc.solvers.lrstep import fit_weighted
+from lrc.solvers.lrstep import fit_factors, fit_weighted
 from lrc.solvers.qstep import feedback_block, feedback_rounding, nearest
 
 
@@ -35,7 +38,32 @@ def low_rank_only(problem: Problem) -> Solution:
     SpecError
         If the rank is automatic or zero: nothing would be stored.
     """
+    if problem.basis is not None:
+        return _on_basis(problem, problem.basis)
     rank, notes = fixed_rank(problem)
     pair = fit_weighted(problem, problem.target, rank)
     error = problem.error(problem.target - pair.product(), problem.energy)
     return Solution((pair.part(),), Trace().then("LR", error), notes)
+
+
+def _on_basis(problem: Problem, basis: Basis) -> Solution:
+    """L for a given R, A H R^T (R H R^T)^-1: R is stored where its holder is.
+
+    Equal R are rounded to equal words, whatever they are fitted to.
+    """
+    pair = fit_factors(
+        problem.target,
+        problem.weighting,
+        len(basis.R),
+        problem.spec.low_rank.factor_bits,
+        iterations=1,
+        start=basis.R.astype(np.float64),
+        seed=problem.spec.seed,
+        outputs=problem.outputs,
+        threads=problem.threads,
+    )
+    error = problem.error(problem.target - pair.product(), problem.energy)
+    part = pair.part()
+    if basis.holder:
+        part = OnBasis(part.left, part.right, basis=basis.holder)
+    return Solution((part,), Trace().then("L", error))

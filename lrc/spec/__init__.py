@@ -119,6 +119,13 @@ class LowRankSpec(Record):
         )
         require(0 <= self.keep <= 1, f"keep={self.keep} must lie in [0, 1]")
 
+    def rank_on_basis(self, rows: int, shape: tuple[int, ...]) -> int | Literal["auto"]:
+        """Rank of matrices with so many ``rows`` together, of ``shape`` (m, n) each, with one R."""
+        n = shape[1]
+        if self.keep:
+            return min(max(int(self.keep * rows * n / (rows + n)), 1), n)
+        return "auto" if isinstance(self.rank, str) else min(self.rank, *shape)
+
     def rank_of(self, shape: tuple[int, ...]) -> int | Literal["auto"]:
         """Rank of a matrix of this shape (m, n), which is at most its smaller side."""
         if self.keep:
@@ -240,7 +247,9 @@ class CompressSpec(Record):
     ``bias`` gives every linear layer a bias that makes up for the mean of its error; moments are
     then those of the inputs less their mean, and so are errors. ``ranks`` is how L R alone shares
     the numbers that ``decompose.low_rank.keep`` leaves out among the matrices: ``"equal"`` parts,
-    or by a rule of :mod:`lrc.allocation.rank_rules`.
+    or by a rule of :mod:`lrc.allocation.rank_rules`. ``basis_blocks`` neighbouring blocks have one
+    R for their matrices of a kind, but for those of experts, those that write to the residual
+    stream and those that ``matrices`` names.
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
@@ -254,6 +263,7 @@ class CompressSpec(Record):
     metric: MetricSpec = field(default_factory=MetricSpec)
     bias: bool = False
     ranks: str = "equal"
+    basis_blocks: int = 1
 
     @property
     def takes_gradients(self) -> bool:
@@ -333,6 +343,7 @@ class CompressSpec(Record):
             self.ranks == "equal" or self.decompose.recipe == "low-rank",
             f"ranks {self.ranks} are those of L R alone; take recipe low-rank or one like it",
         )
+        self._check_bases()
         solve = self.decompose
         self.metric.check_use(solve.recipe, solve.rounding, solve.device)
         for what in ("embed", "head"):
@@ -344,6 +355,25 @@ class CompressSpec(Record):
             require(
                 bits in ("auto", 16, *widths),
                 f"{what}_bits={bits!r}: codebook {book} has {codebooks.widths(widths)}",
+            )
+
+    def _check_bases(self) -> None:
+        """Refuse that blocks share what is not that of L R alone on the original's inputs."""
+        solve, blocks = self.decompose, self.basis_blocks
+        require(blocks >= 1, f"basis_blocks={blocks} must be at least 1")
+        for name, given, needed in (
+            ("recipe", solve.recipe, "low-rank"),
+            ("rotation", solve.rotation, "none"),
+            ("statistic", solve.statistic, "moment"),
+            ("streams", self.calibration.streams, "original"),
+            ("ranks", self.ranks, "equal"),
+            ("distil", self.distil.epochs, 0),
+            ("gradients", self.metric.from_gradients, False),
+        ):
+            require(
+                blocks == 1 or given == needed,
+                f"{blocks} blocks on a basis take {name} {needed}, not {given}; take recipe "
+                "basis-sharing, or leave every block its own",
             )
 
 

@@ -16,6 +16,7 @@ from lrc.parts import PARTS, are_compiled
 from lrc.parts.base import added
 from lrc.parts.fields import check_fields
 from lrc.parts.low_rank import LowRank
+from lrc.parts.on_basis import OnBasis
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
 
 SHAPE = (192, 21)
@@ -33,11 +34,20 @@ def low_rank(rank, bits):
     return LowRank(*(random_factor(rank, length, bits, rng) for length in SHAPE))
 
 
+def on_basis(rank, bits):
+    whole = low_rank(rank, bits)
+    return OnBasis(whole.left, whole.right, basis="other")
+
+
 CASES = {
     **{f"{name} {bits}": codes((name, bits)) for name, bits in CODEBOOKS[:-1] + TRELLISES},
     "one scale": codes(("e8p", 2), row_scales=False),
     "groups": codes(("uniform", 5), 8),
     **{f"rank {rank} at {bits}": low_rank(rank, bits) for rank, bits in ((1, 2), (3, 5), (2, 16))},
+    **{
+        f"rank {rank} at {bits} on a basis": on_basis(rank, bits)
+        for rank, bits in ((3, 5), (2, 16))
+    },
     "toy": Sparse.random(SHAPE, 40),
 }
 every = pytest.mark.parametrize("part", CASES.values(), ids=CASES.keys())
@@ -57,6 +67,18 @@ def test_every_kind_has_a_case():
     assert all(kind == part.kind for kind, part in PARTS.items())
 
 
+def lent_to(part):
+    """What the part reads of another matrix, by its own names."""
+    borrowed = type(part).borrowed(part.record(), SHAPE)
+    if not borrowed:
+        return {}
+    lender = LowRank(part.left, part.right).tensors()
+    for side, (place, spec) in borrowed.items():
+        assert place == f"other.{side}"
+        assert spec == TensorSpec.of(lender[side])
+    return {side: lender[side] for side in borrowed}
+
+
 @every
 def test_layout_is_that_of_the_tensors(part):
     record = json.loads(json.dumps(part.record()))
@@ -65,7 +87,7 @@ def test_layout_is_that_of_the_tensors(part):
     tensors = part.tensors()
     assert specs == {name: TensorSpec.of(array) for name, array in tensors.items()}
     assert part.stored_bits == 8 * sum(spec.nbytes for spec in specs.values())
-    back = type(part).read(record, SHAPE, tensors)
+    back = type(part).read(record, SHAPE, tensors | lent_to(part))
     assert back.record() == part.record()
     np.testing.assert_array_equal(whole(back), whole(part))
     assert type(part).label(record)

@@ -35,6 +35,10 @@ ONCE: dict[str, tuple[Solved, str]] = {
     "rom": (published.output_pca, "moment"),
     "dobi-svd": (published.output_pca, "moment"),
     "lord": (published.output_pca, "moment"),  # of centred rows: see tests/pipeline/test_biases.py
+    "basis-sharing": (
+        published.cholesky_whitened,
+        "moment",
+    ),  # a block
     "welore": (published.svd, "identity"),
     "lillama": (published.cholesky_whitened, "moment"),  # its start
     "lillama-svd": (published.svd, "identity"),

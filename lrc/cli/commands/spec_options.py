@@ -115,6 +115,12 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         f"for the least loss (default: {default.ranks})",
     )
     matrix.add_argument(
+        "--basis-blocks",
+        type=int,
+        metavar="N",
+        help="with --recipe basis-sharing: neighbouring blocks whose matrices of a kind have one R",
+    )
+    matrix.add_argument(
         "--bias",
         action="store_true",
         default=None,
@@ -286,6 +292,7 @@ def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -
         metric=metric_from(args, base),
         bias=args.bias,
         ranks=args.ranks,
+        basis_blocks=args.basis_blocks,
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
     )
