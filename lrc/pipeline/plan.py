@@ -16,6 +16,7 @@ import numpy as np
 
 from lrc.base.threads import ordered_map, resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import window_length
+from lrc.calibrate.head_moment import LEAST_TOKENS, TOKENS_A_CHANNEL
 from lrc.models.base import Model
 from lrc.models.tensors import EMBEDDING, HEAD, weight_of
 from lrc.nn.engine.team import Team
@@ -119,12 +120,22 @@ def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None
     if written:
         columns = written + FEW_SEQUENCES
         found += WRITING * columns * length * (weights + head_weights(model))
+    found += _of_tables(model, tokens)
     sides = _FIT_PRODUCTS + 2 * spec.decompose.sweeps_of(_TOGETHER)
     found += sum(sides * m * n * max(n - SOLVED, 0) + n**3 for m, n in shapes)
     if allocation is not None:
         heldout = allocation.heldout_windows * allocation.heldout_tokens
         found += pass_products(model, allocation.passes * heldout)
     return found
+
+
+def _of_tables(model: Model, tokens: int) -> float:
+    """Of the states that the head's metric is of, and of rounding it in that."""
+    tables = model.tensors.tables
+    rows, n = model.tensors.shape(tables.get(HEAD, tables[EMBEDDING]))
+    drawn = min(max(LEAST_TOKENS, TOKENS_A_CHANNEL * n), tokens)
+    blocks = sum(m * k for m, k in _shapes(model))
+    return WALKING * drawn * blocks + 2.0 * rows * n**2 + n**3
 
 
 def weights_solved(

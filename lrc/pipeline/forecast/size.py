@@ -14,7 +14,7 @@ from lrc.solvers.rank import most_automatic_rank
 from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec, MatrixSpec
 
 #: Bytes of a manifest without matrices, and of the record of each: of errors, traces and notes.
-_MANIFEST, _A_MATRIX = 3200, 1100
+_MANIFEST, _A_MATRIX = 3200, 900
 
 
 @dataclass(frozen=True)
