@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
+from lrc.nn.kept_codes import GROUP, check_bits, decode, encode
 
 Array = NDArray[np.float32]
 
@@ -24,17 +25,61 @@ class KeptLayer(NamedTuple):
     Attributes
     ----------
     keys, values : (batch, kv_heads, capacity, head_dim) float32
-        Of consecutive tokens.
+        Of consecutive tokens; or int8 (..., head_dim bits / 8), codes of :mod:`lrc.nn.kept_codes`.
     begin : int
         Position of the first of them.
     window : int
         Tokens that must stay, counted from a new one, itself included; 0 is all.
+    bits : int
+        Of a code; 0 without codes.
+    scales : tuple of (batch, kv_heads, capacity, head_dim / 32) float32
+        Of the keys' codes and of the values'; empty without codes.
     """
 
-    keys: Array
-    values: Array
+    keys: NDArray[Any]
+    values: NDArray[Any]
     begin: int
     window: int
+    bits: int = 0
+    scales: tuple[Array, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All that is kept of tokens, along axis 2 of each."""
+        return (self.keys, self.values, *self.scales)
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers of a key."""
+        width: int = self.keys.shape[3]
+        return width * 8 // self.bits if self.bits else width
+
+    def holding(self, arrays: Sequence[NDArray[Any]], begin: int) -> KeptLayer:
+        """The same with other arrays, from another position on."""
+        keys, values, *scales = arrays
+        return self._replace(keys=keys, values=values, begin=begin, scales=tuple(scales))
+
+    def coded(self, bits: int) -> KeptLayer:
+        """An empty layer of the same size, in codes."""
+        check_bits(bits, self.head_dim)
+        *shape, dim = self.keys.shape
+        codes = [np.empty((*shape, dim * bits // 8), np.int8) for _ in range(2)]
+        scales = [np.empty((*shape, dim // GROUP), np.float32) for _ in range(2)]
+        return KeptLayer(codes[0], codes[1], 0, self.window, bits, (scales[0], scales[1]))
+
+    def stored(self, k: Array, v: Array) -> tuple[NDArray[Any], ...]:
+        """Keys and values as `arrays` holds them."""
+        if not self.bits:
+            return k, v
+        (keys, of_keys), (values, of_values) = encode(k, self.bits), encode(v, self.bits)
+        return keys, values, of_keys, of_values
+
+    def read(self, arrays: Sequence[NDArray[Any]]) -> tuple[Array, Array]:
+        """Keys and values in float32 of what `arrays` holds, or a part of it."""
+        if not self.bits:
+            return arrays[0], arrays[1]
+        keys, values, of_keys, of_values = arrays
+        return decode(keys, of_keys, self.bits), decode(values, of_values, self.bits)
 
     @property
     def most(self) -> int:
@@ -111,7 +156,26 @@ class KVCache:
     def nbytes(self) -> int:
         """Bytes of all keys, values and states that there is room for."""
         states = sum(state.nbytes for state in self.states.values())
-        return states + sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+        return states + sum(array.nbytes for layer in self.layers for array in layer.arrays)
+
+    @property
+    def bits(self) -> int:
+        """Of a key's or a value's number; 0 is float32."""
+        return max((layer.bits for layer in self.layers), default=0)
+
+    def coded(self, bits: int) -> Self:
+        """An empty cache of the same size whose keys and values are codes of 8 or 4 bits.
+
+        Raises
+        ------
+        SpecError
+            There are no such codes, or it has no keys and values.
+        """
+        if not self.layers:
+            raise SpecError("this model keeps no keys and values; leave kv_bits out")
+        made = self.branch()
+        made._now = _Now(tuple(layer.coded(bits) for layer in self.layers), made.states, 0)
+        return made
 
     @property
     def most(self) -> int:
@@ -187,9 +251,9 @@ class KVCache:
             moved = (*others[:layer], kept, *others[layer + 1 :])
             self._now = self._now._replace(layers=moved)
         start, end = self.length - kept.begin, self.length - kept.begin + k.shape[2]
-        kept.keys[:, :, start:end] = k
-        kept.values[:, :, start:end] = v
-        return kept.keys[:, :, :end], kept.values[:, :, :end]
+        for array, new in zip(kept.arrays, kept.stored(k, v), strict=True):
+            array[:, :, start:end] = new
+        return kept.read([array[:, :, :end] for array in kept.arrays])
 
     def carry(self, name: str, state: Array) -> None:
         """Keep what the tokens behind those counted by ``length`` leave in place of a state."""
@@ -259,25 +323,25 @@ class KVCache:
                      self.length - kept.begin)  # fmt: skip
         whole = [
             np.concatenate([old[:, :, last], new], axis=2)
-            for old, new in ((kept.keys, k), (kept.values, v))
+            for old, new in zip(kept.arrays, kept.stored(k, v), strict=True)
         ]
-        count, found = whole[0].shape[2], []
+        count, found = whole[0].shape[2], list[NDArray[Any]]()
         stay = min(count, kept.window - 1)
-        for old, new in zip((kept.keys, kept.values), whole, strict=True):
+        for old, new in zip(kept.arrays, whole, strict=True):
             found.append(np.empty_like(old))
             found[-1][:, :, :stay] = new[:, :, count - stay :]
         begin = self.length + k.shape[2] - stay
-        self._moved[layer] = KeptLayer(found[0], found[1], begin, kept.window)
-        return whole[0], whole[1]
+        self._moved[layer] = kept.holding(found, begin)
+        return kept.read(whole)
 
     def _slid(self, layer: KeptLayer) -> KeptLayer:
         """A layer without what no token behind ``length`` sees."""
         begin = max(layer.begin, self.length + 1 - layer.window)
         start, end = begin - layer.begin, self.length - layer.begin
-        keys, values = np.empty_like(layer.keys), np.empty_like(layer.values)
-        keys[:, :, : end - start] = layer.keys[:, :, start:end]
-        values[:, :, : end - start] = layer.values[:, :, start:end]
-        return KeptLayer(keys, values, begin, layer.window)
+        found = [np.empty_like(array) for array in layer.arrays]
+        for array, old in zip(found, layer.arrays, strict=True):
+            array[:, :, : end - start] = old[:, :, start:end]
+        return layer.holding(found, begin)
 
     def _is_short(self, layer: KeptLayer, tokens: int) -> bool:
         return layer.window > 0 and self.length + tokens - layer.begin > layer.keys.shape[2]

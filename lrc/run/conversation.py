@@ -37,7 +37,7 @@ class Conversation:
         Texts before which an answer ends.
     most : int or None
         Most tokens of an answer; None is what the context leaves.
-    threads, activations, lookup, schema, progress
+    threads, activations, lookup, kv_bits, schema, progress
         As of `LoadedModel.generate`.
 
     Attributes
@@ -64,6 +64,7 @@ class Conversation:
         threads: int | None = None,
         activations: str = "i8",
         lookup: int = 0,
+        kv_bits: int = 0,
         schema: Mapping[str, Any] | str | None = None,
         progress: Progress = SILENT,
     ) -> None:
@@ -80,7 +81,7 @@ class Conversation:
         self._grammar = None if schema is None else loaded.grammars.grammar(schema)
         streams = Streams(
             loaded.model, 1, self.context, resolve_threads(threads),
-            read_as(activations, lookup), progress=progress,
+            read_as(activations, lookup), kv_bits=kv_bits, progress=progress,
         )  # fmt: skip
         self._stream, self._answers = streams.streams[0], 0
         self.messages: list[Message] = []

@@ -37,6 +37,7 @@ def generate(
     threads: int | None = 1,
     activations: str = "i8",
     lookup: int = 0,
+    kv_bits: int = 0,
     constraint: Constraint | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[int]:
@@ -66,6 +67,9 @@ def generate(
     lookup : int
         Most tokens that are read ahead where the last ones have been in the text before
         (:mod:`lrc.run.lookup`); 0 is none. Integers are then those of "i15".
+    kv_bits : int
+        8 or 4: keys and values of the text are rotated and kept in so many bits
+        (:mod:`lrc.nn.kept_codes`), for less memory; 0: in float32.
     constraint : Constraint or None
         Which tokens may come (:mod:`lrc.run.schema`), from the beginning of what is made.
     progress : Progress
@@ -103,8 +107,9 @@ def generate(
     check_lookup(lookup)
     refuse_states(model, lookup)
     decoder = Decoder(
-        model, len(prompt) + max_new_tokens - 1, workers, read_as(activations, lookup), progress
-    )
+        model, len(prompt) + max_new_tokens - 1, workers, read_as(activations, lookup), progress,
+        kv_bits=kv_bits,
+    )  # fmt: skip
     ids = prompt.tolist()
     return continued(
         Stream(decoder), Chooser(sampler, ids, constraint), ids, max_new_tokens, frozenset(eos_ids),
@@ -134,6 +139,8 @@ class Decoder:
     activations : str
         "i8", "i15" or "f32".
     progress : Progress
+    kv_bits : int
+        8 or 4: keys and values are kept in so many bits; 0: in float32.
 
     Attributes
     ----------
@@ -148,10 +155,13 @@ class Decoder:
         threads: int | Team = 1,
         activations: str = "i8",
         progress: Progress = SILENT,
+        *,
+        kv_bits: int = 0,
     ) -> None:
         self._model = model
         self._team = threads if isinstance(threads, Team) else Team(threads)
-        self.cache = model.new_cache(1, capacity)
+        cache = model.new_cache(1, capacity)
+        self.cache = cache.coded(kv_bits) if kv_bits else cache
         integers, engines = activations != "f32", model.engines()
         fine = activations == "i15"
         self._engine = engines.decode(self._team, fine=fine) if integers else None

@@ -75,6 +75,7 @@ class LoadedModel:
         threads: int | None = None,
         activations: str = "i8",
         lookup: int = 0,
+        kv_bits: int = 0,
         schema: Mapping[str, Any] | str | None = None,
         progress: Progress = SILENT,
     ) -> Generator[str, None, None]:
@@ -86,7 +87,7 @@ class LoadedModel:
             A text to go on from as it stands, or messages for the model's chat template.
         max_new_tokens : int or None
             Most tokens; None is 512, or what the model's context leaves.
-        sampler, threads, activations, lookup, progress
+        sampler, threads, activations, lookup, kv_bits, progress
             As of :func:`lrc.generate`, except that ``threads`` is every processor by default.
         stop : sequence of str
             Texts before which the answer ends, wherever they come up in it.
@@ -111,8 +112,8 @@ class LoadedModel:
         constraint = None if schema is None else self.grammars.grammar(schema).begin()
         tokens = generate(
             self.model, ids, max_new_tokens, sampler, self.tokenizer.eos_ids,
-            threads=threads, activations=activations, lookup=lookup, constraint=constraint,
-            progress=progress,
+            threads=threads, activations=activations, lookup=lookup, kv_bits=kv_bits,
+            constraint=constraint, progress=progress,
         )  # fmt: skip
         return until_stop(text_pieces(self.tokenizer, tokens), stop)
 

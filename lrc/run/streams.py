@@ -37,6 +37,8 @@ class Streams:
     batch : bool
         Whether texts may be advanced together. What comes of each then depends a little on how
         many there are: together they are multiplied on 15-bit activations.
+    kv_bits : int
+        As of `lrc.run.generate.generate`.
     progress : Progress
 
     Attributes
@@ -53,11 +55,12 @@ class Streams:
         activations: str = "i8",
         *,
         batch: bool = True,
+        kv_bits: int = 0,
         progress: Progress = SILENT,
     ) -> None:
         self._model, self._team, self._progress = model, Team(threads), progress
         self.streams = tuple(
-            Stream(Decoder(model, capacity, self._team, activations, progress))
+            Stream(Decoder(model, capacity, self._team, activations, progress, kv_bits=kv_bits))
             for _ in range(count)
         )
         together = batch and activations != "f32" and count >= BATCHED

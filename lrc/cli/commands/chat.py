@@ -73,7 +73,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise SpecError(f"{args.model} has no chat template; use lrc generate with a plain prompt")
     talk = Conversation(
         loaded, sampler, args.system, args.stop, args.max_tokens, threads=args.threads,
-        activations=args.activations, lookup=args.lookup, schema=schema, progress=console.progress,
+        activations=args.activations, lookup=args.lookup, kv_bits=args.kv_bits, schema=schema,
+        progress=console.progress,
     )  # fmt: skip
     console.progress.note("/help tells what there is; Ctrl-C stops an answer, Ctrl-D ends")
     while (text := _read(console)) is not None:

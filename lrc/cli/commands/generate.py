@@ -101,6 +101,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         threads=args.threads,
         activations=args.activations,
         lookup=args.lookup,
+        kv_bits=args.kv_bits,
         constraint=constraint,
         progress=console.progress,
     )
@@ -114,7 +115,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         timed = _Timed(tokens, advance)
         answer = "".join(until_stop(text_pieces(loaded.tokenizer, timed), args.stop))
     _tell_of_end(constraint, most, console)
-    console.json({"max_tokens": most, "text": answer, **_record(len(prompt), timed.stamps)})
+    console.json(
+        {"max_tokens": most, "text": answer, **_record(len(prompt), timed.stamps), **_ways(args)}
+    )
 
 
 def conversation(question: str, system: str | None) -> list[Message]:
@@ -143,6 +146,18 @@ class _Timed:
             self.stamps.append(time.perf_counter())
             self._advance()
             yield token
+
+
+def _ways(args: argparse.Namespace) -> dict[str, Any]:
+    """How the text was made."""
+    from lrc.run.generate import read_as
+
+    return {
+        "activations": read_as(args.activations, args.lookup),
+        "lookup": args.lookup,
+        "kv_bits": args.kv_bits or 32,
+        "adapters": args.adapter,
+    }
 
 
 def _record(prompt: int, stamps: list[float]) -> dict[str, Any]:

@@ -26,6 +26,10 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "text is taken over, as in rewriting; the same text as with --activations i15 "
         "(default: 0, none)",
     )  # fmt: skip
+    parser.add_argument(
+        "--kv-bits", type=int, choices=(8, 4), default=0, metavar="8|4",
+        help="keep keys and values of texts in 8 or 4 bits, for less memory (default: float32)",
+    )  # fmt: skip
 
 
 def add_schema(parser: argparse.ArgumentParser) -> None:

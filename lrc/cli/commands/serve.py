@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     key = os.environ.get(KEY_VARIABLE, "") if args.api_key is None else args.api_key
     options = ServeOptions(
         streams=args.streams, context=args.context, waiting=args.waiting,
-        batch=not args.no_batch, api_key=key, lookup=args.lookup,
+        batch=not args.no_batch, api_key=key, lookup=args.lookup, kv_bits=args.kv_bits,
     )  # fmt: skip
     with open_socket(args.host, args.port) as own:
         loaded = load_and_tell(args.model, console, adapters_of(args.adapter))
@@ -128,8 +128,10 @@ def described(streams: Streams, context: int) -> str:
     from lrc.run.streams import BATCHED
 
     count = len(streams.streams)
+    bits = max((stream.decoder.cache.bits for stream in streams.streams), default=0)
+    kept = f"keys and values in {bits} bits" if bits else "keys and values"
     how = "each by itself" if not streams.batches else f"together from {BATCHED} on"
     return (
         f"{count} texts of up to {context} tokens at a time, {how}; "
-        f"keys and values take up to {human_size(streams.nbytes)}"
+        f"{kept} take up to {human_size(streams.nbytes)}"
     )

@@ -105,7 +105,8 @@ class _Scratch:
         self._kept: list[NDArray[Any]] = []
         self.width = widest = activations.padded(program.widest)
         lengths = {
-            token.Z: widest, token.WORK: max(widest, program.source.scanned),
+            token.Z: widest,
+            token.WORK: max(widest, program.source.scanned, 2 * program.source.head_dim),
             token.ACT: activations.size(widest) // 4,
             token.T: int(program.mats[:, RANK].max()) + 16,
             token.SCORES: cache.max_length + 16,

@@ -20,6 +20,8 @@ from lrc.nn.rope import Rope, rope_tables
 from lrc.nn.state_space import SelectiveScan
 from lrc_kernels.cpu.engine import table
 from lrc_kernels.cpu.scan.selective import LANES
+from lrc_kernels.hadamard_order import hadamard_block
+from lrc_kernels.rotate import signs_matrix
 
 
 def outside(body: Sequence[Op], tail: Sequence[Op]) -> str:
@@ -193,17 +195,26 @@ class Program:
         for op in self.ops:
             if isinstance(op, Attend):
                 _check_layer(op, cache)
-        rows = [
-            (layer.keys.ctypes.data, layer.values.ctypes.data, layer.keys.shape[2], layer.begin)
-            for layer in cache.layers
-        ]
+        rows = [_cache_row(layer) for layer in cache.layers]
         return Cached(np.array(rows, np.int64).reshape(-1, table.CACHE), cache.layers)
+
+
+def _cache_row(layer: KeptLayer) -> list[int]:
+    """Addresses and sizes of what a layer keeps."""
+    addresses = [array.ctypes.data for array in layer.arrays]
+    row = [*addresses[:2], layer.keys.shape[2], layer.begin]
+    if not layer.bits:
+        return row + [0] * (table.CACHE - len(row))
+    block, order = hadamard_block(layer.head_dim)
+    # One for each order, which is never let go of.
+    matrix = signs_matrix(order).ctypes.data if order > 1 else 0
+    return [*row, layer.bits, *addresses[2:], block, order, matrix]
 
 
 def _check_layer(op: Attend, cache: KVCache) -> None:
     """Refuse a cache without a layer for an operation, or with one that keeps less than it sees."""
     for layer in cache.layers[op.layer : op.layer + 1]:
-        _, heads, _, dim = layer.keys.shape
+        heads, dim = layer.keys.shape[1], layer.head_dim
         sees_all_kept = not layer.window or 0 < op.window <= layer.window
         if (heads, dim) == (op.kv_heads, op.head_dim) and sees_all_kept:
             return

@@ -80,8 +80,9 @@ class PromptEngine:
         branch = cache.branch()
         branch.check(tokens)
         buffers = PromptBuffers(
-            self._program, -(-tokens // calls), cache.length + tokens, self._team.threads
-        )
+            self._program, -(-tokens // calls), cache.length + tokens, self._team.threads,
+            coded=cache.bits > 0,
+        )  # fmt: skip
         states = StateBuffers(tuple(self._program.source.states))
         for i in range(calls):
             part = slice(tokens * i // calls, tokens * (i + 1) // calls)

@@ -29,6 +29,8 @@ class PromptBuffers:
     reach : int
         Tokens of the longest text, these included.
     threads : int
+    coded : bool
+        Whether the keys and values of a text, which all tokens are of, have to be decoded.
 
     Attributes
     ----------
@@ -38,7 +40,9 @@ class PromptBuffers:
         As `lrc_kernels.cpu.engine.prompt` wants them.
     """
 
-    def __init__(self, program: PromptProgram, most: int, reach: int, threads: int) -> None:
+    def __init__(
+        self, program: PromptProgram, most: int, reach: int, threads: int, *, coded: bool = False
+    ) -> None:
         self.most, self.reach = most, reach
         self._program = program
         self._padded = weight_panels.padded_tokens(most)
@@ -48,12 +52,15 @@ class PromptBuffers:
         self.addresses = np.zeros((threads, prompt.BUFFERS + len(program.values)), np.int64)
         self.strides = np.zeros(self.addresses.shape[1], np.int64)
         mats = program.mats[:, [product.ROWS, product.COLUMNS]]
+        decoded = 2 * reach * program.source.head_dim if coded else 0
         lengths = {
             prompt.Z: _whole(int(mats.max())),
-            prompt.WORK: max(_whole(int(mats.max())), program.source.scanned),
+            prompt.WORK: max(
+                _whole(int(mats.max())), program.source.scanned, 2 * program.source.head_dim
+            ),
             prompt.WEIGHT_PANEL: weight_panels.WEIGHT_PANEL_BYTES // 4,
             prompt.TOTALS: weight_panels.TOTAL_BYTES // 4 * self._padded,
-            prompt.SCORES: LANES * (reach + program.source.head_dim + 1),
+            prompt.SCORES: LANES * (reach + program.source.head_dim + 1) + decoded,
         }  # fmt: skip
         for place, length in lengths.items():
             self.addresses[:, place] = [self._new(length) for _ in range(threads)]

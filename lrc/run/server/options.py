@@ -28,6 +28,8 @@ class ServeOptions(Record):
         Whether texts are advanced together where that is faster; see `lrc.run.streams.Streams`.
     lookup : int
         Most tokens that are read ahead where a text repeats; see `lrc.run.generate.generate`.
+    kv_bits : int
+        8 or 4: keys and values are kept in so many bits; 0: in float32.
     api_key : str
         What clients have to send; "" lets everybody in.
     """
@@ -39,6 +41,7 @@ class ServeOptions(Record):
     body: int = 4 << 20
     batch: bool = True
     lookup: int = 0
+    kv_bits: int = 0
     api_key: str = ""
 
     def check(self) -> None:

@@ -66,7 +66,8 @@ class Scheduler:
         self._lookup = options.lookup
         self.streams = Streams(
             loaded.model, options.streams, self.context, resolve_threads(threads),
-            read_as(activations, options.lookup), batch=options.batch, progress=progress,
+            read_as(activations, options.lookup), batch=options.batch,
+            kv_bits=options.kv_bits, progress=progress,
         )  # fmt: skip
         self._free: list[Stream] = list(self.streams.streams)  # the one used last comes last
         self._work: deque[Work] = deque()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lrc_kernels import _jit
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine.barrier import PIECES, gather, wait_for_pieces
+from lrc_kernels.cpu.engine.kept_codes import decode_codes, keep_codes
 from lrc_kernels.cpu.engine.lanes_attention import attend_lanes
 from lrc_kernels.cpu.engine.prompt_parts import enter, leave, multiply_site
 from lrc_kernels.cpu.engine.prompt_scans import (
@@ -29,6 +30,7 @@ from lrc_kernels.cpu.engine.table import (
     CACHED_VALUES,
     CAPACITY,
     CODE,
+    CODE_BITS,
     CONVOLVE,
     COUNT,
     ENTER,
@@ -51,7 +53,7 @@ from lrc_kernels.cpu.engine.table import (
     compute,
 )
 from lrc_kernels.cpu.engine.token_attention import attend_head
-from lrc_kernels.simd.lanes import LANES
+from lrc_kernels.simd.lanes import LANES, ROW_BYTES
 from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import load_f32, store_f32
 
@@ -99,11 +101,19 @@ def _attention(
             break
         first, head = LANES * (blocks - 1 - item // heads), item % heads
         own = 4 * dim * cache[CAPACITY] * (head // group)
+        keys, values = cache[CACHED_KEYS] + own, cache[CACHED_VALUES] + own
+        if cache[CODE_BITS] != 0:
+            # Behind what `attend_lanes` works on.
+            keys = buffers[SCORES] + ROW_BYTES * (now + tokens + dim + 1)
+            values = keys + 4 * dim * (now + tokens)
+            start = max(0, now + first + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
+            stop = now + min(first + LANES, tokens)
+            decode_codes(cache, 0, dim, head // group, start, stop, keys, buffers[WORK])
+            decode_codes(cache, 1, dim, head // group, start, stop, values, buffers[WORK])
         slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
         attend_lanes(buffers[op[SOURCE]] + queries * first + 4 * dim * head, queries,
-                     min(LANES, tokens - first), cache[CACHED_KEYS] + own,
-                     cache[CACHED_VALUES] + own, now + first, dim, numbers[0], numbers[1], slope,
-                     op[WINDOW], buffers[SCORES],
+                     min(LANES, tokens - first), keys, values, now + first, dim, numbers[0],
+                     numbers[1], slope, op[WINDOW], buffers[SCORES],
                      buffers[op[TARGET]] + out * first + 4 * dim * head, out)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, blocks * heads)
@@ -176,9 +186,14 @@ def _tokens(
                 elif code == KEEP:
                     layer = sizes[LAYERS] * places[t, SEQUENCE] + ops[r, ADDRESS]
                     slot = places[t, POSITION] - caches[layer, BEGIN]
-                    _keep(x, ops[r, KV_HEADS], width,
-                          caches[layer, CACHED_KEYS + ops[r, KIND]] + 4 * width * slot,
-                          4 * width * caches[layer, CAPACITY])  # fmt: skip
+                    if caches[layer, CODE_BITS] != 0:
+                        for head in range(ops[r, KV_HEADS]):
+                            keep_codes(x + 4 * width * head, width, caches[layer], ops[r, KIND],
+                                       head, slot, buffers[WORK])  # fmt: skip
+                    else:
+                        _keep(x, ops[r, KV_HEADS], width,
+                              caches[layer, CACHED_KEYS + ops[r, KIND]] + 4 * width * slot,
+                              4 * width * caches[layer, CAPACITY])  # fmt: skip
                 else:
                     table = ops[r, ADDRESS] if code == ROTATE else 0
                     at = 2 * width * t if code == ROTATE else 0

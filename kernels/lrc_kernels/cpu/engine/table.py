@@ -71,7 +71,11 @@ NUMBERS = 2
 #: Of a layer's cache: addresses of keys and values f32 (kv_heads, tokens, head_dim), how many
 #: tokens there is room for, and the position of the first of them.
 CACHED_KEYS, CACHED_VALUES, CAPACITY, BEGIN = 0, 1, 2, 3
-CACHE = 4
+# Where these are codes of so many bits, not 0, those of `kept_codes`: addresses of the scales, and
+# the transform that rows are rotated with.
+CODE_BITS, SCALES_OF_KEYS, SCALES_OF_VALUES = 4, 5, 6
+HADAMARD_BLOCK, HADAMARD_ORDER, HADAMARD_MATRIX = 7, 8, 9
+CACHE = 10
 
 
 def row(code: int, **columns: Any) -> list[int]:

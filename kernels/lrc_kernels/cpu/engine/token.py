@@ -16,6 +16,7 @@ from lrc_kernels._jit import njit
 from lrc_kernels.cpu.dot.dot_levels import dense_rows
 from lrc_kernels.cpu.dot.product import SHARED, finish, multiply, prepare, rows_of_thread
 from lrc_kernels.cpu.engine.barrier import barrier, gather
+from lrc_kernels.cpu.engine.kept_codes import keep_codes
 from lrc_kernels.cpu.engine.scans import convolve, scan_heads, scan_selectively
 from lrc_kernels.cpu.engine.table import (
     ADDRESS,
@@ -27,6 +28,7 @@ from lrc_kernels.cpu.engine.table import (
     CACHED_VALUES,
     CAPACITY,
     CODE,
+    CODE_BITS,
     CONVOLVE,
     COUNT,
     FINISH,
@@ -90,11 +92,15 @@ def _attention(
         kv = head // group
         if kv != stored:
             # Threads that share a kv head write the same bytes.
-            k_at, v_at = cache[CACHED_KEYS] + stride * kv, cache[CACHED_VALUES] + stride * kv
-            for j in range(dim):
-                new = 4 * (now * dim + j)
-                store_f32(k_at + new, load_f32(k + 4 * (kv * dim + j)))
-                store_f32(v_at + new, load_f32(v + 4 * (kv * dim + j)))
+            if cache[CODE_BITS] != 0:
+                keep_codes(k + 4 * dim * kv, dim, cache, 0, kv, now, buffers[WORK])
+                keep_codes(v + 4 * dim * kv, dim, cache, 1, kv, now, buffers[WORK])
+            else:
+                k_at, v_at = cache[CACHED_KEYS] + stride * kv, cache[CACHED_VALUES] + stride * kv
+                for j in range(dim):
+                    new = 4 * (now * dim + j)
+                    store_f32(k_at + new, load_f32(k + 4 * (kv * dim + j)))
+                    store_f32(v_at + new, load_f32(v + 4 * (kv * dim + j)))
             stored = kv
         at = 4 * dim * head
         attend_head(op, numbers, cache, position, head, buffers[op[SOURCE]] + at, buffers[WORK],

@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine.elementwise import cap_softly
+from lrc_kernels.cpu.engine.kept_codes import mix_codes, rotate, score_codes
 from lrc_kernels.cpu.engine.table import (
     BEGIN,
     BIAS,
     CACHED_KEYS,
     CACHED_VALUES,
     CAPACITY,
+    CODE_BITS,
     COUNT,
     KV_HEADS,
     WIDTH,
@@ -110,6 +112,31 @@ def _mix(scores: int, values: int, count: int, dim: int, scale: np.float32, y: i
 
 
 @njit(inline=True)
+def _bend(scores: int, count: int, cap: np.float32, slope: np.float32) -> None:
+    """Cap scores softly, and take off what lies between."""
+    if cap > 0:
+        cap_softly(scores, count, cap)
+    if slope > 0:
+        for t in range(count):
+            lean = slope * np.float32(t + 1 - count)
+            store_f32(scores + 4 * t, load_f32(scores + 4 * t) + lean)
+
+
+@njit(inner=True)
+def _attend_codes(
+    q: int, cache: NDArray[np.int64], kv: int, first: int, count: int, dim: int, cap: np.float32,
+    slope: np.float32, scores: int, y: int,
+) -> None:  # fmt: skip
+    """The same as `attend` over a cache of codes; q f32 (2 dim,) is scaled, and is overwritten."""
+    rotate(cache, q, dim, 0, q + 4 * dim)
+    score_codes(q, cache, dim, kv, first, count, scores)
+    _bend(scores, count, cap, slope)
+    scale = _softmax(scores, count)
+    mix_codes(scores, cache, dim, kv, first, count, scale, y)
+    rotate(cache, y, dim, 1, q)
+
+
+@njit(inline=True)
 def attend(
     q: int, keys: int, values: int, count: int, dim: int, cap: np.float32, slope: np.float32,
     scores: int, y: int,
@@ -123,12 +150,7 @@ def attend(
         _scores_64(q, keys, count, scores)
     else:
         _scores(q, keys, count, dim, scores)
-    if cap > 0:
-        cap_softly(scores, count, cap)
-    if slope > 0:
-        for t in range(count):
-            lean = slope * np.float32(t + 1 - count)
-            store_f32(scores + 4 * t, load_f32(scores + 4 * t) + lean)
+    _bend(scores, count, cap, slope)
     scale = _softmax(scores, count)
     if dim == 64:
         _mix_64(scores, values, count, scale, y)
@@ -143,13 +165,18 @@ def attend_head(
 ) -> None:  # fmt: skip
     """Query f32 (dim,) at ``q`` of one head over what its layer keeps up to ``position``, to y.
 
-    ``op``, ``numbers`` and ``cache``: rows of :mod:`~lrc_kernels.cpu.engine.table`.
+    ``op``, ``numbers`` and ``cache``: rows of :mod:`~lrc_kernels.cpu.engine.table`. ``work``: two
+    times dim numbers.
     """
     dim, now = op[WIDTH], position - cache[BEGIN]
     first = max(0, now + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
-    before = 4 * dim * (cache[CAPACITY] * (head // (op[COUNT] // op[KV_HEADS])) + first)
+    kv = head // (op[COUNT] // op[KV_HEADS])
+    before = 4 * dim * (cache[CAPACITY] * kv + first)
     for j in range(dim):
         store_f32(work + 4 * j, load_f32(q + 4 * j) * numbers[0])
     slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
+    if cache[CODE_BITS] != 0:
+        _attend_codes(work, cache, kv, first, now + 1 - first, dim, numbers[1], slope, scores, y)
+        return
     attend(work, cache[CACHED_KEYS] + before, cache[CACHED_VALUES] + before, now + 1 - first, dim,
            numbers[1], slope, scores, y)  # fmt: skip
