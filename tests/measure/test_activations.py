@@ -65,7 +65,7 @@ def test_dense_models_are_scored_on_floats_and_say_so(packed):
     both = comparison(a, b)
     assert (both.activations, both.other_activations) == ("i8", "f32")
     assert evaluation(a.first(2)).activations == "i8"
-    with pytest.raises(SpecError, match="activations='i4' must be one of i8, f32"):
+    with pytest.raises(SpecError, match="activations='i4' must be one of i8, i15, f32"):
         perplexity(tiny_model(), WINDOWS, activations="i4")
     with pytest.raises(SpecError, match="300 tokens exceed the model's context of 256"):
         perplexity(packed, np.zeros((1, 300), np.int64))

@@ -148,7 +148,7 @@ def test_generate_is_the_same_by_engine_and_by_blocks(length):
 
 
 def test_unknown_activations_are_refused():
-    with pytest.raises(SpecError, match="i8, f32"):
+    with pytest.raises(SpecError, match="i8, i15, f32"):
         generate(packed(), [1], 1, activations="i4")
 
 
