@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lrc.convert.biases import config_with_biases
-from lrc.errors import SpecError
+from lrc.errors import SpecError, UnsupportedModelError
 from lrc.hf.layer import layer_class
 from lrc.hf.places import Places, dense_tensors, packed_layers, places
 from lrc.models.base import Model
@@ -120,12 +121,31 @@ def register() -> None:
 
     @functools.wraps(usual)
     def from_pretrained(cls: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_packed_directory(path) and kwargs.get("state_dict") is None:
-            kwargs = _arguments(cls, Path(path), config, kwargs)
-            path = None
-        return usual(cls, path, *args, **kwargs)
+        if not is_packed_directory(path) or kwargs.get("state_dict") is not None:
+            return usual(cls, path, *args, **kwargs)
+        asked = kwargs.pop("output_loading_info", False)
+        given = _arguments(cls, Path(path), config, kwargs)
+        model, info = usual(cls, None, *args, **given, output_loading_info=True)
+        refuse_missing(path, info)
+        return (model, info) if asked else model
 
     transformers.PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+
+
+def refuse_missing(path: Any, info: Mapping[str, Any]) -> None:
+    """Refuse a model of which something was not loaded: that would be random.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Naming the first tensor.
+    """
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if missing:
+        raise UnsupportedModelError(
+            f"{path} has no values for {missing[0]} of transformers' model, and {len(missing) - 1} "
+            "more: its layout there is not known; lrc export --to hf writes one that is"
+        )
 
 
 def _arguments(cls: Any, path: Path, kind: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from packed_cases import random_matrix
 from packed_golden import GOLDEN
 
 import lrc.hf
-from lrc.errors import SpecError
+from lrc.errors import SpecError, UnsupportedModelError
 from lrc.formats.view import View
 from lrc.hf.layer import PackedProduct
 from lrc.hf.places import Places, dense_tensors, packed_layers, places
-from lrc.hf.quantizer import Replacing, is_packed_directory
+from lrc.hf.quantizer import Replacing, is_packed_directory, refuse_missing
 from lrc.models.opened import open_model
 from lrc.models.tensors import Matrix, Plain, Table, Tensor, Tensors
 from lrc.parts.packed import PackedCheckpoint
@@ -125,6 +125,13 @@ def test_other_devices_are_refused(device_map: object) -> None:
 def test_the_processor_is_taken(device_map: object) -> None:
     Replacing().validate_environment(device_map=device_map)
     assert Replacing().update_device_map("auto") is None
+
+
+def test_what_was_not_loaded_is_refused_by_name() -> None:
+    refuse_missing("OUT", {"missing_keys": set(), "mismatched_keys": set(), "unexpected_keys": {1}})
+    for missing, other in (({"b.weight", "a.weight"}, set()), (set(), {("a.weight", (1,), (2,))})):
+        with pytest.raises(UnsupportedModelError, match=r"OUT has no values for .*a\.weight"):
+            refuse_missing("OUT", {"missing_keys": missing, "mismatched_keys": other})
 
 
 def test_the_package_says_how_to_use_it() -> None:

@@ -12,6 +12,7 @@ from packed_golden import GOLDEN
 import lrc
 import lrc.hf
 from lrc.errors import SpecError
+from lrc.hf import quantizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -67,6 +68,18 @@ def test_nothing_is_written_and_nothing_is_changed(model, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="not serializable"):
         model.save_pretrained(tmp_path / "out")
     assert lrc.verify(GOLDEN).differences == ()
+
+
+def test_what_transformers_misses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = quantizer.dense_tensors
+
+    def without(*given):
+        found = whole(*given)
+        return {name: values for name, values in found.items() if "norm" not in name}
+
+    monkeypatch.setattr(quantizer, "dense_tensors", without)
+    with pytest.raises(lrc.UnsupportedModelError, match="has no values for"):
+        transformers.AutoModelForCausalLM.from_pretrained(GOLDEN)
 
 
 def test_another_device_is_refused() -> None:
