@@ -91,6 +91,10 @@ def _bounds(
         if not allocation.file_bytes:
             high = (budget + around, budget)
         return low, high, False, "the budget is spent as far as its steps allow"
+    if spec.basis_blocks > 1:
+        own = _of(tensors, spec)
+        told = f"{spec.basis_blocks} blocks share a basis; this is of one for each block"
+        return own, own, False, told
     if spec.ranks != "equal":
         equal = _of(tensors, spec)
         return equal, equal, False, f"ranks are shared out by {spec.ranks}; this is of equal ones"
