@@ -98,6 +98,11 @@ class DiagonalPlusLowRank:
 Moment: TypeAlias = NDArray[np.floating] | DiagonalPlusLowRank
 
 
+def dense_moment(H: Moment) -> NDArray[np.floating]:
+    """H as an array (n, n): itself, or a float32 one."""
+    return H if isinstance(H, np.ndarray) else H.block(slice(None))
+
+
 def as_dtype(H: Moment, dtype: np.dtype[np.floating]) -> Moment:
     """H for products in ``dtype``: an array is converted, the other form follows its factor."""
     return H if isinstance(H, DiagonalPlusLowRank) else H.astype(dtype, copy=False)

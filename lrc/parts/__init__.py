@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from lrc.parts.base import Part, PartRecord
 from lrc.parts.codes import Codes
+from lrc.parts.kept import Kept
 from lrc.parts.low_rank import LowRank
 from lrc.parts.on_basis import OnBasis
 
@@ -17,6 +18,7 @@ PARTS: dict[str, type[Part]] = {
     "codes": Codes,
     "low_rank": LowRank,
     "on_basis": OnBasis,
+    "kept": Kept,
 }
 
 

@@ -26,8 +26,8 @@ lack), ``damping``, ``notes`` and ``trace``, where theory has one a ``caldera_bo
 parameters are its own; of an expert's, ``routed_tokens`` and the share of its moments that is
 ``borrowed`` from other tokens. Each of ``parts`` is an object with a ``kind`` and the fields that
 the file of that kind in this package describes, as are the part's tensors: :mod:`lrc.parts.codes`,
-:mod:`lrc.parts.low_rank`, :mod:`lrc.parts.on_basis`, which reads tensors of another matrix, too.
-Tensors of the matrix ``NAME`` (checkpoint key, with ``.weight``), all
+:mod:`lrc.parts.low_rank`, :mod:`lrc.parts.kept`, and :mod:`lrc.parts.on_basis`, which reads tensors
+of another matrix, too. Tensors of the matrix ``NAME`` (checkpoint key, with ``.weight``), all
 little-endian:
 
 =================== ======== ===================== ===========================================

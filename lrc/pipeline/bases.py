@@ -29,14 +29,14 @@ from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_st
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint, file_digest
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
-from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank
+from lrc.linalg.diagonal_plus_low_rank import dense_moment
 from lrc.linalg.lowrank import rank_constrained_regression
 from lrc.linalg.norms import rms
 from lrc.models.base import Model, Stack
 from lrc.models.tensors import linear_of
 from lrc.nn.linear import Linear
 from lrc.solvers.base import Basis
-from lrc.spec import CompressSpec
+from lrc.spec import APART, CompressSpec
 
 _FILE, _RECORD = "unfinished-bases-{:05d}.safetensors", "unfinished-bases-{:05d}.json"
 
@@ -66,7 +66,7 @@ class Bases:
 
 
 def check_shared(spec: CompressSpec, **options: object) -> None:
-    """Refuse blocks that share bases beside options, None where not given, that part matrices.
+    """Refuse matrices that are solved together beside options, None where not given, that are not.
 
     Raises
     ------
@@ -76,10 +76,10 @@ def check_shared(spec: CompressSpec, **options: object) -> None:
     given = [name for name, value in options.items() if value is not None]
     if spec.calibration.imatrix:
         given.append("imatrix")
-    if spec.basis_blocks > 1 and given:
+    if (spec.basis_blocks > 1 or spec.pairs != APART) and given:
         raise SpecError(
-            f"{', '.join(given)}: not beside {spec.basis_blocks} blocks on a basis, whose matrices "
-            "are not planned or solved one by one; leave it out, or take another recipe"
+            f"{', '.join(given)}: not beside matrices that are solved together, of several blocks "
+            "or in pairs; leave it out, or take another recipe"
         )
 
 
@@ -166,8 +166,7 @@ class _Finder(EveryBlock):
         names = [n for n in at.tensors.values() if linear_of(n) not in self.spec.matrices]
         if at.site.writes or at.routed is not None or not names:
             return {}
-        moment = at.moment(device=self.spec.decompose.device).matrix()
-        H = _dense(moment) if isinstance(moment, DiagonalPlusLowRank) else moment
+        H = dense_moment(at.moment(device=self.spec.decompose.device).matrix())
         site = f"{at.site.name} {len(H)}"
         if site in self.moments:
             self.moments[site] += H
@@ -215,10 +214,4 @@ def _holders(folder: Path, first: int) -> dict[str, str]:
     found = read_own_json(folder / _RECORD.format(first))["holders"]
     if not isinstance(found, dict):
         raise FormatError("holders are no object")
-    return found
-
-
-def _dense(H: DiagonalPlusLowRank) -> NDArray[np.float32]:
-    found = np.asarray((H.rows.T * H.signs) @ H.rows, np.float32)
-    found[np.diag_indices_from(found)] += H.diagonal.astype(np.float32)
     return found

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -43,12 +43,13 @@ from lrc.pipeline.bases import Bases
 from lrc.pipeline.journal import Journal
 from lrc.pipeline.learning import learn
 from lrc.pipeline.metric import GradientStore
+from lrc.pipeline.narrow import Narrower
 from lrc.pipeline.site import SiteProblem, site_problems
 from lrc.pipeline.time_limit import TimeLimit
 from lrc.quant.tables import TABLES_FILE, Tensors, as_float16, read_table, store_table
 from lrc.solvers.api import derive_seed
 from lrc.solvers.base import Decomposition
-from lrc.spec import CompressSpec, MatrixSpec
+from lrc.spec import APART, CompressSpec, MatrixSpec
 
 Table: TypeAlias = "PackedMatrix | NDArray[np.float32]"
 
@@ -174,6 +175,12 @@ class _Compressor:
     dropped: int = 0
     started: float = 0.0
 
+    @cached_property
+    def narrower(self) -> Narrower | None:
+        """What cuts pairs of matrices together, where that is wanted."""
+        spec = self.job.spec
+        return None if spec.pairs == APART else Narrower(spec, self.job.source.dense)
+
     def begin(self, block: int) -> bool:
         """Whether the journal lacks the block."""
         self.started, self.dropped = time.perf_counter(), 0
@@ -197,8 +204,15 @@ class _Compressor:
         """Decompose the matrices of a site."""
         journal = self.job.journal
         self._keep_to_time(at)
+        if self.narrower is not None:
+            self.narrower.look_at(at, self.job.model.tensors.linears(at.block))
         student = self._left_dense(at)
-        for key, found, problem in self._solved(at):
+        for key, found in () if self.narrower is None else self.narrower.visit(at):
+            name = self.job.model.tensors.linears(at.block)[key]
+            self.tensors |= matrix_tensors(name, found.matrix)
+            journal.records[name] = self._record(at.block, name, found, {})
+            self.advance()
+        for key, found, problem in self._solved(self._apart(at)):
             name = at.tensors[key]
             weight = found.matrix.to_dense()
             bias = problem.bias(key, weight)
@@ -225,12 +239,21 @@ class _Compressor:
             job.journal.lowered |= {name: own.to_dict() for name, own in late.items()}
             self.job = job.as_lowered() if late else job
 
+    def _apart(self, at: SiteAtWork) -> SiteAtWork:
+        """The site with those of its matrices that are solved one by one."""
+        if self.narrower is None:
+            return at
+        others = (*self.narrower.narrowed, *self.narrower.whole)
+        keys = tuple(key for key in at.site.linears if key not in others)
+        return replace(at, site=replace(at.site, linears=keys))
+
     def _left_dense(self, at: SiteAtWork) -> dict[str, Linear]:
         """The layers of a site whose matrices stay, in 16 bits."""
         layers = {}
         for key in at.site.linears:
             name = at.tensors[key]
-            if not self.job.spec.for_matrix(linear_of(name)).stays_dense:
+            whole = self.narrower is not None and key in self.narrower.whole
+            if not whole and not self.job.spec.for_matrix(linear_of(name)).stays_dense:
                 continue
             self.tensors[name] = as_float16(at.weight(key), name)
             layers[key] = replaced(at.dense, key, self.tensors[name].astype(np.float32))

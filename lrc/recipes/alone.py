@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrc.recipes.base import Recipe
-from lrc.spec import DistilSpec, MetricSpec
+from lrc.spec import FLAT_LLM, MODEGPT, DistilSpec, MetricSpec
 
 #: Moments of the original model's inputs, or of those that the compressed layers before give.
 _ORIGINAL = {"streams": "original"}
@@ -112,6 +112,27 @@ ALONE: dict[str, Recipe] = {
         {**_ORIGINAL, **_PLAIN},
         table_bits=16,
         basis_blocks=2,
+    ),
+    "modegpt": Recipe(
+        "fewer hidden units, refitted, and fewer channels of heads' values, queries and keys, both "
+        "matrices of a pair together; where a norm, a bias or an expert parts them, svd-llm",
+        "MoDeGPT, arXiv 2408.09632, with equal parts of every block",
+        _alone("moment"),
+        _EXACT,
+        {**_ORIGINAL, **_PLAIN},
+        table_bits=16,
+        pairs=MODEGPT,
+    ),
+    "flat-llm": Recipe(
+        "fewer hidden units, refitted, and the principal channels of heads' values; queries and "
+        "keys stay, what they keep is taken from the others; where a bias or an expert parts a "
+        "pair, svd-llm",
+        "FLAT-LLM, arXiv 2505.23966, with equal parts of every block",
+        _alone("moment"),
+        _EXACT,
+        {**_ORIGINAL, **_PLAIN},
+        table_bits=16,
+        pairs=FLAT_LLM,
     ),
     "welore": Recipe(
         "svd with ranks by one threshold on singular values; what is not of low rank stays dense",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lrc.spec import CompressSpec, DistilSpec, MetricSpec, QuantSpec
+from lrc.spec import APART, CompressSpec, DistilSpec, MetricSpec, QuantSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Recipe:
         What errors are weighed by, where the method says so.
     basis_blocks : int
         Blocks whose matrices of a kind have one basis.
+    pairs : str
+        How matrices with only narrow values between them are cut.
     """
 
     about: str
@@ -50,6 +52,7 @@ class Recipe:
     ranks: str = "equal"
     metric: MetricSpec | None = None
     basis_blocks: int = 1
+    pairs: str = APART
 
     def on(self, spec: CompressSpec) -> CompressSpec:
         """``spec`` with the values of this method; what it does not decide stays."""
@@ -67,6 +70,7 @@ class Recipe:
             ranks=self.ranks,
             metric=self.metric or spec.metric,
             basis_blocks=self.basis_blocks,
+            pairs=self.pairs,
         )
         if self.table_bits == "auto":
             return spec

@@ -39,6 +39,8 @@ STATISTICS = ("moment", "rms", "magnitude", "magnitude-squared", "identity", *FI
 RANKS = ("equal", "threshold", "loss-of-kind", "last-blocks", "least-loss")
 #: Those whose Q is rounded with feedback in the metric of the inputs, rotated or not.
 WITH_FEEDBACK = ("caldera", "ldlq")
+#: How matrices with only narrow values between them are cut: see `lrc.pipeline.pairs`.
+APART, MODEGPT, FLAT_LLM = PAIRS = ("apart", "modegpt", "flat-llm")
 ROUNDINGS = ("feedback", "nearest")
 FIRSTS = ("codes", "factors")
 
@@ -249,7 +251,8 @@ class CompressSpec(Record):
     the numbers that ``decompose.low_rank.keep`` leaves out among the matrices: ``"equal"`` parts,
     or by a rule of :mod:`lrc.allocation.rank_rules`. ``basis_blocks`` neighbouring blocks have one
     R for their matrices of a kind, but for those of experts, those that write to the residual
-    stream and those that ``matrices`` names.
+    stream and those that ``matrices`` names. ``pairs`` other than "apart" cut both matrices of a
+    pair to fewer inner channels (:mod:`lrc.pipeline.pairs`); others get L R.
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
@@ -264,6 +267,7 @@ class CompressSpec(Record):
     bias: bool = False
     ranks: str = "equal"
     basis_blocks: int = 1
+    pairs: str = APART
 
     @property
     def takes_gradients(self) -> bool:
@@ -312,6 +316,10 @@ class CompressSpec(Record):
             f"ranks {self.ranks} share out a part of the model's numbers; give --keep PART, "
             "or --ranks equal with --rank N",
         )
+        require(
+            self.pairs == APART or self.decompose.low_rank.keep > 0,
+            f"pairs {self.pairs} keep a part of their channels; give --keep PART",
+        )
 
     def with_table_bits(self, beside: float = 0.0) -> CompressSpec:
         """The same with :meth:`table_bits` written down."""
@@ -343,7 +351,7 @@ class CompressSpec(Record):
             self.ranks == "equal" or self.decompose.recipe == "low-rank",
             f"ranks {self.ranks} are those of L R alone; take recipe low-rank or one like it",
         )
-        self._check_bases()
+        self._check_together()
         solve = self.decompose
         self.metric.check_use(solve.recipe, solve.rounding, solve.device)
         for what in ("embed", "head"):
@@ -357,11 +365,20 @@ class CompressSpec(Record):
                 f"{what}_bits={bits!r}: codebook {book} has {codebooks.widths(widths)}",
             )
 
-    def _check_bases(self) -> None:
-        """Refuse that blocks share what is not that of L R alone on the original's inputs."""
+    def _check_together(self) -> None:
+        """Refuse that what is solved together is not L R alone on the original's inputs."""
         solve, blocks = self.decompose, self.basis_blocks
         require(blocks >= 1, f"basis_blocks={blocks} must be at least 1")
-        for name, given, needed in (
+        require(
+            self.pairs in PAIRS, f"pairs {self.pairs!r} are unknown; use one of {', '.join(PAIRS)}"
+        )
+        paired = self.pairs != APART
+        what = f"pairs {self.pairs}" if paired else f"{blocks} blocks on a basis"
+        name = self.pairs if paired else "basis-sharing"
+        require(
+            blocks == 1 or not paired, f"{what} and {blocks} blocks on a basis are not one model"
+        )
+        for field_name, given, needed in (
             ("recipe", solve.recipe, "low-rank"),
             ("rotation", solve.rotation, "none"),
             ("statistic", solve.statistic, "moment"),
@@ -369,11 +386,12 @@ class CompressSpec(Record):
             ("ranks", self.ranks, "equal"),
             ("distil", self.distil.epochs, 0),
             ("gradients", self.metric.from_gradients, False),
+            ("bias", self.bias and paired, False),
         ):
             require(
-                blocks == 1 or given == needed,
-                f"{blocks} blocks on a basis take {name} {needed}, not {given}; take recipe "
-                "basis-sharing, or leave every block its own",
+                (blocks == 1 and not paired) or given == needed,
+                f"{what} take {field_name} {needed}, not {given}; take recipe {name}, or leave "
+                "matrices their own",
             )
 
 

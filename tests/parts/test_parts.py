@@ -15,6 +15,7 @@ from lrc.formats.safetensors.file import TensorSpec
 from lrc.parts import PARTS, are_compiled
 from lrc.parts.base import added
 from lrc.parts.fields import check_fields
+from lrc.parts.kept import Kept
 from lrc.parts.low_rank import LowRank
 from lrc.parts.on_basis import OnBasis
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
@@ -39,6 +40,14 @@ def on_basis(rank, bits):
     return OnBasis(whole.left, whole.right, basis="other")
 
 
+def kept(side, count):
+    rng = np.random.default_rng(89)
+    axis = ("rows", "columns").index(side)
+    places = np.sort(rng.choice(SHAPE[axis], count, replace=False)).astype(np.uint32)
+    values = rng.standard_normal((count, SHAPE[1 - axis])).astype(np.float16)
+    return Kept(SHAPE, side, places, values)
+
+
 CASES = {
     **{f"{name} {bits}": codes((name, bits)) for name, bits in CODEBOOKS[:-1] + TRELLISES},
     "one scale": codes(("e8p", 2), row_scales=False),
@@ -48,6 +57,8 @@ CASES = {
         f"rank {rank} at {bits} on a basis": on_basis(rank, bits)
         for rank, bits in ((3, 5), (2, 16))
     },
+    "rows": kept("rows", 5),
+    "columns": kept("columns", 7),
     "toy": Sparse.random(SHAPE, 40),
 }
 every = pytest.mark.parametrize("part", CASES.values(), ids=CASES.keys())
@@ -172,3 +183,12 @@ def test_the_engine_has_one_place_of_each_kind(monkeypatch):
     assert not are_compiled([some, some])
     assert not are_compiled([some, pair, pair])
     assert not are_compiled([some, alone])
+
+
+def test_places_that_nobody_writes_are_refused():
+    part = kept("rows", 3)
+    for places in ([2, 1, 3], [1, 1, 2], [0, 1, SHAPE[0]]):
+        with pytest.raises(FormatError, match="places of rows are not ascending, or not below"):
+            Kept(SHAPE, "rows", np.array(places, np.uint32), part.values)
+    with pytest.raises(FormatError, match="193 rows of 192 are kept"):
+        Kept.layout({"side": "rows", "count": 193}, SHAPE)

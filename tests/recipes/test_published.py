@@ -39,6 +39,8 @@ ONCE: dict[str, tuple[Solved, str]] = {
         published.cholesky_whitened,
         "moment",
     ),  # a block
+    # Of matrices that have no pair: see tests/pipeline/test_pairs.py.
+    **dict.fromkeys(("modegpt", "flat-llm"), (published.cholesky_whitened, "moment")),
     "welore": (published.svd, "identity"),
     "lillama": (published.cholesky_whitened, "moment"),  # its start
     "lillama-svd": (published.svd, "identity"),

@@ -11,7 +11,7 @@ from lrc.allocation.budget import budget_bytes, least_spec
 from lrc.allocation.sizes import linear_bytes, linear_shapes, weight_file_bytes, weights_of
 from lrc.models.tensors import Tensors
 from lrc.solvers.rank import most_automatic_rank
-from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec, MatrixSpec
+from lrc.spec import APART, AllocationSpec, CompressSpec, DecomposeSpec, MatrixSpec
 
 #: Bytes of a manifest without matrices, and of the record of each: of errors, traces and notes.
 _MANIFEST, _A_MATRIX = 3200, 900
@@ -95,6 +95,9 @@ def _bounds(
         own = _of(tensors, spec)
         told = f"{spec.basis_blocks} blocks share a basis; this is of one for each block"
         return own, own, False, told
+    if spec.pairs != APART:
+        own = _of(tensors, spec)
+        return own, own, False, f"pairs are cut by {spec.pairs}; this is of as much in L R"
     if spec.ranks != "equal":
         equal = _of(tensors, spec)
         return equal, equal, False, f"ranks are shared out by {spec.ranks}; this is of equal ones"
