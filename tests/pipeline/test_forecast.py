@@ -222,7 +222,7 @@ def test_the_end_of_a_compression_shows_plan_and_fact(
     lrc: Lrc, model: Path, text: Path, tmp_path: Path
 ) -> None:
     quick = ("--calib", text, "--nsamples", 2, "--seqlen", 32, "--rank", 0, "--threads", 1)
-    shown = lrc("compress", model, "-o", tmp_path / "o", "--quiet", "--ram", "1G", *quick).check()
+    shown = lrc("compress", model, "-o", tmp_path / "o", "--ram", "1G", *quick).check()
     assert "plan: " in shown.err
     assert "within --ram by: 1 threads" in shown.err
     lines = shown.out.splitlines()

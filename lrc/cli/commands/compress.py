@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     found = forecast_for(args, spec, allocation, args.out)
     planned = None if found is None else found.to_dict()
     progress = console.progress
-    if planned is not None:
+    if planned is not None and not args.quiet:  # at the end it is shown in any case
         progress = ToldWhenBegun(progress, _plan_line(planned, args))
     report = compress(
         args.model,
