@@ -28,7 +28,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--kv-bits", type=int, choices=(8, 4), default=0, metavar="8|4",
-        help="keep keys and values of texts in 8 or 4 bits, for less memory; 4 show in what is said "
+        help="keep keys and values of texts in 8 or 4 bits, for less memory; 4 show in texts "
         "(default: float32)",
     )  # fmt: skip
 
