@@ -52,9 +52,8 @@ def _blas_controls() -> tuple[Control, ...]:
     return _bundled_controls() or _foreign_controls()
 
 
-def _bundled_controls() -> tuple[Control, ...]:
-    """Those of the OpenBLAS libraries bundled with NumPy and SciPy."""
-    controls = []
+def _bundled() -> Iterator[Any]:
+    """The OpenBLAS libraries bundled with NumPy and SciPy."""
     for package in ("numpy", "scipy"):
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
@@ -63,10 +62,24 @@ def _bundled_controls() -> tuple[Control, ...]:
         folders = (root.parent / f"{package}.libs", root / ".dylibs")
         for library in (f for d in folders if d.is_dir() for f in sorted(d.iterdir())):
             if "openblas" in library.name:
-                pair = _symbols(ctypes.CDLL(str(library)))
-                if pair is not None:
-                    controls.append(pair)
-    return tuple(controls)
+                yield ctypes.CDLL(str(library))
+
+
+def _bundled_controls() -> tuple[Control, ...]:
+    """Those of the OpenBLAS libraries bundled with NumPy and SciPy."""
+    found = (_symbols(library) for library in _bundled())
+    return tuple(pair for pair in found if pair is not None)
+
+
+@cache
+def blas_cores() -> tuple[str, ...]:
+    """Kinds of processor whose kernels the bundled OpenBLAS libraries use; none without them."""
+    found = set()
+    for library in _bundled():
+        if (name := _function(library, "get_corename")) is not None:
+            name.restype = ctypes.c_char_p
+            found.add(name().decode())
+    return tuple(sorted(found))
 
 
 def _foreign_controls() -> tuple[Control, ...]:
@@ -82,13 +95,15 @@ def _foreign_controls() -> tuple[Control, ...]:
 
 
 def _symbols(library: Any) -> Control | None:
-    for prefix in _PREFIXES:
-        for suffix in _SUFFIXES:
-            get = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
-            put = getattr(library, f"{prefix}_set_num_threads{suffix}", None)
-            if get is not None and put is not None:
-                return get, put
-    return None
+    get, put = (_function(library, f"{verb}_num_threads") for verb in ("get", "set"))
+    return None if get is None or put is None else (get, put)
+
+
+def _function(library: Any, name: str) -> Any:
+    """A function of an OpenBLAS library, whatever its build calls it; None where it has none."""
+    names = (f"{prefix}_{name}{suffix}" for prefix in _PREFIXES for suffix in _SUFFIXES)
+    found = (getattr(library, one, None) for one in names)
+    return next((function for function in found if function is not None), None)
 
 
 def blas_is_controlled() -> bool:

@@ -144,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 1 for an error, 130 when interrupted. Wrong usage exits with 2.
     """
     args = build_parser().parse_args(argv)
+    args.is_process = argv is None
     _tolerant_streams()
     if args.quiet:  # read when the hub's library is first needed
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

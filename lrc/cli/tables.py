@@ -241,6 +241,21 @@ def self_test_line(tested: Mapping[str, Any]) -> str:
     )
 
 
+def arithmetic_line(record: Mapping[str, Any], *, portable: bool) -> str:
+    """Where the same command gives the same bytes."""
+    if portable:
+        return (
+            f"portable: the same command gives the same bytes on {record['processor']} processors "
+            "of all types"
+        )
+    known = (("OpenBLAS", record["blas"]), ("NumPy", record["numpy"]))
+    here = " and ".join(f"{what} for {', '.join(names)}" for what, names in known if names)
+    return (
+        f"rounded as by {here or 'libraries of an unknown kind'}: on processors of other types "
+        "last bits of sums, and so some codes, may differ; --portable gives the same bytes there"
+    )
+
+
 def json_ready(value: Any) -> Any:
     """``value`` with everything that JSON cannot say replaced: tuples, NumPy numbers, NaN.
 

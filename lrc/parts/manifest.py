@@ -21,10 +21,13 @@ FORMAT = "lrc"
 FORMAT_VERSION = 2
 #: The field that holds the SHA-256 of every file, in hex, by its path in the directory.
 CHECKSUMS = "sha256"
+#: The field that says what decided how sums were rounded.
+ARITHMETIC = "arithmetic"
 #: Every field that a manifest may have.
 FIELDS = frozenset({
     "format", "version", "library", "spec", "allocation", "source", "calibration", "files",
-    "matrices", "warnings", "tuned", "self_test", CHECKSUMS,
+    "matrices", "warnings", "tuned", "self_test", ARITHMETIC,
+    CHECKSUMS,
 })  # fmt: skip
 _HEX = re.compile("[0-9a-f]{64}")
 #: In the place of the manifest's own checksum while that is taken.

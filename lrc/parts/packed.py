@@ -11,8 +11,9 @@ and
     budget, ``allocation`` (the budget, what came of it); where it was tuned, ``tuned`` (a list:
     options, tokens, divergences of held-out text before and after; errors in records are those
     from before); ``sha256``, which older files lack (hex digits by the name of each file, the
-    manifest's own taken with 64 zeros in their place)
-    and ``self_test`` (:mod:`lrc.measure.self_test`; from before it was tuned).
+    manifest's own taken with 64 zeros in their place), ``self_test``
+    (:mod:`lrc.measure.self_test`; from before it was tuned) and ``arithmetic``, which decided how
+    sums were rounded (``processor``, ``blas``, ``numpy``: :mod:`lrc.base.arithmetic`).
 ``shell.safetensors``
     embedding, final norm and, when it is not tied, the head.
 ``block-00000.safetensors`` ...

@@ -221,7 +221,7 @@ class _Compressor:
                 self.tensors[bias_of(linear_of(name))] = bias
             if self.teaches:
                 self.linears[key] = PackedLinear(found.matrix, bias)
-            journal.records[name] = self._record(at.block, name, found, problem.statistics)
+            journal.records[name] = self._record(at.block, name, found, problem)
             if not self.job.original_only:
                 student[key] = replaced(at.dense, key, weight, bias)
             self.advance()
@@ -310,7 +310,7 @@ class _Compressor:
         journal.save(self.job.folder)
 
     def _record(
-        self, block: int, name: str, found: Decomposition, statistics: dict[str, float]
+        self, block: int, name: str, found: Decomposition, problem: SiteProblem
     ) -> dict[str, Any]:
         own = self.job.spec.matrices.get(linear_of(name))
         return {
@@ -322,9 +322,9 @@ class _Compressor:
             "frobenius_error": found.frobenius_error,
             **({} if found.caldera_bound is None else {"caldera_bound": found.caldera_bound}),
             "damping": found.damping,
-            "notes": list(found.notes),
+            "notes": [*problem.notes, *found.notes],
             "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
-            **statistics,
+            **problem.statistics,
             **({} if own is None else {"reason": own.reason}),
         }
 

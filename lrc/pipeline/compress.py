@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from lrc import __version__
 from lrc.allocation.api import allocate_in, forget, surveyed_files
 from lrc.allocation.ranks import with_ranks
+from lrc.base.arithmetic import arithmetic, require_portable
 from lrc.base.atomic import atomic_directory, check_output
 from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
@@ -28,12 +29,13 @@ from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.measure.self_test import self_test
 from lrc.models.opened import open_original
-from lrc.parts.manifest import CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
+from lrc.parts.manifest import ARITHMETIC, CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
 from lrc.pipeline.asked import check_asked
 from lrc.pipeline.bases import check_shared, find_bases, forget_bases
 from lrc.pipeline.blocks import Job, run_blocks
 from lrc.pipeline.forecast.memory import Way, memory_plan
-from lrc.pipeline.journal import Journal, finished_files, is_complete
+from lrc.pipeline.health import health_warnings
+from lrc.pipeline.journal import Journal, finished_files, is_complete, refuse_own_names
 from lrc.pipeline.material import material_of
 from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store
 from lrc.pipeline.report import CompressReport
@@ -116,6 +118,8 @@ def compress(
     out = Path(out)
     if spec is not None:
         require_device(spec.decompose.device)
+        if spec.portable:
+            require_portable()
     model, checkpoint = open_original(source)
     spec = spec or (CompressSpec() if allocation is not None else default_spec(model))
     widths = check_asked(model, spec, allocation, survey_folder)
@@ -125,6 +129,7 @@ def compress(
     material = material_of(model, checkpoint.path, tokenizer, spec, windows)
     spec = material.spec
     side_files = checkpoint.other_files()
+    refuse_own_names(side_files)
     count = resolve_threads(threads)
     way = None if ram is None else memory_plan(model, spec, allocation, count, ram).way
     count = count if way is None else way.threads
@@ -285,19 +290,13 @@ def _origin(folder: Path) -> dict[str, str]:
 def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
     source, journal = job.source, job.journal
     dropped = sum(journal.dropped.values())
-    if dropped:
-        journal.warn(f"{dropped} activations were not finite and left out")
-    unseen = [name for name, of in journal.records.items() if of.get("routed_tokens") == 0]
-    if unseen:
-        journal.warn(
-            f"no token was routed to {len(unseen)} matrices of experts, {unseen[0]} the first: "
-            "they are fitted to the tokens of others; more text may reach them"
-        )
+    journal.warn(*health_warnings(job.model, journal.records, dropped, tokens))
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "library": f"lrc-llm {__version__}",
         "spec": job.spec.to_dict(),
+        ARITHMETIC: arithmetic(),
         **({"allocation": allocation} if allocation else {}),
         "source": {
             **_origin(source.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,21 @@ class Journal:
         """Remove what only a resumed run needs."""
         for name in (_STATE, _WINDOWS):
             (folder / name).unlink(missing_ok=True)
+
+
+def refuse_own_names(side_files: Iterable[Path]) -> None:
+    """Refuse files beside an original's weights that would be written over.
+
+    Raises
+    ------
+    FormatError
+        Naming the first.
+    """
+    for path in side_files:
+        if path.name in (_STATE, _WINDOWS, MANIFEST):
+            raise FormatError(
+                f"{path} has a name that lrc needs for a file of its own; rename or remove it"
+            )
 
 
 def is_complete(folder: Path) -> bool:

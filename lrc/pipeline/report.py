@@ -10,6 +10,7 @@ import numpy as np
 
 from lrc.base.resources import peak_rss_bytes
 from lrc.measure.storage import storage
+from lrc.parts.manifest import ARITHMETIC
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline.journal import Journal
 from lrc.spec import CompressSpec
@@ -23,6 +24,7 @@ class CompressReport:
     ``calibration`` says where the tokens came from: ``source``, ``windows``, ``window_tokens``
     and, for each of the ``files``, how many tokens of it were seen. ``self_test`` is what the model
     made of one window, opened from disk, beside its original (`lrc.measure.self_test.SelfTest`).
+    ``arithmetic`` is what decided how sums were rounded (`lrc.base.arithmetic.arithmetic`).
     ``continued``: it went on from an earlier run, whose time is not in ``seconds``.
     """
 
@@ -39,6 +41,7 @@ class CompressReport:
     peak_rss_bytes: int | None
     warnings: tuple[str, ...]
     self_test: dict[str, Any]
+    arithmetic: dict[str, Any]
     continued: bool = False
 
     @classmethod
@@ -60,5 +63,6 @@ class CompressReport:
             peak_rss_bytes=peak_rss_bytes(),
             warnings=tuple(written.report["warnings"]),
             self_test=written.report["self_test"],
+            arithmetic=written.report[ARITHMETIC],
             continued=continued,
         )

@@ -18,7 +18,7 @@ from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import contained
 from lrc.models.opened import open_original
-from lrc.parts.manifest import CHECKSUMS
+from lrc.parts.manifest import ARITHMETIC, CHECKSUMS, read_manifest
 from lrc.parts.packed import PackedCheckpoint
 from lrc.pipeline.compress import compress
 from lrc.refine.options import TuneSpec
@@ -26,7 +26,7 @@ from lrc.refine.tune import tune
 from lrc.spec import CompressSpec
 
 #: Fields that a run from the stored spec does not have, or says of itself.
-_NOT_COMPARED = ("allocation", "library", CHECKSUMS)
+_NOT_COMPARED = ("allocation", "library", ARITHMETIC, CHECKSUMS)
 #: Names that are listed before the rest is counted.
 _LISTED = 3
 
@@ -55,7 +55,8 @@ def reproduce(
     """Compress the original again by the stored spec, and compare every file with ``folder``.
 
     The same release gives the same bytes on the same kind of processor, on any number of threads;
-    processors with other vector instructions may round sums otherwise. The new directory,
+    processors with other vector instructions may round sums otherwise, unless it was compressed
+    with ``portable``. The new directory,
     ``FOLDER.reproduced``, is removed where nothing differs. A run that is interrupted goes on with
     the same call.
 
@@ -91,12 +92,20 @@ def reproduce(
     library = f"lrc-llm {__version__}"
     if (theirs := source.report.get("library")) != library:
         notes.append(f"it was written by {theirs}, and this is {library}")
+    if note := _rounded_otherwise(source.report.get(ARITHMETIC), made.report[ARITHMETIC]):
+        notes.append(note)
     if differences:
         notes.append(f"what was made now lies in {again}")
     else:
         shutil.rmtree(again)
     files = len(_files(source))
     return Reproduction(folder, files, differences, tuple(notes), again if differences else None)
+
+
+def is_portable(folder: str | Path) -> bool:
+    """Whether a compressed model was made to have the same bytes on processors of all types."""
+    spec = read_manifest(Path(folder)).get("spec")
+    return isinstance(spec, dict) and spec.get("portable") is True
 
 
 def _on_record(source: PackedCheckpoint) -> str:
@@ -142,6 +151,17 @@ def _tune_again(
     except BaseException:
         shutil.rmtree(again, ignore_errors=True)
         raise
+
+
+def _rounded_otherwise(theirs: Any, ours: dict[str, Any]) -> str | None:
+    """What to say where sums were rounded otherwise."""
+    if not isinstance(theirs, dict) or theirs == ours:
+        return None
+    what = ", ".join(f"{key} {theirs.get(key)}, here {of}" for key, of in ours.items())
+    return (
+        f"it was written on a processor of another type ({what}), where sums may be rounded "
+        "otherwise; lrc compress --portable gives the same bytes on both"
+    )
 
 
 def _files(source: PackedCheckpoint) -> list[str]:

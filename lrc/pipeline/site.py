@@ -18,6 +18,7 @@ from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
 from lrc.models.tensors import linear_of
 from lrc.pipeline.bases import Bases
+from lrc.pipeline.health import input_notes
 from lrc.pipeline.metric import GradientStore
 from lrc.refine.layer_gradients import LayerPlace
 from lrc.solvers.api import (
@@ -49,7 +50,8 @@ class SiteProblem:
     ``targets`` has an entry a matrix, None where it is fitted to itself. ``at_once`` matrices are
     solved side by side, which changes no result. ``statistics`` are what the report says of the
     moments, and ``dropped`` the inputs that were left out because they were not finite. ``mean``
-    (n,) is that of the inputs where biases make up for it; moments are then about it.
+    (n,) is that of the inputs where biases make up for it; moments are then about it. ``notes`` are
+    what a reader should know of the inputs.
     """
 
     at: SiteAtWork
@@ -62,6 +64,7 @@ class SiteProblem:
     gradients: GradientStore | None = None
     mean: NDArray[np.float64] | None = None
     bases: Bases | None = None
+    notes: tuple[str, ...] = ()
 
     def solve(self, key: str) -> Decomposition:
         """The decomposition of one matrix."""
@@ -179,6 +182,8 @@ def _site_problem(
     cross = moment.cross() if at.streams.original else None
     H, residual_gap = moment.matrix(), moment.residual_gap()
     del moment
+    zeros = int(np.count_nonzero(diagonal_of(H) == 0))
+    notes = input_notes(zeros, len(H))
     diagonal = _weighting(at, spec.decompose.statistic, H)
     metric = metric_for(
         H,
@@ -203,7 +208,9 @@ def _site_problem(
         }
     if spec.decompose.device != "cpu":  # a search leaves most of its multiprocessors idle
         at_once = min(at.threads, len(keys))
-    return SiteProblem(at, spec, metric, targets, at_once, statistics, dropped, gradients, mean)
+    return SiteProblem(
+        at, spec, metric, targets, at_once, statistics, dropped, gradients, mean, notes
+    )
 
 
 def _place(at: SiteAtWork, key: str) -> LayerPlace:

@@ -250,7 +250,8 @@ def _error_differences(source: PackedCheckpoint, errors: dict[str, MatrixError])
     for name, error in errors.items():
         if error.recorded is None:
             continue
-        slack = error_tolerance(*source.shape(name))
+        m, n = source.shape(name)
+        slack = error_tolerance(m, n, error.recorded)
         if not abs(error.frobenius_error - error.recorded) <= slack:
             yield (
                 f"{name} has the relative error {error.frobenius_error:.7g}, and on record is "
@@ -258,14 +259,15 @@ def _error_differences(source: PackedCheckpoint, errors: dict[str, MatrixError])
             )
 
 
-def error_tolerance(m: int, n: int) -> float:
-    """What two computations of ||E||_F / ||W||_F in float32 may differ by.
+def error_tolerance(m: int, n: int, error: float) -> float:
+    """What two computations of ||E||_F / ||W||_F = ``error`` in float32 may differ by.
 
     One is in the rotated basis and one in the original one. A rotation of length k adds
     log2(k) numbers to each other, signs and scales are two roundings more, and there and back
-    both W and What are rotated: 4 (log2(m n) + 4) roundings of a part of at most ||W||_F each.
+    both W and What are rotated: 4 (log2(m n) + 4) roundings of a part of at most ||W||_F, or
+    ||What||_F <= (1 + error) ||W||_F, each.
     """
-    return 4 * (math.log2(m * n) + 4) * float(np.finfo(np.float32).eps) / 2
+    return 4 * (math.log2(m * n) + 4) * float(np.finfo(np.float32).eps) / 2 * (1 + error)
 
 
 def require_same(found: Verification) -> None:

@@ -252,7 +252,9 @@ class CompressSpec(Record):
     or by a rule of :mod:`lrc.allocation.rank_rules`. ``basis_blocks`` neighbouring blocks have one
     R for their matrices of a kind, but for those of experts, those that write to the residual
     stream and those that ``matrices`` names. ``pairs`` other than "apart" cut both matrices of a
-    pair to fewer inner channels (:mod:`lrc.pipeline.pairs`); others get L R.
+    pair to fewer inner channels (:mod:`lrc.pipeline.pairs`); others get L R. ``portable``: the
+    bytes are those of an arithmetic that processors of all types have
+    (:mod:`lrc.base.arithmetic`).
     """
 
     decompose: DecomposeSpec = field(default_factory=DecomposeSpec)
@@ -268,6 +270,7 @@ class CompressSpec(Record):
     ranks: str = "equal"
     basis_blocks: int = 1
     pairs: str = APART
+    portable: bool = False
 
     @property
     def takes_gradients(self) -> bool:
@@ -353,6 +356,10 @@ class CompressSpec(Record):
         )
         self._check_together()
         solve = self.decompose
+        require(
+            not self.portable or solve.device == "cpu",
+            f"device {solve.device} gives bytes of its own: portable ones are made on the cpu",
+        )
         self.metric.check_use(solve.recipe, solve.rounding, solve.device)
         for what in ("embed", "head"):
             bits, book = getattr(self, f"{what}_bits"), getattr(self, f"{what}_codebook")

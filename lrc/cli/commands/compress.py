@@ -21,8 +21,10 @@ from lrc.cli.commands.limit_options import add_limit_options, forecast_for, memo
 from lrc.cli.commands.spec_options import add_spec_options
 from lrc.cli.commands.timed import first_pass_seconds, spend_the_rest, time_line
 from lrc.cli.forecast_tables import plan_and_fact
+from lrc.cli.portable import asked_for, restart_portable
 from lrc.cli.tables import (
     allocation_line,
+    arithmetic_line,
     calibration_line,
     experts_line,
     human_size,
@@ -59,6 +61,8 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Compress, then show what every matrix became."""
+    if asked_for(args):
+        restart_portable(args)
     began = time.perf_counter()
     spec, allocation = chosen(args, console)
     from lrc.base.atomic import check_output
@@ -105,6 +109,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             "seconds_per_block",
             "peak_rss_bytes",
             "self_test",
+            "arithmetic",
             "warnings",
         )
     }
@@ -134,6 +139,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.line(table(("plan and fact", "planned", "came"), plan_and_fact(planned, fact)))
     if timed is not None:
         console.line(time_line(timed))
+    console.line(arithmetic_line(report.arithmetic, portable=report.spec.portable))
     for warning in report.warnings:
         console.line(f"warning: {warning}")
 

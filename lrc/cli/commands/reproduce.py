@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from lrc.cli.commands.base import Console, SubParsers, add_json, add_threads, add_verb
+from lrc.cli.portable import restart_portable
 from lrc.errors import LrcError
 
 
@@ -33,8 +34,10 @@ def add(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Compress again, and fail where something differs."""
-    from lrc.pipeline.reproduce import reproduce
+    from lrc.pipeline.reproduce import is_portable, reproduce
 
+    if is_portable(args.model):
+        restart_portable(args)
     found = reproduce(args.model, args.original, threads=args.threads, progress=console.progress)
     if args.json:
         again = None if found.again is None else str(found.again)

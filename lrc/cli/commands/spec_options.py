@@ -142,6 +142,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     place = f"where codes are found; cuda gives bytes of its own (default: {solve.device})"
     rest.add_argument("--device", choices=DEVICES, help=place)
     rest.add_argument(
+        "--portable",
+        action="store_true",
+        default=None,
+        help="give the same bytes on processors of all types that have AVX2 (or 64-bit ARM ones "
+        "among themselves): no wider instructions in NumPy and OpenBLAS",
+    )
+    rest.add_argument(
         "--config", type=Path, metavar="FILE", help="JSON of these values; options override it"
     )
 
@@ -295,6 +302,7 @@ def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -
         basis_blocks=args.basis_blocks,
         embed_bits=args.embed_bits,
         head_bits=args.head_bits,
+        portable=args.portable,
     )
     return spec
 
