@@ -18,13 +18,18 @@ from hostile import LONGS, WORDS, Format, Tree, dumped, json_bytes, raw
 from model_families import CASES
 from packed_golden import GOLDEN
 
+from lrc.audio.front_end import read_front_end
 from lrc.audio.wav import read_wav
 from lrc.base.strict_json import parse_object
 from lrc.base.text_file import read_texts
 from lrc.cli.commands.spec_config import read_config
+from lrc.cli.page.peer import Peer
+from lrc.formats.hub import hub_name
+from lrc.formats.hub_cache import cached_snapshot
 from lrc.formats.imatrix import Entry, imatrix_bytes, read_imatrix
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.measure.quality import _read as read_quality
 from lrc.models import declared
 from lrc.models.opened import open_model
 from lrc.parts.integrity import differing_files, value_faults
@@ -34,6 +39,7 @@ from lrc.run.load import LoadedModel
 from lrc.run.server.options import ServeOptions
 from lrc.run.server.parse import Parser
 from lrc.run.text import Tokenizer
+from lrc.run.utterances import read_utterances
 from lrc.spec import CompressSpec
 
 
@@ -263,6 +269,93 @@ def wav(folder: Path) -> Format:
     return Format("wav", make, read, whole[0])
 
 
+def utterances(folder: Path) -> Format:
+    """Lines that name audio files and say what is heard there."""
+    path = folder / "list.jsonl"
+    tree = Tree({"audio": "x.wav", "text": "the quick fox", "language": "en"})
+
+    def make(rng: random.Random) -> bytes:
+        return b"\n".join(json_bytes(tree, rng) for _ in range(rng.choice((1, 3))))
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        read_utterances(path)
+
+    return Format("utterances", make, read, dumped(tree.value))
+
+
+def front_ends(folder: Path) -> Format:
+    """What a speech model says of the sound that it takes."""
+    home = folder / "hearing"
+    home.mkdir()
+    tree = Tree({
+        "feature_size": 80, "sampling_rate": 16000, "hop_length": 160, "n_fft": 400,
+        "chunk_length": 30, "n_samples": 480000, "nb_max_frames": 3000, "padding_value": 0.0,
+    })  # fmt: skip
+
+    def read(content: bytes) -> None:
+        (home / "preprocessor_config.json").write_bytes(content)
+        read_front_end(home)
+
+    return Format("front ends", lambda rng: json_bytes(tree, rng), read, dumped(tree.value))
+
+
+def figures(folder: Path) -> Format:
+    """Figures that `lrc report --compare` reads, and those that are kept beside a model."""
+    path = folder / "figures.json"
+    tree = Tree({
+        "name": "m", "file_bytes": 5, "bits_per_weight_file": 2.0, "bits_per_weight_linear": 2.0,
+        "text": "t", "text_digest": "0", "ctx": 8, "windows": 2, "tokens": 8, "score": "all",
+        "activations": "i8", "perplexity": 3.0, "against": "o", "kl_interval": [0.1, 0.2],
+        "kl_divergence": 0.15, "perplexity_ratio": 1.1, "perplexity_ratio_interval": [1.0, 1.2],
+    })  # fmt: skip
+    one = {k: v for k, v in tree.value.items() if "bits" not in k and k not in ("name", "tokens")}
+    kept = Tree({
+        "format": "lrc-quality", "version": 1,
+        "evaluations": [{**one, "model": "x", "tokens": 8} | {"file_bytes": 0}],
+    })  # fmt: skip
+    del kept.value["evaluations"][0]["file_bytes"]
+    kept = Tree(kept.value)
+
+    def make(rng: random.Random) -> bytes:
+        which = rng.randrange(2)
+        return bytes([which]) + json_bytes((tree, kept)[which], rng)
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content[1:])
+        if content[0]:
+            read_quality(path)
+        else:
+            Peer.open(path)
+
+    return Format("figures", make, read, b"\1" + dumped(kept.value))
+
+
+def hub_names(folder: Path) -> Format:
+    """What may be given in the place of a path; no name leads out of the hub's cache."""
+    pieces = (
+        *("org", "tiny", "a.gguf", "-00001-of-00002.gguf", "v1", "main", "refs/pr/1", "..", "."),
+        *("/", "//", "@", "\\", "~", "\0", " ", "é", "--", "%2e%2e", "x" * 300, "\n", "C:"),
+    )
+
+    def make(rng: random.Random) -> bytes:
+        if rng.randrange(3):
+            whole = f"org/tiny@{rng.choice(pieces)}/{rng.choice(pieces)}{rng.choice(pieces)}"
+        else:
+            whole = "".join(rng.choice(pieces) for _ in range(rng.randrange(1, 9)))
+        return whole.encode()
+
+    def read(content: bytes) -> None:
+        name = hub_name(content.decode())
+        if name is not None:
+            parts = f"{name.name}/{name.revision}".split("/")
+            if any(part.startswith(".") or not part for part in parts):
+                raise ValueError(f"{name} leads elsewhere")
+            cached_snapshot(name.name, name.revision)
+
+    return Format("hub names", make, read, b"org/tiny@v1")
+
+
 def requests(folder: Path, load: Callable[[Path], LoadedModel]) -> Format:
     """Bodies of requests to `lrc serve`."""
     parser = Parser(load(tiny.write_model(folder / "served")), ServeOptions(), 512)
@@ -360,5 +453,6 @@ def formats(folder: Path) -> list[Format]:
     return [
         *(make(folder) for make in (safetensors, index, config, families, packed, tokenizer, spec)),
         *(make(folder) for make in (journal, texts, wav, gguf_files, importance)),
+        *(make(folder) for make in (utterances, front_ends, figures, hub_names)),
         requests(folder, load),
     ]

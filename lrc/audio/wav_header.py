@@ -87,12 +87,17 @@ def read_header(stream: BinaryIO, size: int, path: Path) -> WavHeader:
 
 def _read_format(chunk: bytes, path: Path) -> WavHeader:
     if len(chunk) < 16:
-        raise FormatError(f"{path}: its format takes {len(chunk)} bytes; expected 16 or more")
+        raise FormatError(
+            f"{path}: its format takes {len(chunk)} bytes; expected 16 or more: it is damaged"
+        )
     kind, channels, rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", chunk[:16])
     if kind == _EXTENSIBLE:
         kind, bits_used = _extended(chunk, path)
         if not 1 <= bits_used <= bits:
-            raise FormatError(f"{path} says that {bits_used} of {bits} bits are used")
+            raise FormatError(
+                f"{path} says that {bits_used} of {bits} bits are used; expected 1 to {bits}: it "
+                "is damaged"
+            )
     if kind not in WIDTHS:
         raise foreign_codec(path, kind)
     if bits not in WIDTHS[kind]:
@@ -103,9 +108,13 @@ def _read_format(chunk: bytes, path: Path) -> WavHeader:
             f"{remedy(path)}"
         )
     if not 1 <= channels <= MAX_CHANNELS:
-        raise FormatError(f"{path} has {channels} channels; expected 1 to {MAX_CHANNELS}")
+        raise FormatError(
+            f"{path} has {channels} channels; expected 1 to {MAX_CHANNELS}; {remedy(path)}"
+        )
     if not RATES[0] <= rate <= RATES[1]:
-        raise FormatError(f"{path} has {rate} samples a second; expected {RATES[0]} to {RATES[1]}")
+        raise FormatError(
+            f"{path} has {rate} samples a second; expected {RATES[0]} to {RATES[1]}; {remedy(path)}"
+        )
     header = WavHeader(kind, bits, channels, rate)
     if frame_bytes != header.frame_bytes:
         raise FormatError(
@@ -119,7 +128,8 @@ def _extended(chunk: bytes, path: Path) -> tuple[int, int]:
     """Format and used bits of an extensible header; unused bits are the low ones, and zero."""
     if len(chunk) < 40:
         raise FormatError(
-            f"{path}: its extensible format takes {len(chunk)} bytes; expected 40 or more"
+            f"{path}: its extensible format takes {len(chunk)} bytes; expected 40 or more: it is "
+            "damaged"
         )
     bits_used, _, kind = struct.unpack("<HIH", chunk[18:26])
     if chunk[26:40] != _GUID_TAIL:
@@ -138,8 +148,9 @@ def _with_samples(header: WavHeader, first: int, length: int, size: int, path: P
         )
     if length % frame:
         raise FormatError(
-            f"{path}: {length} bytes of samples are no multiple of the {frame} of one moment"
+            f"{path}: {length} bytes of samples are no multiple of the {frame} of one moment; "
+            "fetch or record it again"
         )
     if length == 0:
-        raise FormatError(f"{path} holds no samples")
+        raise FormatError(f"{path} holds no samples; fetch or record it again")
     return WavHeader(header.kind, header.bits, header.channels, header.rate, first, length // frame)

@@ -22,8 +22,10 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LI
 #: Other formats of the same weights.
 _UNWANTED = ["*/*.safetensors", "*/*.json", "*/*.txt", "*/*.model", "*/*.md", "consolidated*"]
 _PART = r"[A-Za-z0-9][\w.-]*"
-_NAME = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]+))?")
-_GGUF = re.compile(rf"({_PART}/{_PART})(?:@([\w.-]+))?/((?:{_PART}/)*{_PART}\.gguf)")
+#: A branch, tag or commit; as with git, no part of it begins with a dot.
+_REVISION = r"\w[\w.-]*"
+_NAME = re.compile(rf"({_PART}/{_PART})(?:@({_REVISION}(?:/{_REVISION})*))?")
+_GGUF = re.compile(rf"({_PART}/{_PART})(?:@({_REVISION}))?/((?:{_PART}/)*{_PART}\.gguf)")
 #: The number of a part of a model in several files.
 _NUMBER = re.compile(r"-\d{5}(?=-of-\d{5}\.gguf$)")
 

@@ -146,14 +146,19 @@ class SafetensorsFile:
 
 def _check_length(path: Path, size: int, length: int) -> None:
     if size < 8:
-        raise FormatError(f"{path} has {size} bytes; a safetensors file has at least 8")
+        raise FormatError(
+            f"{path} has {size} bytes; a safetensors file has at least 8: fetch it again"
+        )
     if length > size - 8:
         raise FormatError(
             f"{path} announces a header of {length} bytes but has {size - 8} after the length; "
             "it is truncated or not a safetensors file"
         )
     if length > _MAX_HEADER:
-        raise FormatError(f"{path} has a header of {length} bytes; at most {_MAX_HEADER} allowed")
+        raise FormatError(
+            f"{path} has a header of {length} bytes; at most {_MAX_HEADER} are read: it is "
+            "damaged, or no safetensors file"
+        )
 
 
 def _metadata(path: Path, found: Any) -> dict[str, str]:

@@ -20,6 +20,9 @@ from lrc.run.server.replies import Replies
 from lrc.run.server.scheduler import Scheduler
 from lrc.run.server.token_texts import TokenTexts
 
+#: Seconds in which the body of a request has to come.
+BODY_SECONDS = 60.0
+
 Handler = Callable[[Any], Awaitable[Any]]
 
 
@@ -173,11 +176,15 @@ class Application:
 
         parts, size = [], 0
         try:
-            async for part in request.stream():
-                size += len(part)
-                if size > self._options.body:
-                    raise RefusalError(413, f"the request exceeds {self._options.body} bytes")
-                parts.append(part)
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self._options.body:
+                        raise RefusalError(413, f"the request exceeds {self._options.body} bytes")
+                    parts.append(part)
+        except TimeoutError:
+            message = f"the request did not come within {BODY_SECONDS:g} seconds; send it again"
+            raise RefusalError(408, message) from None
         except ClientDisconnect as error:
             raise RefusalError(499, GONE) from error
         return b"".join(parts)
