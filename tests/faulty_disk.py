@@ -1,4 +1,7 @@
-"""A disk on which one write fails, is interrupted, or takes a part of what it is given."""
+"""A disk on which one write fails, is interrupted, or takes a part of what it is given.
+
+Where it fails, so may an opening of a file that is to be written, a sync, a renaming or a link.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,18 @@ class Fault:
         raise OSError(FAILURES[self.kind], os.strerror(FAILURES[self.kind]))
 
     def sync(self, sync: Callable[[int], None], descriptor: int) -> None:
-        if self.kind in FAILURES and self.due():
-            raise OSError(FAILURES[self.kind], os.strerror(FAILURES[self.kind]))
+        self.step()
         sync(descriptor)
+
+    def step(self, path: object = None) -> None:
+        """What is not a write, and can only fail."""
+        if self.kind in FAILURES and self.due():
+            raise OSError(FAILURES[self.kind], os.strerror(FAILURES[self.kind]), path)
 
 
 @contextlib.contextmanager
 def faulty(root: Path, kind: str, at: int) -> Iterator[Fault]:
-    """Let one write below ``root`` go wrong: of buffered files, of descriptors, or a sync."""
+    """Let one change below ``root`` go wrong: of buffered files, of descriptors, or of names."""
     fault = Fault(kind, at)
 
     class Raw(io.FileIO):
@@ -59,6 +66,7 @@ def faulty(root: Path, kind: str, at: int) -> Iterator[Fault]:
     def opened(path: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
         if mode not in ("wb", "ab", "xb") or options.get("opener") or str(root) not in str(path):
             return plain_open(path, mode, *rest, **options)
+        fault.step(str(path))
         return io.BufferedWriter(Raw(path, mode.replace("b", "")))
 
     def written(descriptor: int, content: Any) -> int:
@@ -71,10 +79,27 @@ def faulty(root: Path, kind: str, at: int) -> Iterator[Fault]:
     def synced(descriptor: int) -> None:
         fault.sync(plain_sync, descriptor)
 
+    def opened_low(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and str(root) in str(path):
+            fault.step(str(path))
+        return plain_open_low(path, flags, *rest, **options)
+
+    def named(real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(old: Any, *rest: Any, **options: Any) -> Any:
+            if str(root) in str(old):
+                fault.step(str(old))
+            return real(old, *rest, **options)
+
+        return called
+
     plain_open, plain_write, plain_sync = io.open, os.write, os.fsync
+    plain_open_low = os.open
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(io, "open", opened)
         patch.setattr(builtins, "open", opened)
         patch.setattr(os, "write", written)
         patch.setattr(os, "fsync", synced)
+        patch.setattr(os, "open", opened_low)
+        for name in ("rename", "replace", "link", "mkdir"):
+            patch.setattr(os, name, named(getattr(os, name)))
         yield fault

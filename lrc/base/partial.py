@@ -46,6 +46,10 @@ class PartialDirectory:
                 marker = LockedFile.take(folder / MARKER)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # its writer moved or removed it after we looked
+            except OSError:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # where it is empty nobody has it, or needs it
+                raise
             claimed = cls(folder, marker)
             try:
                 claimed._prepare(fingerprint.encode(), tell)

@@ -63,9 +63,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.progress.note("the licence of the original is not known; give it with --license")
     if not output.quality.evaluations and not output.hears:
         console.progress.note("quality is not measured; lrc eval --keep does it")
-    if args.overwrite or is_as_written(folder, CARD):
-        text = card(output, origin, args.to or output.name)
-        replace_side_file(folder, CARD, text.encode())
+    text = card(output, origin, args.to or output.name).encode()
+    if args.overwrite or is_as_written(folder, CARD, text):
+        replace_side_file(folder, CARD, text)
         console.line(f"wrote {folder / CARD}")
     else:
         console.progress.note(
