@@ -59,6 +59,10 @@ class Record:
         SpecError
             A key is unknown, or a value has the wrong type or is not allowed.
         """
+        require(
+            isinstance(values, dict),
+            f"{cls.__name__} is a {type(values).__name__}; expected an object",
+        )
         kind: Any = cls
         hints = _hints(kind)
         unknown = sorted(set(values) - set(hints))

@@ -29,6 +29,7 @@ from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.measure.self_test import self_test
 from lrc.models.opened import open_original
+from lrc.models.speech import hears
 from lrc.parts.manifest import ARITHMETIC, CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
 from lrc.pipeline.asked import check_asked
 from lrc.pipeline.bases import check_shared, find_bases, forget_bases
@@ -290,7 +291,9 @@ def _origin(folder: Path) -> dict[str, str]:
 def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
     source, journal = job.source, job.journal
     dropped = sum(journal.dropped.values())
-    journal.warn(*health_warnings(job.model, journal.records, dropped, tokens))
+    text_alone = not (job.spec.calibration.imatrix or hears(job.model))
+    seen = tokens if text_alone else None
+    journal.warn(*health_warnings(job.model, journal.records, dropped, seen))
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,

@@ -14,7 +14,7 @@ _FAR = 2.0
 
 
 def health_warnings(
-    model: Model, records: Mapping[str, Mapping[str, Any]], dropped: int, tokens: int
+    model: Model, records: Mapping[str, Mapping[str, Any]], dropped: int, tokens: int | None
 ) -> Iterator[str]:
     """Lines for the report.
 
@@ -25,13 +25,13 @@ def health_warnings(
         Of the matrices, by name.
     dropped : int
         Inputs that were left out because they were not finite.
-    tokens : int
-        Of the calibration text.
+    tokens : int or None
+        Of the calibration text; None where moments are not of text alone.
     """
     if dropped:
         yield f"{dropped} activations were not finite and left out"
     widest = max(model.tensors.shape(weight_of(name))[1] for name in model.tensors.matrices)
-    if tokens < widest:
+    if tokens is not None and tokens < widest:
         yield (
             f"calibrated on {tokens} tokens, and matrices have up to {widest} inputs: most of what "
             "they may see was not seen; give more text"

@@ -68,7 +68,7 @@ def test_text_that_the_model_wrote_and_windows_that_were_given_are_told(
     assert report.calibration == {"tokens": 192, "dropped_rows": 0, **written}
     assert report.spec.calibration.seqlen == 64
     assert any("64 tokens long, the model's whole context" in w for w in report.warnings)
-    ids = np.random.default_rng(1).integers(0, 250, (2, 32))
+    ids = np.random.default_rng(1).integers(0, 250, (3, 32))
     given = library.compress(short, tmp_path / "b", spec, windows=ids, threads=1)
     assert given.calibration["source"] == "given by the caller"
     assert given.warnings == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 from lrc.base.progress import ToldWhenBegun
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from lrc.models.opened import open_original
     from lrc.pipeline.asked import check_asked
     from lrc.pipeline.compress import compress
-    from lrc.pipeline.forecast.fact import fact_of, write_run
+    from lrc.pipeline.forecast.fact import fact_of
 
     check_output(args.out)
     check_asked(open_original(args.model)[0], spec, allocation, args.survey)
@@ -92,10 +93,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     fact = fact_of(report)
     timed = None
     if found is not None and planned is not None:
-        write_run(report.path, planned, fact)
+        _keep(console, report.path, planned, fact)
         if args.time is not None:
             timed = spend_the_rest(args, report, found, began, console)
-            write_run(report.path, planned, fact, timed)
+            _keep(console, report.path, planned, fact, timed)
     record: dict[str, Any] = {
         name: getattr(report, name)
         for name in (
@@ -142,6 +143,17 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.line(arithmetic_line(report.arithmetic, portable=report.spec.portable))
     for warning in report.warnings:
         console.line(f"warning: {warning}")
+
+
+def _keep(console: Console, folder: Path, *what: Any) -> None:
+    """Put plan and fact beside a model, which is complete without them."""
+    from lrc.base.atomic import OutputError
+    from lrc.pipeline.forecast.fact import write_run
+
+    try:
+        write_run(folder, *what)
+    except OutputError as error:
+        console.progress.note(f"{error}; the model is complete, and lacks this file alone")
 
 
 def _plan_line(planned: dict[str, Any], args: argparse.Namespace) -> str:
