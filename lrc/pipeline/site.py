@@ -209,7 +209,7 @@ def _site_problem(
     if spec.decompose.device != "cpu":  # a search leaves most of its multiprocessors idle
         at_once = min(at.threads, len(keys))
     return SiteProblem(
-        at, spec, metric, targets, at_once, statistics, dropped, gradients, mean, notes
+        at, spec, metric, targets, at_once, statistics, dropped, gradients, mean, notes=notes
     )
 
 
