@@ -210,7 +210,7 @@ class _Compressor:
         for key, found in () if self.narrower is None else self.narrower.visit(at):
             name = self.job.model.tensors.linears(at.block)[key]
             self.tensors |= matrix_tensors(name, found.matrix)
-            journal.records[name] = self._record(at.block, name, found, {})
+            journal.records[name] = self._record(at.block, name, found, None)
             self.advance()
         for key, found, problem in self._solved(self._apart(at)):
             name = at.tensors[key]
@@ -310,7 +310,7 @@ class _Compressor:
         journal.save(self.job.folder)
 
     def _record(
-        self, block: int, name: str, found: Decomposition, problem: SiteProblem
+        self, block: int, name: str, found: Decomposition, problem: SiteProblem | None
     ) -> dict[str, Any]:
         own = self.job.spec.matrices.get(linear_of(name))
         return {
@@ -322,9 +322,9 @@ class _Compressor:
             "frobenius_error": found.frobenius_error,
             **({} if found.caldera_bound is None else {"caldera_bound": found.caldera_bound}),
             "damping": found.damping,
-            "notes": [*problem.notes, *found.notes],
+            "notes": [*(() if problem is None else problem.notes), *found.notes],
             "trace": [[s, e] for s, e in zip(found.trace.steps, found.trace.errors, strict=True)],
-            **problem.statistics,
+            **({} if problem is None else problem.statistics),
             **({} if own is None else {"reason": own.reason}),
         }
 
