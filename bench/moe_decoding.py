@@ -32,7 +32,8 @@ from tiny import tokenizer
 
 import lrc
 from lrc.formats.pages import release_pages
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models import declared
 from lrc.models.tensors import Matrix, Table
 from lrc.parts.packed import (

@@ -22,8 +22,8 @@ from quality_settings import Setting
 from lrc import __version__
 from lrc.base.atomic import atomic_directory, atomic_write_json
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.measure.storage import linear_weights
 
 Record = dict[str, Any]

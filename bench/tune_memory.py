@@ -24,7 +24,7 @@ import numpy as np
 from blocks_7b import matrix
 from scale import TEXT, write_model
 
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models.opened import open_original
 from lrc.models.tensors import weight_of
 from lrc.parts.packed import FORMAT_VERSION, MANIFEST, matrix_record, matrix_tensors

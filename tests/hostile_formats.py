@@ -28,7 +28,8 @@ from lrc.formats.hub import hub_name
 from lrc.formats.hub_cache import cached_snapshot
 from lrc.formats.imatrix import Entry, imatrix_bytes, read_imatrix
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.measure.quality import _read as read_quality
 from lrc.models import declared
 from lrc.models.opened import open_model

@@ -15,7 +15,7 @@ from make_golden_v2 import digest
 from packed_cases import random_factor
 from packed_golden import V2
 
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.low_rank import LowRank
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.on_basis import OnBasis

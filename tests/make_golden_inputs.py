@@ -14,7 +14,7 @@ import numpy as np
 from make_golden_v2 import digest
 from packed_golden import V2
 
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.packed import matrix_record, matrix_tensors
 from lrc.quant.table import quantize_table
 

@@ -13,7 +13,7 @@ import numpy as np
 from packed_cases import random_matrix
 from packed_golden import V2
 
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import matrix_record, matrix_tensors
 from lrc.parts.signs import unpack_signs

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from packed_cases import random_matrix
 from packed_golden import V2
 
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import PackedCheckpoint, matrix_record, matrix_tensors
 from lrc.pipeline.compress import compress

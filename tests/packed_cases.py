@@ -6,7 +6,7 @@ import numpy as np
 from codebook_cases import FEW
 
 from lrc.codebooks import get_codebook
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.base import Part
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import Factor, LowRank

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.packed import MANIFEST
 
 V1, V2 = (Path(__file__).parent / "data" / "golden" / version for version in ("v1", "v2"))

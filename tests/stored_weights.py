@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec, stream_safetensors, write_order
+from lrc.formats.safetensors.writing import TensorSpec, stream_safetensors, write_order
 
 
 def store_as(path: Path, dtype: str, broken: Mapping[str, tuple[int, int]] | None = None) -> None:

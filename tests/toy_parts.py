@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.base import Part
 from lrc.parts.fields import NATURAL
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lrc.codebooks import TABLES
 from lrc.errors import SpecError
-from lrc.formats.safetensors.file import TensorSpec, file_size
+from lrc.formats.safetensors.writing import TensorSpec, file_size
 from lrc.models.tensors import EMBEDDING, HEAD, Tensors, bias_of, linear_of, weight_of
 from lrc.parts.base import Specs
 from lrc.parts.codes import codes_record

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.convert.integers import Integers, Progress, Scheme, export_integers, packed_words
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 
 
 class PackQuantized:

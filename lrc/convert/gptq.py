@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lrc.base.atomic import json_bytes
 from lrc.convert.integers import Integers, Progress, Scheme, export_integers, packed_words
 from lrc.errors import SpecError
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 
 #: Outputs, and inputs, come in so many.
 _WHOLE = 32

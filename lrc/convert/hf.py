@@ -13,8 +13,8 @@ from lrc.base.atomic import atomic_directory, check_output, json_bytes
 from lrc.convert.biases import config_with_biases
 from lrc.convert.plain_codes import dense_codes
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import MAX_SHARD_BYTES, write_weights
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.formats.side_files import copy_side_files
 from lrc.formats.view import stored_shapes
 from lrc.models.opened import open_model

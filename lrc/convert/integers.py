@@ -21,8 +21,8 @@ from lrc.convert.biases import config_with_biases
 from lrc.convert.hf import to_float16, with_dtype
 from lrc.convert.plain_codes import dense_codes, has_low_rank, plain_codes
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.formats.side_files import copy_side_files
 from lrc.formats.view import View, stored_shapes
 from lrc.models.base import Model

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lrc.base.atomic import atomic_directory, json_bytes
 from lrc.errors import UnsupportedModelError
-from lrc.formats.safetensors.file import check_written, write_safetensors
+from lrc.formats.safetensors.writing import check_written, write_safetensors
 from lrc.models.base import Model
 from lrc.models.opened import open_model
 from lrc.models.tensors import linear_of

@@ -31,8 +31,8 @@ from lrc.base.atomic import atomic_directory, check_output, json_bytes
 from lrc.convert.hf import to_float16, with_dtype
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.formats.side_files import copy_side_files
 from lrc_kernels.backend import get_kernels
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import row_tiles
 from lrc.codebooks.base import EngineRow
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.fields import Fields
 
 F32 = NDArray[np.float32]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lrc.base.threads import chunks
 from lrc.codebooks import CODEBOOKS, get_codebook
 from lrc.codebooks.base import Codebook, CodedRows, EngineRow, spread
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
 from lrc.parts.fields import FLAG, NATURAL, TEXT, Fields
 

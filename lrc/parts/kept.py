@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
 from lrc.parts.fields import COUNT, Fields
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import SafetensorsFile, TensorSpec
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts import PARTS
 from lrc.parts.base import PartRecord, Specs
 from lrc.parts.fields import (

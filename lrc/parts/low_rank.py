@@ -25,7 +25,7 @@ from lrc.codebooks import WIDE
 from lrc.codebooks.base import EngineRow, stray_bits
 from lrc.codebooks.levels import levels
 from lrc.codebooks.scalar import level_bytes, order
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
 from lrc.parts.fields import COUNT, Fields
 from lrc_kernels.backend import get_kernels

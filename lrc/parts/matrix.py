@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.base.threads import chunks
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts.base import F32, Part, added, require
 from lrc.parts.signs import ROTATIONS, out_of_range, sign_specs, unpack_signs
 from lrc_kernels.rotate import hadamard_transform

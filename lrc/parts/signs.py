@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.codebooks.base import stray_bits
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 
 F32 = NDArray[np.float32]
 

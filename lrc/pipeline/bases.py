@@ -28,7 +28,8 @@ from lrc.calibrate.streams import Inputs
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint, file_digest
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.linalg.diagonal_plus_low_rank import dense_moment
 from lrc.linalg.lowrank import rank_constrained_regression
 from lrc.linalg.norms import rms

@@ -30,7 +30,8 @@ from lrc.calibrate.walk import (
 from lrc.codebooks import TABLES
 from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import check_written, write_safetensors
 from lrc.linalg.norms import relative_norm
 from lrc.models.base import Block, Model, Stack
 from lrc.models.tensors import EMBEDDING, HEAD, bias_of, linear_of

@@ -17,7 +17,8 @@ from lrc.base.atomic import atomic_write_json
 from lrc.base.own_files import read_own_json, reading
 from lrc.base.progress import Progress
 from lrc.calibrate.streams import Inputs
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models.base import Model
 from lrc.models.sweep import Part
 from lrc.refine.layer_gradients import (

@@ -11,8 +11,8 @@ from lrc.errors import SpecError
 from lrc.nn.linear import DenseLinear
 from lrc.nn.ops import Multiply
 from lrc.refine.adapter import AdaptedLinear, Factors
-from lrc.refine.backward import Ops, Place
 from lrc.refine.changed import OpenedPrograms
+from lrc.refine.gradients import Ops, Place
 from lrc.refine.opened import OpenedLinear
 from lrc.refine.vjp import Asked
 

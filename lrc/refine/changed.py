@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lrc.nn.ops import Multiply
-from lrc.refine.backward import Ops, Place
+from lrc.refine.gradients import Ops, Place
 from lrc.refine.opened import OpenedLinear
 from lrc.refine.rules import with_arrays, with_opened
 from lrc.refine.vjp import Asked, ByPlace

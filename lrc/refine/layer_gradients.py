@@ -18,8 +18,9 @@ from lrc.linalg.precision import working_dtype
 from lrc.models.base import Model
 from lrc.models.sweep import Part
 from lrc.nn.ops import Multiply
-from lrc.refine.backward import Backward, Gradients, Ops, Place
+from lrc.refine.backward import Backward
 from lrc.refine.fisher import FisherProbe
+from lrc.refine.gradients import Gradients, Ops, Place
 from lrc.refine.rules import with_opened
 from lrc.refine.vjp import Array, Asked, ByPlace
 

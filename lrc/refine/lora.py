@@ -22,9 +22,10 @@ from lrc.nn.packed import PackedLinear
 from lrc.refine.adam import AdamW, cosine_rate
 from lrc.refine.adapted import Adapters, start, weight_size
 from lrc.refine.adapter import Factors
-from lrc.refine.backward import Backward, Place
+from lrc.refine.backward import Backward
 from lrc.refine.changed import OpenedPrograms
 from lrc.refine.divergence import LiveTeacher
+from lrc.refine.gradients import Place
 from lrc.refine.opened import opened_matrix
 from lrc.refine.rate import trial_rate
 from lrc.refine.task import Example, LabelLoss, batch_of, read_examples

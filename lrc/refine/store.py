@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from lrc.base.partial import sync_directory
 from lrc.formats.safetensors.checkpoint import file_digest
-from lrc.formats.safetensors.file import SafetensorsFile, check_written, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import check_written, write_safetensors
 from lrc.measure.storage import storage
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank

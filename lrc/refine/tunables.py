@@ -25,7 +25,7 @@ from lrc.parts.matrix import PackedMatrix
 from lrc.parts.on_basis import OnBasis
 from lrc.parts.packed import PackedCheckpoint
 from lrc.parts.signs import unpack_signs
-from lrc.refine.backward import OPENING, Place
+from lrc.refine.gradients import OPENING, Place
 from lrc.refine.overlay import Overlay
 from lrc.refine.vjp import Array, ByPlace
 

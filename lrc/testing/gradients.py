@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from lrc.models.base import Model
 from lrc.models.sweep import Part
 from lrc.nn.ops import Op, Pass
-from lrc.refine.backward import OPENING, Backward, Place
+from lrc.refine.backward import Backward
 from lrc.refine.changed import Changed
+from lrc.refine.gradients import OPENING, Place
 from lrc.refine.program import pull
 from lrc.refine.rules import arrays, rule_of, with_arrays, with_opened
 from lrc.refine.vjp import Array, ByPlace, Named, Step

@@ -16,7 +16,7 @@ from lrc.convert import hf as module
 from lrc.convert.hf import export_hf
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models.tensors import Plain, Tensor, Tensors
 
 RNG = np.random.default_rng(47)

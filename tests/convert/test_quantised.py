@@ -16,7 +16,7 @@ from lrc.convert.plain_codes import dense_codes
 from lrc.convert.quantised import import_quantised
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models.opened import open_model, open_original
 from lrc.models.tensors import weight_of
 

@@ -11,8 +11,8 @@ import pytest
 
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec, stream_safetensors, write_safetensors
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.safetensors.writing import TensorSpec, stream_safetensors, write_safetensors
 from lrc.formats.side_files import contained
 from lrc.formats.view import View
 

@@ -14,8 +14,8 @@ from faulty_disk import FAILURES, HARMLESS, faulty
 
 from lrc.base.atomic import atomic_directory, atomic_write_bytes
 from lrc.errors import LrcError
-from lrc.formats.safetensors.file import TensorSpec, check_written, write_safetensors
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.safetensors.writing import TensorSpec, check_written, write_safetensors
 from lrc.formats.side_files import copy_side_files
 from lrc.parts.manifest import CHECKSUMS, write_manifest
 from lrc.pipeline.journal import Journal, save_windows

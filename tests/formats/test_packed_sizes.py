@@ -13,7 +13,7 @@ from packed_cases import random_matrix
 from packed_golden import GOLDEN, copied
 
 from lrc.cli.main import main
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.measure.storage import storage
 from lrc.parts.packed import (
     FORMAT,

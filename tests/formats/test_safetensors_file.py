@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import (
-    SafetensorsFile,
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import (
     TensorSpec,
     check_written,
     file_size,

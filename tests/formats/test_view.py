@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec, stream_safetensors, write_safetensors
+from lrc.formats.safetensors.writing import TensorSpec, stream_safetensors, write_safetensors
 from lrc.formats.stored import widen
 from lrc.formats.view import View, stored_shapes
 

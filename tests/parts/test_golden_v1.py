@@ -14,7 +14,8 @@ from packed_cases import factors_of, rows_of_codes
 from packed_golden import V1, copied, drop, put
 
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.matrix import PackedMatrix
 from lrc.parts.packed import PackedCheckpoint, matrix_tensors, read_matrix
 from lrc.parts.v1 import translated

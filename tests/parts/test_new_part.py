@@ -15,7 +15,8 @@ from lrc.cli.main import main
 from lrc.convert.hf import export_hf
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.measure.storage import storage
 from lrc.models import load_model
 from lrc.nn.engine.team import Team

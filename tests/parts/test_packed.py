@@ -15,7 +15,8 @@ from packed_golden import GOLDEN, Change, copied, drop, put, with_tensors
 
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.measure.storage import linear_weights
 from lrc.parts.packed import (
     MANIFEST,

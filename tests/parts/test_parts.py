@@ -11,7 +11,7 @@ from toy_parts import Sparse
 
 from lrc.base.threads import row_tiles
 from lrc.errors import FormatError
-from lrc.formats.safetensors.file import TensorSpec
+from lrc.formats.safetensors.writing import TensorSpec
 from lrc.parts import PARTS, are_compiled
 from lrc.parts.base import added
 from lrc.parts.fields import check_fields

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lrc import compress
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import write_safetensors
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.formats.side_files import copy_side_files
 from lrc.linalg.second_moment import SecondMoment
 from lrc.linalg.token_rows import ChunkMoment

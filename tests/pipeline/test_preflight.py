@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import lrc as library
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec, stream_safetensors
+from lrc.formats.safetensors.writing import TensorSpec, stream_safetensors
 from lrc.measure.storage import storage
 from lrc.parts.packed import PackedCheckpoint
 from lrc.run.text import Tokenizer

@@ -12,7 +12,8 @@ import pytest
 import tiny
 
 import lrc as library
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.manifest import read_manifest, write_manifest
 from lrc.refine.options import TuneSpec
 from lrc.refine.tune import tune

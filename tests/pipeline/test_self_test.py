@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import lrc
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.measure.self_test import SelfTest
 from lrc.quant.tables import TABLES_FILE
 from lrc.run.load import load

@@ -11,8 +11,9 @@ from safetensors.numpy import save_file
 
 from lrc.models import load_model
 from lrc.nn.ops import Multiply
-from lrc.refine.backward import Backward, Place
+from lrc.refine.backward import Backward
 from lrc.refine.changed import Changed
+from lrc.refine.gradients import Place
 from lrc.refine.rules import arrays
 from lrc.testing.gradients import Weighted
 

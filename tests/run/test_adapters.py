@@ -20,7 +20,8 @@ from lrc.convert.gguf.lora import GgufAdapter
 from lrc.convert.gguf.written import GgufModel
 from lrc.convert.peft import stored_names, write_adapter
 from lrc.errors import LrcError
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models import load_model
 from lrc.models.adapted import AdaptedSource, Delta
 from lrc.nn.engine import prompt_program

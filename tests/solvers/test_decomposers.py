@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from packed_cases import codes_of
 
 from lrc.errors import NumericalError, SpecError
-from lrc.formats.safetensors.file import SafetensorsFile, write_safetensors
+from lrc.formats.safetensors.file import SafetensorsFile
+from lrc.formats.safetensors.writing import write_safetensors
 from lrc.parts.packed import matrix_record, matrix_tensors, read_matrix
 from lrc.solvers.api import DECOMPOSERS, decompose, derive_seed, metric_for
 from lrc.solvers.base import Problem

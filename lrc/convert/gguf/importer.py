@@ -16,8 +16,8 @@ from lrc.convert.gguf.special_tokens import special_ids
 from lrc.convert.gguf.tokenizer import chat_template, write_tokenizer
 from lrc.errors import FormatError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.formats.safetensors.file import TensorSpec
 from lrc.formats.safetensors.sharded import write_weights
+from lrc.formats.safetensors.writing import TensorSpec
 
 #: Called with what is being done, units done and units in all.
 Progress = Callable[[str, int, int], None]

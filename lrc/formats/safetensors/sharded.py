@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lrc.base.atomic import json_bytes
 from lrc.formats.safetensors.checkpoint import INDEX, SINGLE
-from lrc.formats.safetensors.file import TensorSpec, stream_safetensors, write_order
+from lrc.formats.safetensors.writing import TensorSpec, stream_safetensors, write_order
 
 #: Largest file written before the weights are split.
 MAX_SHARD_BYTES = 4 * 2**30
