@@ -38,7 +38,7 @@ Places = NDArray[np.intp]
 class Pairs:
     """Keys of a block's layers by what they are to one another; empty where there is no such pair.
 
-    ``turned`` is how positions rotate queries and keys, None where they do not.
+    ``rotated`` is how positions rotate queries and keys, None where they do not.
     """
 
     heads: int = 0
@@ -48,7 +48,7 @@ class Pairs:
     outputs: str = ""
     queries: str = ""
     keys: str = ""
-    turned: Rotate | None = None
+    rotated: Rotate | None = None
     hidden: tuple[str, ...] = ()
     second: str = ""
 
@@ -65,7 +65,7 @@ class Cut:
 def pairs_of(block: Block) -> Pairs:
     """What a block's operations say is a pair; whatever else stands between parts them."""
     made_by: dict[str, str] = {}
-    turned: dict[str, Rotate] = {}
+    rotated: dict[str, Rotate] = {}
     hidden: dict[str, tuple[str, ...]] = {}
     mixed: dict[str, Pairs] = {}
     found, site = Pairs(), 0
@@ -82,12 +82,12 @@ def pairs_of(block: Block) -> Pairs:
             if op.dispatch is not None:
                 keys = ()
         if isinstance(op, Rotate):
-            turned[op.value] = op
+            rotated[op.value] = op
             continue
-        attends = _attention(op, made_by, turned) if isinstance(op, Attend) else None
+        attends = _attention(op, made_by, rotated) if isinstance(op, Attend) else None
         inner = _inner(op, made_by)
         for name in op.writes:
-            for known in (made_by, turned, hidden, mixed):
+            for known in (made_by, rotated, hidden, mixed):
                 known.pop(name, None)
         if isinstance(op, Multiply) and keys:
             made_by |= dict(zip(op.targets, keys, strict=True))
@@ -108,11 +108,11 @@ def _inner(op: object, made_by: dict[str, str]) -> tuple[str, ...]:
     return ()
 
 
-def _attention(op: Attend, made_by: dict[str, str], turned: dict[str, Rotate]) -> Pairs:
+def _attention(op: Attend, made_by: dict[str, str], rotated: dict[str, Rotate]) -> Pairs:
     """Layers of queries, keys and values that attention takes as they are, or rotated alike."""
-    values = "" if op.values in turned else made_by.get(op.values, "")
+    values = "" if op.values in rotated else made_by.get(op.values, "")
     both = made_by.get(op.queries, ""), made_by.get(op.keys, "")
-    rotations = turned.get(op.queries), turned.get(op.keys)
+    rotations = rotated.get(op.queries), rotated.get(op.keys)
     alike = all(both) and (rotations[0] is None) == (rotations[1] is None)
     if rotations[0] is not None and rotations[0].rope.head_dim != op.head_dim:
         alike = False  # of each head only some are rotated
@@ -203,8 +203,8 @@ def queries_and_keys(Q: F32, K: F32, H: F64, pairs: Pairs, part: float) -> tuple
 def _together(pairs: Pairs) -> Places:
     """Channels of a head that are rotated together, a row each: (units, 1 or 2)."""
     d = pairs.head_dim
-    if pairs.turned is None:
+    if pairs.rotated is None:
         return np.arange(d)[:, None]
-    if pairs.turned.rope.interleaved:
+    if pairs.rotated.rope.interleaved:
         return np.arange(d).reshape(-1, 2)
     return np.arange(d).reshape(2, -1).T

@@ -196,9 +196,10 @@ def _solving_speed(spec: DecomposeSpec, threads: int) -> float:
     W = rng.standard_normal((SOLVED, SOLVED), np.float32)
     inputs = rng.standard_normal((2 * SOLVED, SOLVED)) / np.sqrt(1 + np.arange(SOLVED))
     H = inputs.T @ inputs
+    magnitudes = np.abs(inputs).mean(axis=0)
 
     def solve(_: int) -> None:
-        decompose(W, H, spec, threads=1)
+        decompose(W, H, spec, magnitudes=magnitudes, importances=np.diag(H), threads=1)
 
     solve(0)  # compiles; in a smaller matrix another codebook might stand in
     began = time.perf_counter()

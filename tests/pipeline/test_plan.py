@@ -12,7 +12,7 @@ from tiny_llama import tiny_model
 import lrc.pipeline.plan as planning
 from lrc.cli.demo.plan import ROUNDED_GROUP, demo_plan, demo_spec, rounded_spec
 from lrc.pipeline.plan import Speeds, plan, products, weights_solved
-from lrc.spec import AllocationSpec, CalibrationSpec, CompressSpec
+from lrc.spec import STATISTICS, AllocationSpec, CalibrationSpec, CompressSpec
 from lrc.spec.presets import EFFORTS
 
 MODEL = tiny_model()
@@ -94,6 +94,16 @@ def test_speeds_are_measured_on_any_number_of_threads() -> None:
         assert 0 < made.seconds < 600
         assert made.speeds.multiplications > 1e6
         assert made.speeds.weights > 1e3
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_the_probe_solves_under_every_statistic(
+    statistic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "SOLVED", 64)
+    options = {"recipe": "low-rank", "rotation": "none", "low_rank": {"rank": 4}}
+    spec = CompressSpec.from_dict({"decompose": options | {"statistic": statistic}})
+    assert planning._solving_speed(spec.decompose, 1) > 0
 
 
 def test_the_demo_plans_for_the_minutes_that_are_left(
