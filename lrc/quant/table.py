@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lrc.base.threads import chunks
 from lrc.codebooks import TABLES
+from lrc.errors import SpecError
 from lrc.linalg.incoherence import pack_signs, random_signs, rotate_columns
 from lrc.linalg.norms import proxy_loss
 from lrc.parts.codes import Codes, codes_record
@@ -134,9 +135,14 @@ def quantize_table(
 def _in_blocks(table: NDArray[np.float32], quant: QuantSpec) -> tuple[PackedMatrix, dict[str, Any]]:
     """The same of codes at the weights' own size, without a gain."""
     m, n = table.shape
+    asked = quant.codebook
     quant, notes = quant.for_shape(m, n)
     coder = get_quantizer(quant.codebook, quant.bits)
-    assert has_own_scales(coder)
+    if not has_own_scales(coder):
+        raise SpecError(
+            f"the table's rows of {n} numbers are no whole blocks of {asked} or what stands for it; "
+            "a model of such rows has no file of block types: leave --for away"
+        )
     planes, errors = [], _Errors()
     for part in chunks(m, _CHUNK_ROWS):
         codes = coder.encode(table[part])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from packed_cases import codes_of
 
 import lrc.quant.table as table_module
+from lrc.errors import SpecError
 from lrc.quant.table import GROUP_SIZE, quantize_table
 from lrc.testing.strategies import weights
 from lrc.testing.tolerance import assert_within, factor_bound, relative_difference
@@ -62,3 +63,8 @@ def test_an_empty_table_of_zeros_decodes_to_zeros():
     packed, record = quantize_table(np.zeros((3, 9), F32), 8)
     np.testing.assert_array_equal(packed.to_dense(), 0.0)
     assert record["relative_error"] == 0.0
+
+
+def test_rows_that_are_no_whole_blocks_are_refused():
+    with pytest.raises(SpecError, match=r"rows of 48 numbers .* q8_0 .* leave --for away"):
+        quantize_table(np.ones((4, 48), F32), 8, "q8_0")
