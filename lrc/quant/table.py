@@ -140,7 +140,7 @@ def _in_blocks(table: NDArray[np.float32], quant: QuantSpec) -> tuple[PackedMatr
     coder = get_quantizer(quant.codebook, quant.bits)
     if not has_own_scales(coder):
         raise SpecError(
-            f"the table's rows of {n} numbers are no whole blocks of {asked} or what stands for it; "
+            f"a table's rows of {n} numbers are no whole blocks of {asked} or what stands for it; "
             "a model of such rows has no file of block types: leave --for away"
         )
     planes, errors = [], _Errors()
