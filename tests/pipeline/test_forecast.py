@@ -27,7 +27,6 @@ from lrc.spec import (
     CompressSpec,
     DecomposeSpec,
     LowRankSpec,
-    QuantSpec,
 )
 
 Lrc = Callable[..., Any]
@@ -67,15 +66,10 @@ QUICK = DecomposeSpec(polish_sweeps=0, iterations=1, low_rank=LowRankSpec(0))
     "spec",
     [
         CompressSpec(decompose=QUICK, embed_bits=16),
-        CompressSpec(
-            decompose=dataclasses.replace(QUICK, quant=QuantSpec("q8_0", 8), rotation="none"),
-            embed_codebook="q8_0",
-            head_codebook="q8_0",
-        ),
         CompressSpec(decompose=dataclasses.replace(QUICK, low_rank=LowRankSpec("auto"))),
         CompressSpec(decompose=QUICK, bias=True, calibration=CalibrationSpec(streams="original")),
     ],
-    ids=["tables of 16 bits", "tables in blocks", "automatic ranks", "biases"],
+    ids=["tables of 16 bits", "automatic ranks", "biases"],
 )
 def test_sizes_hold_for_what_else_may_be_stored(
     model: Path, tmp_path: Path, spec: CompressSpec

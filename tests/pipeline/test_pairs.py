@@ -106,7 +106,7 @@ def test_units_are_those_of_the_most_leverage_and_refitted() -> None:
 def test_what_is_rotated_together_is_kept_together(interleaved: bool) -> None:
     rng = np.random.default_rng(41)
     turned = Rotate("q", Rope(6, interleaved=interleaved), 6)
-    (_, H), pairs = moment(rng, 8), Pairs(heads=2, kv_heads=1, head_dim=6, turned=turned)
+    (_, H), pairs = moment(rng, 8), Pairs(heads=2, kv_heads=1, head_dim=6, rotated=turned)
     Q, K = (rng.standard_normal((m, 8)).astype(np.float32) for m in (12, 6))
     q, k = queries_and_keys(Q, K, H, pairs, 0.7)
     assert len(k.places) == 4

@@ -40,6 +40,15 @@ GGML = {
         ("iq4_xs", 4): 0.005494,
     }.items()
 }
+GROUPED = {
+    (f"gint{size}", bits): (0.97 * error, 1.01 * error)
+    for size, errors in {
+        128: (0.1363, 0.03469, 0.009362, 4.059e-05),
+        64: (0.1266, 0.03119, 0.008100, 3.403e-05),
+        32: (0.1115, 0.02640, 0.006594, 2.737e-05),
+    }.items()
+    for bits, error in zip((2, 3, 4, 8), errors, strict=True)
+}
 BANDS = {
     ("e8p", 2): (0.0900, 0.0930),
     ("e8p-rvq3", 3): (0.0290, 0.0310),
@@ -51,6 +60,7 @@ BANDS = {
     **{("bfp", b): (e * 0.99, e * 1.01) for b, e in zip(range(2, 9), (
         0.1426, 0.03750, 0.01023, 0.002752, 0.0007200, 0.0001847, 0.00004677), strict=True)},
     **GGML,
+    **GROUPED,
 }  # fmt: skip
 #: Codebooks whose encoder is a nearest-point search (a residual stage is greedy, and scales of
 #: blocks are searched for).
