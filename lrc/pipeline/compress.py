@@ -291,8 +291,10 @@ def _origin(folder: Path) -> dict[str, str]:
 def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
     source, journal = job.source, job.journal
     dropped = sum(journal.dropped.values())
+    decompose = job.spec.decompose
+    blind = decompose.recipe == "round-to-nearest" and decompose.low_rank.rank == 0
     text_alone = not (job.spec.calibration.imatrix or hears(job.model))
-    seen = tokens if text_alone else None
+    seen = tokens if text_alone and not blind else None
     journal.warn(*health_warnings(job.model, journal.records, dropped, seen))
     return {
         "format": FORMAT,

@@ -166,3 +166,14 @@ def test_a_side_file_that_would_be_written_over_is_refused(tmp_path: Path) -> No
     with pytest.raises(LrcError, match="a name that lrc needs for a file of its own; rename"):
         lrc.compress(model, tmp_path / "out", SPEC, windows=WINDOWS, threads=1)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_rounding_that_looks_at_no_inputs_asks_for_no_text(tmp_path: Path) -> None:
+    model = made(tmp_path, as_it_is)
+    spec = lrc.CompressSpec.from_dict({
+        "decompose": {"recipe": "round-to-nearest", "rotation": "none", "low_rank": {"rank": 0},
+                      "quant": {"codebook": "uniform", "bits": 4}},
+        "calibration": {"streams": "original", "nsamples": 1},
+    })  # fmt: skip
+    report = lrc.compress(model, tmp_path / "out", spec, windows=WINDOWS[:1, :8])
+    assert not [line for line in report.warnings if "calibrated on" in line]
