@@ -14,12 +14,12 @@ import llvmlite.binding as llvm
 TRIPLE = "aarch64-unknown-linux-gnu"
 #: What LLVM lists of nearly every such processor: no dot products among it.
 FEATURES = {"neon": True, "fp-armv8": True, "crc": True, "lse": True, "sve": False}
-#: By name: module, function or what it is in a table, and its arguments: integers, floats,
+#: By name: module, function or what makes it and of what, and its arguments: integers, floats,
 #: booleans.
 KERNELS = {
-    "shuffle": ("dot.dot_shuffle", ("_passes", 421), "iibiiiiifi"),
-    "shuffle_levels": ("codes.shuffle", ("_levels_of_pass", 412), "iibii"),
-    "bytes": ("dot.dot_units", ("_four_8",), "iiiifiiiiiiii"),
+    "shuffle": ("dot.dot_shuffle", ("_make", 2, 10, True), "iibiiiiifi"),
+    "shuffle_levels": ("codes.shuffle", ("_make", 4, 12), "iibii"),
+    "bytes": ("dot.dot_units", ("_make_four", 8, False), "iiiifiiiiiiii"),
     "prompt": ("dot.weight_panels", ("_multiply_rings",), "iiiiii"),
     "peak": ("dot.dot_peak", ("_dots",), "ii"),
 }
@@ -45,8 +45,8 @@ def assembly(name: str) -> str:
     module, (attribute, *numbers), letters = KERNELS[name]
     kinds = {"i": types.int64, "f": types.float32, "b": types.boolean}
     found = getattr(importlib.import_module(f"lrc_kernels.cpu.{module}"), attribute)
-    for number in numbers:
-        found = found[number]
+    if numbers:
+        found = found(*numbers)
     kernel = njit()(found.py_func)  # Whatever it is, as a kernel that Python can call.
     kernel._cache = NullCache()  # What comes from a cache has no assembly.
     kernel.compile(tuple(kinds[letter] for letter in letters))

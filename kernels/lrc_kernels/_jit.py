@@ -19,7 +19,9 @@ from lrc_kernels.stamp import source_stamp
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -> Callable[[F], F]:
+def njit(
+    *, fastmath: bool = False, inline: bool = False, inner: bool = False, made: bool = False
+) -> Callable[[F], F]:
     """Compile with the house defaults: cached on disk, GIL released, NumPy error model.
 
     ``fastmath`` makes ``isnan`` always false: never use it where codes are chosen or
@@ -27,7 +29,8 @@ def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -
     Such helpers, and those that are ``inner``, are called by compiled code alone: they get no
     wrappers, and are cached as part of their callers only. Nothing is cached while LRC_SIMD
     forces a path, which the cache could not tell from the usual one, nor where no directory can be
-    written, which a warning tells once.
+    written, which a warning tells once. ``made``: the function is made of numbers that its
+    qualified name ends in, and of nothing else; the cache tells it by its name alone.
     """
     bare = inline or inner
     keep = not bare and not os.environ.get("LRC_SIMD")
@@ -52,7 +55,7 @@ def njit(*, fastmath: bool = False, inline: bool = False, inner: bool = False) -
             jitted.get_overload = linked.get_overload
         if keep:
             try:
-                jitted._cache = _Cache(fn)
+                jitted._cache = (_NamedCache if made else _Cache)(fn)
             except RuntimeError:
                 _warn_unkept("no directory for them can be written")
         return cast(F, jitted)
@@ -131,6 +134,13 @@ class _Cache(FunctionCache):
         """Whether anything compiled for a machine of this kind is kept, and current."""
         index = self._cache_file._load_index()  # type: ignore[no-untyped-call]
         return any(key[1] == magic for key in index)
+
+
+class _NamedCache(_Cache):
+    """The same for a function that its name tells: what it refers to has no stable form."""
+
+    def _index_key(self, sig: object, codegen: Any) -> tuple[object, ...]:
+        return sig, codegen.magic_tuple()
 
 
 def is_ready(kernel: object) -> bool:

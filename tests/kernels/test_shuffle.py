@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 from budget import few
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core import types
+from numba.core.caching import NullCache
 
 from lrc.testing.tolerance import sum_bound
 from lrc_kernels import shuffle_code
+from lrc_kernels._jit import njit
 from lrc_kernels.cpu.codes.shuffle import decode_rows_shuffle
-from lrc_kernels.cpu.dot import matvec_i8
+from lrc_kernels.cpu.dot import dot_shuffle, matvec_i8
 from lrc_kernels.cpu.dot.weight_panels import matmul_shuffle
 from lrc_kernels.cpu.encode.rings import encode_shuffle
 from lrc_kernels.shuffle_code import CODES, TILE, tile_rows
@@ -216,3 +220,18 @@ def test_every_path_gives_the_same_bits(path: str, tmp_path: Any) -> None:
         check=True, env=environment,
     )  # fmt: skip
     np.testing.assert_array_equal(np.load(out), all_products())
+
+
+@pytest.mark.parametrize(("bits", "state_bits"), [(2, 12), (4, 12)])
+def test_every_line_of_codes_is_asked_for_ahead(bits: int, state_bits: int) -> None:
+    """Of a step of 64 bytes a bit; nothing but speed tells it from one line of them."""
+    if simd_paths.path() == "generic":
+        pytest.skip("this path asks for nothing ahead")
+    kernel = njit()(dot_shuffle._make(bits, state_bits, True).py_func)
+    kernel._cache = NullCache()  # What comes from a cache has no text.
+    kinds = {"last": types.boolean, "scale": types.float32}
+    names = kernel.py_func.__code__.co_varnames[: kernel.py_func.__code__.co_argcount]
+    kernel.compile(tuple(kinds.get(name, types.int64) for name in names))
+    (text,) = kernel.inspect_llvm().values()
+    body = text[: text.index("\n}")]
+    assert len(re.findall(r"call void @llvm\.prefetch", body)) >= bits

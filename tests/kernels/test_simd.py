@@ -273,9 +273,13 @@ from lrc_kernels.cpu.dot import dot_levels
 from lrc_kernels.cpu.dot import dot_trellis
 assert simd_paths.path() == sys.argv[3]
 np.save(sys.argv[1], test_simd.all_products())
-for kernel in (dot_e8p.e8p_rows, dot_levels.level_rows, dot_trellis.trellis_rows):
+for name, kernel in (
+    ("e8p_rows", dot_e8p.e8p_rows.kernel(3)),
+    ("level_rows", dot_levels.level_rows.kernel(4, 0)),
+    ("trellis_rows", dot_trellis.trellis_rows.kernel(2)),
+):
     for code in kernel.inspect_llvm().values():
-        print(kernel.__name__, *re.findall(r"llvm\\.x86[\\w.]*", code))
+        print(name, *re.findall(r"llvm\\.x86[\\w.]*", code))
 """
 #: Processors that have what a path needs and little more: LLVM may use nothing else for it.
 PROCESSORS = {"avxvnni": "alderlake", "avx2": "haswell", "generic": "generic"}

@@ -9,25 +9,22 @@ from hypothesis import strategies as st
 from lrc_kernels._jit import njit
 from lrc_kernels.cpu.engine import scans
 from lrc_kernels.cpu.scan.causal_conv import causal_conv
-from lrc_kernels.cpu.scan.selective import selective_scan
-from lrc_kernels.cpu.scan.ssd import ssd_scan
+from lrc_kernels.cpu.scan.selective import scan_channels, selective_scan
+from lrc_kernels.cpu.scan.ssd import scan_head, ssd_scan
 
 SEEDS = st.integers(0, 2**32)
 
 
 @njit()
-def _convolve(x, n, start, stop, taps, weight, bias, before, after):
-    scans.convolve(x, n, start, stop, taps, weight, bias, before, after)
+def _channels(entry, x, dt, b, c, a, d, before, after, states, n, start, stop, work, out):
+    scans.scan_selectively(entry, x, dt, b, c, a, d, before, after, states, n, start, stop, work,
+                           out)  # fmt: skip
 
 
 @njit()
-def _channels(x, dt, b, c, a, d, before, after, states, n, start, stop, work, out):
-    scans.scan_selectively(x, dt, b, c, a, d, before, after, states, n, start, stop, work, out)
-
-
-@njit()
-def _heads(x, dt, b, c, a, d, before, after, states, dim, of_group, start, stop, out):
-    scans.scan_heads(x, dt, b, c, a, d, before, after, states, dim, of_group, start, stop, out)
+def _heads(entry, x, dt, b, c, a, d, before, after, states, dim, of_group, start, stop, out):
+    scans.scan_heads(entry, x, dt, b, c, a, d, before, after, states, dim, of_group, start, stop,
+                     out)  # fmt: skip
 
 
 def normal(rng, *shapes):
@@ -49,8 +46,10 @@ def test_a_convolution(channels, taps, bias, seed):
     found[:channels] = x
     shifts, middle = shift.ctypes.data if bias else 0, min(16, channels)
     for start, stop in ((0, middle), (middle, channels)):
-        _convolve(found.ctypes.data, channels, start, stop, taps, weight.ctypes.data, shifts,
-                  *places(before, found_after))  # fmt: skip
+        scans.convolve.kernel()(
+            found.ctypes.data, channels, start, stop, taps, weight.ctypes.data, shifts,
+            *places(before, found_after),
+        )  # fmt: skip
     np.testing.assert_array_equal(found[:channels], expected[0])
     np.testing.assert_array_equal(found_after, after)
 
@@ -68,8 +67,8 @@ def test_a_selective_scan(channels, states, cut, seed):
     work, middle = np.empty(32 * states, np.float32), min(16 * cut, channels)
     for start, stop in ((0, middle), (middle, channels)):
         if start < stop:
-            _channels(*places(x, dt, b, c, a, d, before, found_after), states, channels, start,
-                      stop, *places(work, found))  # fmt: skip
+            _channels(scan_channels.address(), *places(x, dt, b, c, a, d, before, found_after),
+                      states, channels, start, stop, *places(work, found))  # fmt: skip
     np.testing.assert_array_equal(found, expected[0])
     np.testing.assert_array_equal(found_after, after)
 
@@ -93,7 +92,7 @@ def test_a_scan_by_heads(groups, of_group, states, dim, cut, seed):
     found, found_after = np.empty((heads, dim), np.float32), np.empty_like(before)
     middle = min(cut, heads)
     for start, stop in ((0, middle), (middle, heads)):
-        _heads(*places(x, dt, b, c, a, d, before, found_after), states, dim, of_group, start,
-               stop, *places(found))  # fmt: skip
+        _heads(scan_head.address(), *places(x, dt, b, c, a, d, before, found_after), states, dim,
+               of_group, start, stop, *places(found))  # fmt: skip
     np.testing.assert_array_equal(found, expected[0])
     np.testing.assert_array_equal(found_after, after)

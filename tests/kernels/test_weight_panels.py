@@ -168,10 +168,10 @@ import numpy as np
 sys.path.insert(0, sys.argv[2])
 import test_weight_panels
 from lrc_kernels.simd import paths as simd_paths
-from lrc_kernels.cpu.dot.weight_panels import _all_weight_panels
+from lrc_kernels.cpu.dot.weight_panels import multiply_weight_panel
 assert simd_paths.path() == sys.argv[3]
 np.save(sys.argv[1], test_weight_panels.all_products())
-for code in _all_weight_panels.inspect_llvm().values():
+for code in multiply_weight_panel.kernel(0, 2, 12, 16).inspect_llvm().values():
     print(*re.findall(r"llvm\\.x86[\\w.]*", code))
 """
 #: Processors that have what a path needs and little more, and its product of pairs.

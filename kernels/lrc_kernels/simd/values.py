@@ -8,6 +8,7 @@ Python. For which instructions kernels are compiled is decided in :mod:`lrc_kern
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -124,17 +125,15 @@ def operation(result: Any, *params: Any) -> Callable[[Emit], Any]:
 
     def decorate(emit: Emit) -> Any:
         made = typed(emit)
-        forms: dict[int, Callable[..., Any]] = {
-            0: lambda typingctx: made,
-            1: lambda typingctx, a: made,
-            2: lambda typingctx, a, b: made,
-            3: lambda typingctx, a, b, c: made,
-            4: lambda typingctx, a, b, c, d: made,
-            5: lambda typingctx, a, b, c, d, e: made,
-            6: lambda typingctx, a, b, c, d, e, f: made,
-            8: lambda typingctx, a, b, c, d, e, f, g, h: made,
-        }
-        form = forms[len(params)]
+
+        def form(typingctx: Any, *values: Any) -> tuple[Any, Any]:
+            return made
+
+        # Numba takes no function of any number of arguments here, so this names them.
+        names = ("typingctx", *(f"x{i}" for i in range(len(params))))
+        form.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        )
         form.__name__, form.__doc__ = emit.__name__, emit.__doc__
         return intrinsic(form)
 
@@ -269,7 +268,8 @@ def _make_scalar_load(result: Any, stored: ir.Type) -> Any:
     @operation(result, types.intp)
     def load_scalar(builder: Any, address: Any) -> Any:
         value = builder.load(pointer(builder, address, stored), align=1)
-        return builder.zext(value, ir.IntType(64)) if result == types.intp else value
+        narrow = result == types.intp and stored.width < 64
+        return builder.zext(value, ir.IntType(64)) if narrow else value
 
     return load_scalar
 
@@ -278,6 +278,7 @@ load_u8, load_u16 = (_make_scalar_load(types.intp, ir.IntType(b)) for b in (8, 1
 load_f32 = _make_scalar_load(types.float32, ir.FloatType())
 load_i16 = _make_scalar_load(types.int16, ir.IntType(16))
 load_i8 = _make_scalar_load(types.int8, ir.IntType(8))
+load_i64 = _make_scalar_load(types.intp, ir.IntType(64))
 
 
 def _make_scalar_store(kind: Any, stored: ir.Type) -> Any:

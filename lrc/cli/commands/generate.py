@@ -48,7 +48,7 @@ def add(subparsers: SubParsers) -> None:
         "generate",
         run,
         "continue a text, or answer a question",
-        more="The first run on a machine compiles kernels, which takes up to a few minutes.",
+        more="The first run on a machine compiles kernels, which takes up to a minute.",
         example='lrc generate OUT --chat -p "Why is the sky blue?"',
     )
     add_model(parser, "model directory, dense or compressed")

@@ -16,7 +16,7 @@ from lrc.nn.engine.program import Cached
 from lrc.nn.engine.states import StateBuffers
 from lrc.nn.engine.team import Team
 from lrc.nn.engine.thread_choice import ThreadChoice
-from lrc_kernels.cpu.dot.product import RANK
+from lrc_kernels.cpu.dot import product
 from lrc_kernels.cpu.engine import token
 from lrc_kernels.cpu.transform import activations
 
@@ -38,6 +38,7 @@ class DecodeEngine:
         self._program, self._team = program, team
         self._choice = ThreadChoice(team.threads)
         self._scratch: _Scratch | None = None
+        self._mats: NDArray[np.int64] | None = None
 
     def step(self, start: F32, cache: KVCache, *, head: bool = True) -> F32:
         """Advance by one token.
@@ -69,10 +70,13 @@ class DecodeEngine:
         angles = program.source.angles(np.array([position]), cache.max_length)
         stop = len(program.ops) if head else program.body
         run: Callable[..., bool] = token.run_token
+        if self._mats is None:
+            self._mats = product.linked(program.mats)
+        mats = self._mats
 
         def task(place: NDArray[np.int64], thread: int, threads: int) -> bool:
             return run(
-                program.mats, program.nums, program.ops, program.numbers, scratch.width,
+                mats, program.nums, program.ops, program.numbers, scratch.width,
                 scratch.addresses, cached.rows, states, angles.addresses, position, program.tables,
                 place.ctypes.data, thread, threads, stop,
             )  # fmt: skip
@@ -108,7 +112,7 @@ class _Scratch:
             token.Z: widest,
             token.WORK: max(widest, program.source.scanned, 2 * program.source.head_dim),
             token.ACT: activations.size(widest) // 4,
-            token.T: int(program.mats[:, RANK].max()) + 16,
+            token.T: int(program.mats[:, product.RANK].max()) + 16,
             token.SCORES: cache.max_length + 16,
         }  # fmt: skip
         self.addresses = np.zeros((threads, token.BUFFERS + len(program.buffers)), np.int64)
@@ -148,5 +152,5 @@ def announce_compilation(progress: Progress) -> None:
     """Note, once a process, that the kernels have to be compiled, if they have to be."""
     global _announced
     if not _announced and not token.is_compiled():
-        progress.note("compiling kernels for this machine; it takes up to a few minutes")
+        progress.note("compiling kernels for this machine; it takes up to a minute")
     _announced = True

@@ -19,6 +19,8 @@ from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
 from lrc.nn.state_space import SelectiveScan
 from lrc_kernels.cpu.engine import table
+from lrc_kernels.cpu.engine.kept_codes import decode_codes, keep_codes
+from lrc_kernels.cpu.engine.token_attention import attend_codes
 from lrc_kernels.cpu.scan.selective import LANES
 from lrc_kernels.hadamard_order import hadamard_block
 from lrc_kernels.rotate import signs_matrix
@@ -208,7 +210,8 @@ def _cache_row(layer: KeptLayer) -> list[int]:
     block, order = hadamard_block(layer.head_dim)
     # One for each order, which is never let go of.
     matrix = signs_matrix(order).ctypes.data if order > 1 else 0
-    return [*row, layer.bits, *addresses[2:], block, order, matrix]
+    entries = (kernels.address(layer.bits) for kernels in (keep_codes, decode_codes, attend_codes))
+    return [*row, layer.bits, *addresses[2:], block, order, matrix, *entries]
 
 
 def _check_layer(op: Attend, cache: KVCache) -> None:

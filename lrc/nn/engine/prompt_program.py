@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lrc.codebooks.base import EngineRow
 from lrc.nn.engine.program import Program
@@ -52,7 +55,7 @@ class PromptProgram:
         count = len(self._extra)
         self.mats, self.nums = source.mats[:count], source.nums[:count]
         self._set_slots()
-        self.extra = np.array(self._extra, np.int64).reshape(-1, prompt_parts.EXTRAS)
+        self._extra_rows = np.array(self._extra, np.int64).reshape(-1, prompt_parts.EXTRAS)
         self.highest = int(self.mats[:, product.RANK].max(initial=0))
         self.experts = self._first_expert = 0
         stages = Stages(STREAM)
@@ -61,6 +64,11 @@ class PromptProgram:
         self.values, self.kept = stages.values(), stages.kept
         places = {name: prompt.BUFFERS + i for i, name in enumerate(self.values)}
         self.ops, self.numbers, self.stages = stages.tables(places)
+
+    @cached_property
+    def extra(self) -> NDArray[np.int64]:
+        """Rows of `prompt_parts`; the kernels that they name are compiled the first time."""
+        return prompt_parts.linked(self.mats, self._extra_rows)
 
     def _lower(self, index: int, stages: Stages) -> None:
         """Add the rows of operation ``index``."""

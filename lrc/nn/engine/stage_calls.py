@@ -47,7 +47,7 @@ class Passing(NamedTuple):
 def note_compilation(progress: Progress) -> None:
     """Note that the kernels have to be compiled, if they have to be."""
     if not prompt.is_compiled():
-        progress.note("compiling the kernels for prompts; it takes up to a few minutes")
+        progress.note("compiling the kernels for prompts; it takes up to a minute")
 
 
 def run_stages(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 from numpy.typing import NDArray
 
-from lrc_kernels._jit import choose, njit
+from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.shuffle_code import (
     CODES,
     GROUP,
@@ -26,7 +28,7 @@ from lrc_kernels.simd.paths import path
 from lrc_kernels.simd.shuffle_stores import splat_f32x8, store_row
 from lrc_kernels.simd.shuffle_values import PARTS, store_levels
 from lrc_kernels.simd.threads import scratch_1k
-from lrc_kernels.simd.values import load_i8, load_u8, store_i8
+from lrc_kernels.simd.values import load_f32, load_i8, load_u8, store_f32, store_i8
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -80,56 +82,64 @@ def _make_plain_levels(bits: int, state_bits: int) -> Any:
 
 
 _make = _make_plain_levels if path() == "generic" else _make_levels
-_levels_of_pass = {100 * bits + states: _make(bits, states) for bits, states in CODES}
-_levels = choose(_levels_of_pass)
 
 
-@njit(inner=True)
-def decode_pass(
-    band: int, bits: int, state_bits: int, columns: int, eights: int, levels: int, eight: int,
-    number: int, out: int,
-) -> None:  # fmt: skip
-    """Integers i8 (8 weights, 64 lanes) of pass ``number`` of eight rings of a band.
+def make_decode_pass(bits: int, state_bits: int) -> Any:
+    """Passes of rings of one code, as integers."""
+    decode = _make(bits, state_bits)
 
-    ``columns``: of a tile. ``levels``: address of `state_levels`.
-    """
-    size, together = bits * LANES, GROUP // (RINGS * columns)
-    first = eight // together * together
-    stride = size * min(together, eights - first)
-    group = band + PASSES * size * first + size * (eight - first)
-    at, last = group + stride * number, number == PASSES - 1
-    after = group if last else at + stride
-    _levels(100 * bits + state_bits, at, after, last, levels, out)
+    @njit(inner=True)
+    def decode_pass(
+        band: int, columns: int, eights: int, levels: int, eight: int, number: int, out: int
+    ) -> None:
+        """Integers i8 (8 weights, 64 lanes) of pass ``number`` of eight rings of a band.
+
+        ``columns``: of a tile. ``levels``: address of `state_levels`.
+        """
+        size, together = bits * LANES, GROUP // (RINGS * columns)
+        first = eight // together * together
+        stride = size * min(together, eights - first)
+        group = band + PASSES * size * first + size * (eight - first)
+        at, last = group + stride * number, number == PASSES - 1
+        after = group if last else at + stride
+        decode(at, after, last, levels, out)
+
+    return decode_pass
 
 
-@njit()
-def _decode(
-    data: int, bands: int, bits: int, state_bits: int, levels: int, rows: int, n: int, scales: F32,
-    out: F32,
-) -> None:  # fmt: skip
-    columns = 256 // rows
-    wide, place = RINGS * columns, scratch_1k()
-    eights = (n + wide - 1) // wide
-    size = PASSES * bits * LANES * eights
-    for a in range(bands):
-        for eight in range(eights):
-            for p in range(PASSES):
-                decode_pass(data + size * a, bits, state_bits, columns, eights, levels, eight, p,
-                            place)  # fmt: skip
-                for i in range(PASS * SEGMENTS):
-                    t, s = i // SEGMENTS, i % SEGMENTS
-                    weight = SEGMENT * s + PASS * p + t
-                    row, first = rows * a + weight % rows, wide * eight + weight // rows
-                    at = place + LANES * t + RINGS // 2 * s
-                    scale = scales[row if len(scales) > 1 else 0] * _UNIT
-                    if columns == 1 and first + RINGS <= n:
-                        store_row(at, splat_f32x8(scale), out.ctypes.data + 4 * (n * row + first))
-                        continue
-                    for ring in range(RINGS):
-                        column = first + columns * ring
-                        if column < n:
-                            level = load_i8(at + LANES // 2 * (ring // 4) + ring % 4)
-                            out[row, column] = np.float32(level) * scale
+@late(*(types.intp,) * 8)
+def _decode(bits: int, state_bits: int) -> Any:
+    """All weights of bands of rings of one code."""
+    decode_pass = make_decode_pass(bits, state_bits)
+
+    def run(
+        data: int, bands: int, levels: int, rows: int, n: int, scales: int, step: int, out: int
+    ) -> None:
+        """To f32 (bands * rows, n) at ``out``; ``scales`` f32, ``step`` bytes (4 or 0) a row."""
+        columns = 256 // rows
+        wide, place = RINGS * columns, scratch_1k()
+        eights = (n + wide - 1) // wide
+        size = PASSES * bits * LANES * eights
+        for a in range(bands):
+            for eight in range(eights):
+                for p in range(PASSES):
+                    decode_pass(data + size * a, columns, eights, levels, eight, p, place)
+                    for i in range(PASS * SEGMENTS):
+                        t, s = i // SEGMENTS, i % SEGMENTS
+                        weight = SEGMENT * s + PASS * p + t
+                        row, first = rows * a + weight % rows, wide * eight + weight // rows
+                        at = place + LANES * t + RINGS // 2 * s
+                        scale = load_f32(scales + step * row) * _UNIT
+                        if columns == 1 and first + RINGS <= n:
+                            store_row(at, splat_f32x8(scale), out + 4 * (n * row + first))
+                            continue
+                        for ring in range(RINGS):
+                            column = first + columns * ring
+                            if column < n:
+                                level = load_i8(at + LANES // 2 * (ring // 4) + ring % 4)
+                                store_f32(out + 4 * (n * row + column), np.float32(level) * scale)
+
+    return run
 
 
 def decode_rows_shuffle(
@@ -160,8 +170,8 @@ def decode_rows_shuffle(
     whole = data.flags.c_contiguous and out.flags.c_contiguous and out.dtype == np.float32
     if not (whole and count == len(data) * rows and scales.shape in ((1,), (count,))):
         raise ValueError(f"codes {data.shape}, scales {scales.shape} and out {out.shape}")
-    levels = state_levels(bits, state_bits)
-    _decode(
-        data.ctypes.data, len(data), bits, state_bits, levels.ctypes.data, rows, n,
-        np.ascontiguousarray(scales, np.float32), out,
+    levels, wide = state_levels(bits, state_bits), np.ascontiguousarray(scales, np.float32)
+    _decode.kernel(bits, state_bits)(
+        data.ctypes.data, len(data), levels.ctypes.data, rows, n, wide.ctypes.data,
+        4 if len(wide) > 1 else 0, out.ctypes.data,
     )  # fmt: skip

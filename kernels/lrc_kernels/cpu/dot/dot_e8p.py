@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.codes.e8p_fields import FIELDS, coarse_weights, field_weights, load_fields
 from lrc_kernels.cpu.codes.e8p_tables import COARSE, NO_SIGNS, SIGNS
 from lrc_kernels.cpu.transform.activations import LOW
@@ -184,32 +186,40 @@ def _four_rows(codes: Any, k: Any, act: Any, width: Any, tables: Any, t: Any) ->
     )
 
 
-@njit()
-def e8p_rows(
-    codes: int, second: int, stage: int, inverse: np.float32, n: int, act: int, width: int,
-    x_sum: np.float32, tables: int, scales: int, step: int, y: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """Rows ``start`` to ``stop`` of a lattice matrix times the activations ``act``, to ``y``.
+@late(*(types.intp,) * 2, types.float32, *(types.intp,) * 3, types.float32, *(types.intp,) * 6)
+def e8p_rows(stage: int) -> Any:
+    """Rows of a lattice matrix times integer activations.
 
-    ``stage``: 2 the codes alone, 3 with E81B codes ``second`` times ``inverse``, 4 with E8P
-    ones. ``scales`` f32, ``step`` bytes a row. ``x_sum`` is what ``quantize`` returned.
+    ``stage``: 2 E8P codes alone, 3 with a second stage of E81B codes, 4 with one of E8P codes.
     """
-    k = (n + 7) // 8
-    t = load_fields(tables)
-    shift = np.float32(3.75) * x_sum
-    if FIELDS and stage == 2 and k % 32 == 8:
-        while start + 4 <= stop:
-            four = _four_rows(codes + 2 * k * start, k, act, width, tables, t)
-            for j in range(4):
-                value = (four[j] - shift) * load_f32(scales + step * (start + j))
-                store_f32(y + 4 * (start + j), value)
-            start += 4
-    for i in range(start, stop):
-        value = _row(codes + 2 * k * i, k, act, width, tables, t) - shift
-        if stage == 4:
-            rest = _row(second + 2 * k * i, k, act, width, tables, t)
-            value += inverse * (rest - shift)
-        elif stage == 3:
-            rest = _coarse_row(second + k * i, k, act, width, tables)
-            value += inverse * (rest - np.float32(2) * x_sum)
-        store_f32(y + 4 * i, value * load_f32(scales + step * i))
+
+    def run(
+        codes: int, second: int, inverse: np.float32, n: int, act: int, width: int,
+        x_sum: np.float32, tables: int, scales: int, step: int, y: int, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        """Rows ``start`` to ``stop`` times the activations ``act``, to ``y``.
+
+        ``second``: codes that count times ``inverse``. ``scales`` f32, ``step`` bytes a row.
+        ``x_sum`` is what ``quantize`` returned.
+        """
+        k = (n + 7) // 8
+        t = load_fields(tables)
+        shift = np.float32(3.75) * x_sum
+        if FIELDS and stage == 2 and k % 32 == 8:
+            while start + 4 <= stop:
+                four = _four_rows(codes + 2 * k * start, k, act, width, tables, t)
+                for j in range(4):
+                    value = (four[j] - shift) * load_f32(scales + step * (start + j))
+                    store_f32(y + 4 * (start + j), value)
+                start += 4
+        for i in range(start, stop):
+            value = _row(codes + 2 * k * i, k, act, width, tables, t) - shift
+            if stage == 4:
+                rest = _row(second + 2 * k * i, k, act, width, tables, t)
+                value += inverse * (rest - shift)
+            elif stage == 3:
+                rest = _coarse_row(second + k * i, k, act, width, tables)
+                value += inverse * (rest - np.float32(2) * x_sum)
+            store_f32(y + 4 * i, value * load_f32(scales + step * i))
+
+    return run

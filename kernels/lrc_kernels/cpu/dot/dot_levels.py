@@ -7,11 +7,15 @@ table the code is its own entry (uniform levels). Scales belong to rows, or to g
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba.core import types
 
 from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.codes.expand import expand
-from lrc_kernels.cpu.dot.dot_units import rows_of_units
+from lrc_kernels.cpu.dot.dot_units import make_rows
 from lrc_kernels.simd.codes import (
     bytes_to_f32,
     lookup_16,
@@ -32,27 +36,35 @@ from lrc_kernels.simd.values import (
 )
 
 
-@njit()
-def level_rows(
-    bits: int, words: int, m: int, n: int, table: int, unit: np.float32, centre: np.float32,
-    act: int, width: int, x_sum: np.float32, halves: int, groups: int, repeat: int, scales: int,
-    scale_step: int, work: int, y: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """Rows ``start`` to ``stop`` of an (m, n) matrix times the activations ``act``, to y.
+@late(
+    *(types.intp,) * 4, types.float32, types.float32, *(types.intp,) * 2, types.float32,
+    *(types.intp,) * 9,
+)  # fmt: skip
+def level_rows(bits: int, looked_up: int) -> Any:
+    """Rows of an (m, n) matrix of codes of so many bits times integer activations."""
+    multiply = make_rows(bits, bool(looked_up))
 
-    ``table``: 16 bytes, stored four times over, for up to 4 bits, or 0. With ``groups`` > 0 a
-    row has that many float16 scales at ``halves``, each for ``repeat`` 64s; ``scales``: one f32
-    a row, ``scale_step`` bytes apart. ``work``: n bytes, rounded up to 64.
-    """
-    rows_of_units(
-        bits, words, m, n, table, centre, act, width, halves, groups, repeat, work, y, start, stop
-    )
-    for i in range(start, stop):
-        total, scale = load_f32(y + 4 * i), load_f32(scales + scale_step * i)
-        if groups > 0:
-            store_f32(y + 4 * i, unit * scale * total)
-        else:
-            store_f32(y + 4 * i, unit * (total - centre * x_sum) * scale)
+    def rows(
+        words: int, m: int, n: int, table: int, unit: np.float32, centre: np.float32, act: int,
+        width: int, x_sum: np.float32, halves: int, groups: int, repeat: int, scales: int,
+        scale_step: int, work: int, y: int, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        """Rows ``start`` to ``stop`` to y.
+
+        ``table``: 16 bytes, stored four times over, where codes are looked up. With ``groups`` > 0
+        a row has that many float16 scales at ``halves``, each for ``repeat`` 64s; ``scales``: one
+        f32 a row, ``scale_step`` bytes apart. ``work``: n bytes, rounded up to 64.
+        """
+        multiply(words, m, n, table, centre, act, width, halves, groups, repeat, work, y, start,
+                 stop)  # fmt: skip
+        for i in range(start, stop):
+            total, scale = load_f32(y + 4 * i), load_f32(scales + scale_step * i)
+            if groups > 0:
+                store_f32(y + 4 * i, unit * scale * total)
+            else:
+                store_f32(y + 4 * i, unit * (total - centre * x_sum) * scale)
+
+    return rows
 
 
 @njit(inline=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from lrc_kernels._jit import choose, njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.transform.activations import LOW, group_scales, seven
 from lrc_kernels.shuffle_code import (
     CODES,
@@ -114,56 +116,65 @@ def _make_plain_pass(bits: int, state_bits: int, alone: bool) -> Any:
 
 
 _make = _make_plain_pass if path() == "generic" else _make_pass
-_passes = {
-    200 * bits + 2 * state_bits + alone: _make(bits, state_bits, alone)
-    for bits, state_bits in CODES
-    for alone in (False, True)
-}
-_pass = choose(_passes)
 
 
-@njit(inline=True)
-def _band(
-    data: int, bits: int, state_bits: int, levels: int, columns: int, eights: int, act: int,
-    width: int, totals: int,
-) -> None:  # fmt: skip
-    """Sums of a band: f32 (4 passes, 8 weights, 8 segments), in units of an integer."""
-    for i in range(PASSES * PASS * SEGMENTS):
-        store_f32(totals + 4 * i, np.float32(0))
-    low, scales = act + LOW * width, group_scales(act, width)
-    alone, size, together = seven(act, width), bits * LANES, GROUP // (RINGS * columns)
-    for first in range(0, eights, together):
-        count = min(together, eights - first)
-        group, column = data + PASSES * size * first, RINGS * columns * first
-        scale = load_f32(scales + 4 * (column // GROUP))
-        for p in range(PASSES):
-            at = group + size * count * p
-            last = p == PASSES - 1
-            after = group if last else at + size * count
-            _pass(200 * bits + 2 * state_bits + alone, at, after, last, count, columns, levels,
-                  act + column, low + column, scale, totals + 4 * PASS * SEGMENTS * p)  # fmt: skip
+def _make_band(bits: int, state_bits: int) -> Any:
+    one, both = _make(bits, state_bits, True), _make(bits, state_bits, False)
+
+    @njit(inline=True)
+    def band(
+        data: int, levels: int, columns: int, eights: int, act: int, width: int, totals: int
+    ) -> None:
+        """Sums of a band: f32 (4 passes, 8 weights, 8 segments), in units of an integer."""
+        for i in range(PASSES * PASS * SEGMENTS):
+            store_f32(totals + 4 * i, np.float32(0))
+        low, scales = act + LOW * width, group_scales(act, width)
+        alone, size, together = seven(act, width), bits * LANES, GROUP // (RINGS * columns)
+        for first in range(0, eights, together):
+            count = min(together, eights - first)
+            group, column = data + PASSES * size * first, RINGS * columns * first
+            scale = load_f32(scales + 4 * (column // GROUP))
+            for p in range(PASSES):
+                at = group + size * count * p
+                last = p == PASSES - 1
+                after = group if last else at + size * count
+                to = totals + 4 * PASS * SEGMENTS * p
+                if alone:
+                    one(at, after, last, count, columns, levels, act + column, low + column, scale,
+                        to)  # fmt: skip
+                else:
+                    both(at, after, last, count, columns, levels, act + column, low + column,
+                         scale, to)  # fmt: skip
+
+    return band
 
 
-@njit()
-def shuffle_rows(
-    data: int, bits: int, state_bits: int, levels: int, rows: int, n: int, act: int, width: int,
-    scales: int, step: int, y: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """Rows ``start`` to ``stop``, whole bands of ``rows``, times the activations ``act``, to y.
+@late(*(types.intp,) * 11)
+def shuffle_rows(bits: int, state_bits: int) -> Any:
+    """Rows of a matrix of shuffle-trellis rings of one code times integer activations."""
+    band = _make_band(bits, state_bits)
 
-    ``levels``: address of `state_levels`. ``scales`` f32, ``step`` bytes (4 or 0) a row.
-    """
-    columns, blocks = 256 // rows, rows // SEGMENT
-    eights = (n + RINGS * columns - 1) // (RINGS * columns)
-    unit = np.float32(128) * _UNIT if seven(act, width) else _UNIT
-    totals = scratch_1k()
-    for a in range(start // rows, (stop + rows - 1) // rows):
-        band = data + PASSES * bits * LANES * eights * a
-        _band(band, bits, state_bits, levels, columns, eights, act, width, totals)
-        for j in range(rows):
-            at = totals + 4 * (SEGMENTS * (j % SEGMENT) + j // SEGMENT)
-            total = np.float32(0)
-            for c in range(columns):
-                total += load_f32(at + 4 * blocks * c)
-            row = rows * a + j
-            store_f32(y + 4 * row, unit * total * load_f32(scales + step * row))
+    def run(
+        data: int, levels: int, rows: int, n: int, act: int, width: int, scales: int, step: int,
+        y: int, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        """Rows ``start`` to ``stop``, whole bands of ``rows``, to y.
+
+        ``levels``: address of `state_levels`. ``scales`` f32, ``step`` bytes (4 or 0) a row.
+        """
+        columns, blocks = 256 // rows, rows // SEGMENT
+        eights = (n + RINGS * columns - 1) // (RINGS * columns)
+        unit = np.float32(128) * _UNIT if seven(act, width) else _UNIT
+        totals = scratch_1k()
+        for a in range(start // rows, (stop + rows - 1) // rows):
+            at = data + PASSES * bits * LANES * eights * a
+            band(at, levels, columns, eights, act, width, totals)
+            for j in range(rows):
+                place = totals + 4 * (SEGMENTS * (j % SEGMENT) + j // SEGMENT)
+                total = np.float32(0)
+                for c in range(columns):
+                    total += load_f32(place + 4 * blocks * c)
+                row = rows * a + j
+                store_f32(y + 4 * row, unit * total * load_f32(scales + step * row))
+
+    return run

@@ -12,9 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.transform.activations import GROUP, group_scales, seven, twice
 from lrc_kernels.simd.threads import fetch, scratch_1k
 from lrc_kernels.simd.tile_dots import (
@@ -137,8 +139,6 @@ def _make_exact(bits: int) -> Any:
     return band
 
 
-_words_2, _words_3, _words_4 = (_make_band(bits, False) for bits in (2, 3, 4))
-_bytes_2, _bytes_3, _bytes_4 = (_make_band(bits, True) for bits in (2, 3, 4))
 _exact_2, _exact_3, _exact_4 = (_make_exact(bits) for bits in (2, 3, 4))
 
 
@@ -156,35 +156,33 @@ def _fold(totals: int, rows: int, unit: np.float32, scales: int, step: int, y: i
         store_f32x16(y + 64 * r, splat_f32x16(unit) * total * scale)
 
 
-@njit()
-def trellis_rows(
-    words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, act: int,
-    width: int, scales: int, step: int, y: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """Rows ``start`` to ``stop``, whole bands of ``rows``, times the activations ``act``, to y.
+@late(*(types.intp,) * 2, types.int32, *(types.intp,) * 9)
+def trellis_rows(bits: int) -> Any:
+    """Rows of a matrix of trellis tiles of so many bits times integer activations."""
+    with_words, with_bytes = _make_band(bits, False), _make_band(bits, True)
 
-    ``factor``: :data:`FACTOR`. ``scales`` f32, ``step`` bytes (4 or 0) a row.
-    """
-    columns = 256 // rows
-    tiles = (n + columns - 1) // columns
-    x, x_scales = twice(act, width), group_scales(act, width)
-    totals, alone = scratch_1k(), seven(act, width)
-    unit = np.float32(128) * _UNIT if alone else _UNIT
-    for a in range(start // rows, (stop + rows - 1) // rows):
-        at = words + 32 * bits * tiles * a
-        if bits == 2 and alone:
-            _bytes_2(at, tiles, columns, x, x_scales, state_bits, factor, totals)
-        elif bits == 2:
-            _words_2(at, tiles, columns, x, x_scales, state_bits, factor, totals)
-        elif bits == 3 and alone:
-            _bytes_3(at, tiles, columns, x, x_scales, state_bits, factor, totals)
-        elif bits == 3:
-            _words_3(at, tiles, columns, x, x_scales, state_bits, factor, totals)
-        elif alone:
-            _bytes_4(at, tiles, columns, x, x_scales, state_bits, factor, totals)
-        else:
-            _words_4(at, tiles, columns, x, x_scales, state_bits, factor, totals)
-        _fold(totals, rows, unit, scales + step * rows * a, step, y + 4 * rows * a)
+    def run(
+        words: int, state_bits: int, factor: np.int32, rows: int, n: int, act: int, width: int,
+        scales: int, step: int, y: int, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        """Rows ``start`` to ``stop``, whole bands of ``rows``, to y.
+
+        ``factor``: :data:`FACTOR`. ``scales`` f32, ``step`` bytes (4 or 0) a row.
+        """
+        columns = 256 // rows
+        tiles = (n + columns - 1) // columns
+        x, x_scales = twice(act, width), group_scales(act, width)
+        totals, alone = scratch_1k(), seven(act, width)
+        unit = np.float32(128) * _UNIT if alone else _UNIT
+        for a in range(start // rows, (stop + rows - 1) // rows):
+            at = words + 32 * bits * tiles * a
+            if alone:
+                with_bytes(at, tiles, columns, x, x_scales, state_bits, factor, totals)
+            else:
+                with_words(at, tiles, columns, x, x_scales, state_bits, factor, totals)
+            _fold(totals, rows, unit, scales + step * rows * a, step, y + 4 * rows * a)
+
+    return run
 
 
 @njit()

@@ -130,71 +130,43 @@ def _make_four(bits: int, looked_up: bool) -> Any:
     return four_rows
 
 
-_four_2, _four_3, _four_4, _four_5 = (_make_four(bits, False) for bits in (2, 3, 4, 5))
-_four_6, _four_7, _four_8 = (_make_four(bits, False) for bits in (6, 7, 8))
-_looked_up_2, _looked_up_3, _looked_up_4 = (_make_four(bits, True) for bits in (2, 3, 4))
-
-
-@njit(inner=True)
-def _four(
-    kind: int, codes: int, size: int, units: int, table: int, centre: np.float32, x: int, low: int,
-    x_scales: int, x_sums: int, halves: int, groups: int, repeat: int, y: int,
-) -> None:  # fmt: skip
-    """``kind``: bits, and 10 more where codes are looked up."""
-    rest = codes, size, units, table, centre, x, low, x_scales, x_sums, halves, groups, repeat, y
-    if kind == 8:
-        _four_8(*rest)
-    elif kind == 14:
-        _looked_up_4(*rest)
-    elif kind == 4:
-        _four_4(*rest)
-    elif kind == 2:
-        _four_2(*rest)
-    elif kind == 3:
-        _four_3(*rest)
-    elif kind == 12:
-        _looked_up_2(*rest)
-    elif kind == 13:
-        _looked_up_3(*rest)
-    elif kind == 5:
-        _four_5(*rest)
-    elif kind == 6:
-        _four_6(*rest)
-    else:
-        _four_7(*rest)
-
-
-@njit(inner=True)
-def rows_of_units(
-    bits: int, words: int, m: int, n: int, table: int, centre: np.float32, act: int, width: int,
-    halves: int, groups: int, repeat: int, work: int, y: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """Rows ``start`` to ``stop`` of an (m, n) matrix times the activations ``act``, to y.
-
-    ``table``: 16 bytes, stored four times over, for up to 4 bits, or 0. With ``groups`` > 0 a row
-    has that many float16 scales at ``halves``, each for ``repeat`` 64s, and ``centre`` is taken
-    off every code; otherwise neither. ``work``: n bytes, rounded up to 64.
-    """
-    size, units = (n * bits + 7) // 8, (n + 63) // 64
-    x, low = halves_for(act, width, bits)
-    x_scales, x_sums = group_scales(act, width), group_sums(act, width)
-    kind, entries = (bits + 10, table) if table != 0 else (bits, act)
+def make_rows(bits: int, looked_up: bool) -> Any:
+    """Rows of codes of so many bits, which are entries themselves or are looked up."""
+    four, step = _make_four(bits, looked_up), 8 * bits
     # Units are read whole and more: the last ones reach past their row, where x is zero.
-    read = 16 if bits == 2 else (32 if bits == 4 else 64)
-    end, reach = words + size * m, 8 * bits * (units - 1) + read
-    scratch, i = scratch_256(), start
-    while i < stop:
-        codes, scales = words + size * i, halves + 2 * groups * i
-        if i + 4 <= stop and codes + 3 * size + reach <= end:
-            _four(kind, codes, size, units, entries, centre, x, low, x_scales, x_sums, scales,
-                  groups, repeat, y + 4 * i)  # fmt: skip
-            i += 4
-            continue
-        if codes + reach > end:
-            for b in range(size):
-                store_i8(work + b, np.int8(load_u8(codes + b)))
-            codes = work
-        _four(kind, codes, _ZERO, units, entries, centre, x, low, x_scales, x_sums, scales,
-              _ZERO, repeat, scratch)  # fmt: skip
-        store_f32(y + 4 * i, load_f32(scratch))
-        i += 1
+    read = {2: 16, 4: 32}.get(bits, 64)
+
+    @njit(inner=True)
+    def rows_of_units(
+        words: int, m: int, n: int, table: int, centre: np.float32, act: int, width: int,
+        halves: int, groups: int, repeat: int, work: int, y: int, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        """Rows ``start`` to ``stop`` of an (m, n) matrix times the activations ``act``, to y.
+
+        ``table``: 16 bytes, stored four times over, where codes are looked up. With ``groups`` > 0
+        a row has that many float16 scales at ``halves``, each for ``repeat`` 64s, and ``centre`` is
+        taken off every code; otherwise neither. ``work``: n bytes, rounded up to 64.
+        """
+        size, units = (n * bits + 7) // 8, (n + 63) // 64
+        x, low = halves_for(act, width, bits)
+        x_scales, x_sums = group_scales(act, width), group_sums(act, width)
+        entries = table if looked_up else act
+        end, reach = words + size * m, step * (units - 1) + read
+        scratch, i = scratch_256(), start
+        while i < stop:
+            codes, scales = words + size * i, halves + 2 * groups * i
+            if i + 4 <= stop and codes + 3 * size + reach <= end:
+                four(codes, size, units, entries, centre, x, low, x_scales, x_sums, scales,
+                     groups, repeat, y + 4 * i)  # fmt: skip
+                i += 4
+                continue
+            if codes + reach > end:
+                for b in range(size):
+                    store_i8(work + b, np.int8(load_u8(codes + b)))
+                codes = work
+            four(codes, _ZERO, units, entries, centre, x, low, x_scales, x_sums, scales,
+                 _ZERO, repeat, scratch)  # fmt: skip
+            store_f32(y + 4 * i, load_f32(scratch))
+            i += 1
+
+    return rows_of_units

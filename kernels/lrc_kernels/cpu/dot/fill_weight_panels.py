@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lrc_kernels._jit import choose, njit
-from lrc_kernels.cpu.codes.shuffle import decode_pass
+from lrc_kernels.cpu.codes.shuffle import make_decode_pass
 from lrc_kernels.shuffle_code import LANES, PASS, PASSES, RINGS, SEGMENT
 from lrc_kernels.simd.shuffle_stores import store_pairs
 from lrc_kernels.simd.threads import scratch_1k
@@ -46,56 +46,61 @@ def _make_fill(bits: int, blocks: int, part: int) -> Any:
     return fill
 
 
-#: By 100 bits + 4 blocks + part.
-_fill = choose({
-    100 * bits + 4 * blocks + part: _make_fill(bits, blocks, part) for bits, blocks, part in DECODE
-})  # fmt: skip
-
-
-@njit(inner=True)
-def fill_trellis(
-    words: int, bits: int, state_bits: int, factor: np.int32, rows: int, n: int, vectors: int,
-    weight_panel: int, first: int, out: int,
-) -> None:  # fmt: skip
-    """A block of columns of one panel; ``vectors``: those of the whole matrix."""
+def make_fill_trellis(bits: int, state_bits: int, rows: int) -> Any:
+    """Panels of tiles of ``rows`` rows of trellis weights."""
     blocks, mask = rows // 16, (1 << state_bits) - 1
-    columns = 16 // blocks
-    tiles = (n + columns - 1) // columns
-    stride = 32 * bits * tiles
-    v = VECTORS * weight_panel
-    stop = min(vectors, v + VECTORS)
-    while v < stop:
-        at, part = words + stride * (v // blocks), v % blocks // VECTORS
-        to = out + 64 * (v % VECTORS)
-        _fill(100 * bits + 4 * blocks + part, at, tiles, first, mask, factor, to)
-        v += min(blocks, VECTORS)
+    fill = choose({
+        part: _make_fill(bits, blocks, part)
+        for b, c, part in DECODE if (b, c) == (bits, blocks)
+    })  # fmt: skip
+
+    @njit(inner=True)
+    def fill_trellis(
+        words: int, factor: np.int32, n: int, vectors: int, weight_panel: int, first: int, out: int
+    ) -> None:
+        """A block of columns of one panel; ``vectors``: those of the whole matrix."""
+        columns = 16 // blocks
+        tiles = (n + columns - 1) // columns
+        stride = 32 * bits * tiles
+        v = VECTORS * weight_panel
+        stop = min(vectors, v + VECTORS)
+        while v < stop:
+            at, part = words + stride * (v // blocks), v % blocks // VECTORS
+            fill(part, at, tiles, first, mask, factor, out + 64 * (v % VECTORS))
+            v += min(blocks, VECTORS)
+
+    return fill_trellis
 
 
 #: Columns of rings that lie together.
 TOGETHER = 4 if BYTES else 2
-_store_columns = choose(store_quads if BYTES else store_pairs)
 
 
-@njit(inner=True)
-def fill_shuffle(
-    data: int, bits: int, state_bits: int, levels: int, rows: int, m: int, n: int,
-    weight_panel: int, first: int, last: int, out: int,
-) -> None:  # fmt: skip
-    """Columns ``first`` to ``last`` of a panel of rings.
-
-    ``first`` is a multiple of 256. Columns from ``last`` on, up to whole eights of rings, are not
-    zero: what they are multiplied by has to be.
-    """
+def make_fill_shuffle(bits: int, state_bits: int, rows: int) -> Any:
+    """Panels of tiles of ``rows`` rows of rings of one code."""
     columns, blocks = 256 // rows, rows // SEGMENT
-    wide, place = RINGS * columns, scratch_1k()
-    eights = (n + wide - 1) // wide
-    size = PASSES * bits * LANES * eights
-    for eight in range(first // wide, (last + wide - 1) // wide):
-        to = out + PAIR_BYTES * ((wide * eight - first) // TOGETHER)
-        for number in range(columns):
-            # A panel is so many passes of one band, or of two.
-            band = weight_panel * ROWS // rows + number // PASSES
-            if rows * band < m:
-                decode_pass(data + size * band, bits, state_bits, columns, eights, levels, eight,
-                            (weight_panel * columns + number) % PASSES, place)  # fmt: skip
-                _store_columns(blocks, place, to + 4 * PASS * blocks * number, PAIR_BYTES)
+    wide, decode_pass = RINGS * columns, make_decode_pass(bits, state_bits)
+    store = (store_quads if BYTES else store_pairs)[blocks]
+
+    @njit(inner=True)
+    def fill_shuffle(
+        data: int, levels: int, m: int, n: int, weight_panel: int, first: int, last: int, out: int
+    ) -> None:
+        """Columns ``first`` to ``last`` of a panel.
+
+        ``first`` is a multiple of 256. Columns from ``last`` on, up to whole eights of rings, are
+        not zero: what they are multiplied by has to be.
+        """
+        place, eights = scratch_1k(), (n + wide - 1) // wide
+        size = PASSES * bits * LANES * eights
+        for eight in range(first // wide, (last + wide - 1) // wide):
+            to = out + PAIR_BYTES * ((wide * eight - first) // TOGETHER)
+            for number in range(columns):
+                # A panel is so many passes of one band, or of two.
+                band = weight_panel * ROWS // rows + number // PASSES
+                if rows * band < m:
+                    decode_pass(data + size * band, columns, eights, levels, eight,
+                                (weight_panel * columns + number) % PASSES, place)  # fmt: skip
+                    store(place, to + 4 * PASS * blocks * number, PAIR_BYTES)
+
+    return fill_shuffle

@@ -78,8 +78,8 @@ def matvec_lattice(
         stage, address = (3 if second.dtype == np.uint8 else 4), second.ctypes.data
     y = np.empty(m, np.float32) if out is None else out
     one, points = np.ones(1, np.float32), tables()
-    dot_e8p.e8p_rows(
-        codes.ctypes.data, address, stage, np.float32(1 / residual_scale), x.n,
+    dot_e8p.e8p_rows.kernel(stage)(
+        codes.ctypes.data, address, np.float32(1 / residual_scale), x.n,
         x.buffer.ctypes.data, x.width, x.total, points.ctypes.data, one.ctypes.data, 0,
         y.ctypes.data, 0, m,
     )  # fmt: skip
@@ -104,8 +104,8 @@ def matvec_uniform(
     groups, address = (0, 0) if halves is None else (halves.shape[1], halves.ctypes.data)
     y = np.empty(m, np.float32) if out is None else out
     one, work = np.ones(1, np.float32), np.zeros(x.width, np.uint8)
-    dot_levels.level_rows(
-        bits, words.ctypes.data, m, x.n, 0, np.float32(1), np.float32((2**bits - 1) / 2),
+    dot_levels.level_rows.kernel(bits, 0)(
+        words.ctypes.data, m, x.n, 0, np.float32(1), np.float32((2**bits - 1) / 2),
         x.buffer.ctypes.data, x.width, x.total, address, groups, max(1, group_size // 64),
         one.ctypes.data, 0, work.ctypes.data, y.ctypes.data, 0, m,
     )  # fmt: skip
@@ -126,8 +126,8 @@ def matvec_levels(words: U8, bits: int, table: U8, x: Activations, out: F32 | No
         )
     y = np.empty(m, np.float32) if out is None else out
     one, work, entries = np.ones(1, np.float32), np.zeros(x.width, np.uint8), np.tile(table, 4)
-    dot_levels.level_rows(
-        bits, words.ctypes.data, m, x.n, entries.ctypes.data, np.float32(1), np.float32(128),
+    dot_levels.level_rows.kernel(bits, 1)(
+        words.ctypes.data, m, x.n, entries.ctypes.data, np.float32(1), np.float32(128),
         x.buffer.ctypes.data, x.width, x.total, 0, 0, 1, one.ctypes.data, 0, work.ctypes.data,
         y.ctypes.data, 0, m,
     )  # fmt: skip
@@ -144,8 +144,8 @@ def matvec_trellis(
     m = len(words) * rows
     y = np.empty(m, np.float32) if out is None else out
     one = np.ones(1, np.float32)
-    dot_trellis.trellis_rows(
-        words.ctypes.data, bits, state_bits, dot_trellis.FACTOR, rows, x.n,
+    dot_trellis.trellis_rows.kernel(bits)(
+        words.ctypes.data, state_bits, dot_trellis.FACTOR, rows, x.n,
         x.buffer.ctypes.data, x.width, one.ctypes.data, 0, y.ctypes.data, 0, m,
     )  # fmt: skip
     return y
@@ -160,8 +160,8 @@ def matvec_shuffle(
     m = len(data) * rows
     y = np.empty(m, np.float32) if out is None else out
     one, levels = np.ones(1, np.float32), state_levels(bits, state_bits)
-    dot_shuffle.shuffle_rows(
-        data.ctypes.data, bits, state_bits, levels.ctypes.data, rows, x.n, x.buffer.ctypes.data,
+    dot_shuffle.shuffle_rows.kernel(bits, state_bits)(
+        data.ctypes.data, levels.ctypes.data, rows, x.n, x.buffer.ctypes.data,
         x.width, one.ctypes.data, 0, y.ctypes.data, 0, m,
     )  # fmt: skip
     return y

@@ -43,18 +43,44 @@ RIGHT, RIGHT_BITS, RIGHT_TABLE, RIGHT_LEVELS, RIGHT_SCALES = 28, 29, 30, 31, 32
 LEFT_TABLE = 33
 # Whether what SIGNS_IN and SIGNS_OUT lead to is numbers f32, not bits.
 REAL_IN, REAL_OUT = 34, 35
-INTEGERS = 36
+# Addresses of the kernels that multiply rows of Q and of R, see `linked`.
+ENTRY, RIGHT_ENTRY = 36, 37
+INTEGERS = 38
 # Floats.
 INVERSE, UNIT, CENTRE, GAIN, SCALE_IN, SCALE_OUT, RIGHT_UNIT, RIGHT_CENTRE = 0, 1, 2, 3, 4, 5, 6, 7
 LEFT_UNIT = 8
 FLOATS = 9
 
-_ZERO, _ONE, _FOUR = constant(0), constant(1), constant(4)
+_ZERO, _ONE = constant(0), constant(1)
+_call_e8p, _call_levels = e8p_rows.call, level_rows.call
+_call_trellis, _call_shuffle = trellis_rows.call, shuffle_rows.call
 
 
 def shared_tables() -> NDArray[np.uint8]:
     """What `multiply` decodes the codes of all matrices with: ``tables`` is its address."""
     return build_tables()
+
+
+def linked(mats: I64) -> I64:
+    """Rows (matrices, INTEGERS) with their kernels, which are compiled where they are new."""
+    found = mats.copy()
+    for mat in found:
+        mat[ENTRY] = _entry(mat)
+        if mat[RANK] > 0 and mat[RIGHT_TABLE] != 0:
+            mat[RIGHT_ENTRY] = level_rows.address(int(mat[RIGHT_BITS]), 1)
+    return found
+
+
+def _entry(mat: I64) -> int:
+    """The kernel of Q; 0 where it needs none of its own."""
+    kind, bits = mat[KIND], int(mat[BITS])
+    if kind == LATTICE:
+        return e8p_rows.address(bits)
+    if kind == LEVELS:
+        return level_rows.address(bits, int(mat[TABLE] != 0))
+    if kind == TRELLIS:
+        return trellis_rows.address(bits)
+    return shuffle_rows.address(bits, int(mat[SECOND])) if kind == SHUFFLE else 0
 
 
 @njit(inner=True)
@@ -98,21 +124,21 @@ def multiply(
     mat, num = mats[k], nums[k]
     kind, n = mat[KIND], mat[COLUMNS]
     if kind == LATTICE:
-        e8p_rows(mat[CODES], mat[SECOND], mat[BITS], num[INVERSE], n, act, width, x_sum, tables,
-                 mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
+        _call_e8p(mat[ENTRY], mat[CODES], mat[SECOND], num[INVERSE], n, act, width, x_sum, tables,
+                  mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == LEVELS:
-        level_rows(mat[BITS], mat[CODES], mat[ROWS], n, mat[TABLE], num[UNIT], num[CENTRE], act,
-                   width, x_sum, mat[HALVES], mat[GROUPS], mat[REPEAT], mat[SCALES],
-                   mat[SCALE_STEP], work, y, start, stop)  # fmt: skip
+        _call_levels(mat[ENTRY], mat[CODES], mat[ROWS], n, mat[TABLE], num[UNIT], num[CENTRE], act,
+                     width, x_sum, mat[HALVES], mat[GROUPS], mat[REPEAT], mat[SCALES],
+                     mat[SCALE_STEP], work, y, start, stop)  # fmt: skip
     elif kind == ANY_LEVELS:
         any_rows(mat[CODES], mat[BITS], mat[TABLE], n, mat[REPEAT], mat[GROUPS],
                  mat[SCALE_STEP], mat[SCALES], num[GAIN], z, y, start, stop)  # fmt: skip
     elif kind == TRELLIS:
-        trellis_rows(mat[CODES], mat[BITS], mat[SECOND], np.int32(mat[TABLE]), mat[REPEAT], n, act,
-                     width, mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
+        _call_trellis(mat[ENTRY], mat[CODES], mat[SECOND], mat[TABLE], mat[REPEAT], n, act, width,
+                      mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == SHUFFLE:
-        shuffle_rows(mat[CODES], mat[BITS], mat[SECOND], mat[TABLE], mat[REPEAT], n, act, width,
-                     mat[SCALES], mat[SCALE_STEP], y, start, stop)  # fmt: skip
+        _call_shuffle(mat[ENTRY], mat[CODES], mat[TABLE], mat[REPEAT], n, act, width, mat[SCALES],
+                      mat[SCALE_STEP], y, start, stop)  # fmt: skip
     elif kind == DENSE:
         dense_rows(mat[CODES], n, z, y, start, stop)
     else:
@@ -121,9 +147,9 @@ def multiply(
     rank = mat[RANK]
     if rank > 0:
         if mat[RIGHT_TABLE] != 0:
-            level_rows(mat[RIGHT_BITS], mat[RIGHT], rank, n, mat[RIGHT_TABLE], num[RIGHT_UNIT],
-                       num[RIGHT_CENTRE], act, width, x_sum, _ZERO, _ZERO, _ONE,
-                       mat[RIGHT_SCALES], _FOUR, work, t, _ZERO, rank)  # fmt: skip
+            _call_levels(mat[RIGHT_ENTRY], mat[RIGHT], rank, n, mat[RIGHT_TABLE], num[RIGHT_UNIT],
+                         num[RIGHT_CENTRE], act, width, x_sum, 0, 0, 1, mat[RIGHT_SCALES], 4, work,
+                         t, 0, rank)  # fmt: skip
         elif mat[RIGHT_BITS] == 32:
             dense_rows(mat[RIGHT], n, z, t, _ZERO, rank)
         else:

@@ -12,13 +12,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 from numpy.typing import NDArray
 
 from lrc_kernels import shuffle_code
-from lrc_kernels._jit import choose, njit
+from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.codes.shuffle import check_bytes
 from lrc_kernels.cpu.dot.dot_trellis import FACTOR, check_words
-from lrc_kernels.cpu.dot.fill_weight_panels import ROWS, TOGETHER, fill_shuffle, fill_trellis
+from lrc_kernels.cpu.dot.fill_weight_panels import (
+    ROWS,
+    TOGETHER,
+    make_fill_shuffle,
+    make_fill_trellis,
+)
 from lrc_kernels.cpu.transform.activations import GROUP
 from lrc_kernels.shuffle_code import SEGMENT as RING_SEGMENT
 from lrc_kernels.shuffle_code import state_levels
@@ -156,73 +163,77 @@ def _make_store_rows(segment: int, blocks: int) -> Any:
     return store_rows
 
 
-_store_rows = choose({
-    100 * segment + blocks: _make_store_rows(segment, blocks) for segment, blocks in STORE
-})  # fmt: skip
+def _make_store(segment: int, rows: int) -> Any:
+    """Stores of panels of tiles of ``rows`` rows, in segments of so many weights."""
+    blocks = rows // segment
+    store_rows = _make_store_rows(segment, blocks)
+
+    @njit(inner=True)
+    def store_weight_panel(
+        totals: int, tokens: int, m: int, weight_panel: int, scales: int, y: int
+    ) -> None:
+        """Write the rows of a panel of all tokens to f32 (tokens, m)."""
+        first = ROWS * weight_panel
+        # Of a tile of several panels each has some rows of every segment.
+        within = first % rows
+        at = 4 * (first - within + within // blocks)
+        count = min(VECTORS, (m - first) // 16)
+        store_rows(totals, tokens, count, scales + at, y + at, 4 * m)
+
+    return store_weight_panel
 
 
-@njit(inner=True)
-def _store_weight_panel(
-    totals: int, tokens: int, segment: int, rows: int, m: int, weight_panel: int, scales: int,
-    y: int,
-) -> None:  # fmt: skip
-    """Write the rows of a panel, of tiles of ``rows`` rows, of all tokens to f32 (tokens, m)."""
-    first, blocks = ROWS * weight_panel, rows // segment
-    # Of a tile of several panels each has some rows of every segment.
-    within = first % rows
-    at = 4 * (first - within + within // blocks)
-    count = min(VECTORS, (m - first) // 16)
-    _store_rows(100 * segment + blocks, totals, tokens, count, scales + at, y + at, 4 * m)
+@late(*(types.intp,) * 13)
+def multiply_weight_panel(rings: int, bits: int, state_bits: int, rows: int) -> Any:
+    """Panels of one code in tiles of ``rows`` rows, times all tokens.
 
-
-@njit()
-def multiply_weight_panel(
-    codes: int, bits: int, state_bits: int, table: int, rings: bool, rows: int, m: int, n: int,
-    weight_panel: int, tokens: int, capacity: int, words: int, scales: int, row_scales: int,
-    work: int, totals: int, y: int,
-) -> None:  # fmt: skip
-    """Rows of one panel times all tokens, times ``row_scales`` f32 (m,), to y f32 (tokens, m).
-
-    ``table``: `FACTOR`, or the address of the states' levels where codes are ``rings`` of
-    :mod:`lrc_kernels.shuffle_code`. ``words``, ``scales``: what `split_words` made, with
-    ``capacity`` tokens a block, `padded_tokens` at least. ``work``: `WEIGHT_PANEL_BYTES`;
-    ``totals``: `TOTAL_BYTES` for each of the padded tokens.
+    ``rings``: 1 of :mod:`lrc_kernels.shuffle_code`, 0 of a trellis.
     """
-    zero, padded = splat_f32x16(np.float32(0)), (tokens + 1) // 2 * 2
-    for i in range(VECTORS * padded):
-        store_f32x16(totals + 64 * i, zero)
-    for first in range(0, n, COLUMNS):
-        block = first // COLUMNS
-        if rings:
-            fill_shuffle(codes, bits, state_bits, table, rows, m, n, weight_panel, first,
-                              min(first + COLUMNS, n), work)  # fmt: skip
-            _multiply_rings(totals, work, min(COLUMNS, n - first), padded,
-                            words + _WORDS * capacity * block,
-                            scales + _SCALES * capacity * block)  # fmt: skip
-        else:
-            fill_trellis(codes, bits, state_bits, np.int32(table), rows, n, m // 16,
-                                 weight_panel, first, work)  # fmt: skip
-            _multiply_block(totals, work, min(COLUMNS, n - first), padded,
-                            words + _WORDS * capacity * block,
-                            scales + _SCALES * capacity * block)  # fmt: skip
-    segment = RING_SEGMENT if rings else 16
-    _store_weight_panel(totals, tokens, segment, rows, m, weight_panel, row_scales, y)
+    make_fill = make_fill_shuffle if rings else make_fill_trellis
+    fill, block = make_fill(bits, state_bits, rows), _multiply_rings if rings else _multiply_block
+    store = _make_store(RING_SEGMENT if rings else 16, rows)
+
+    def run(
+        codes: int, table: int, m: int, n: int, weight_panel: int, tokens: int, capacity: int,
+        words: int, scales: int, row_scales: int, work: int, totals: int, y: int,
+    ) -> None:  # fmt: skip
+        """Rows of one panel times all tokens, times ``row_scales`` f32 (m,), to f32 (tokens, m).
+
+        ``table``: `FACTOR`, or the address of the states' levels of rings. ``words``, ``scales``:
+        what `split_words` made, with ``capacity`` tokens a block, `padded_tokens` at least.
+        ``work``: `WEIGHT_PANEL_BYTES`; ``totals``: `TOTAL_BYTES` for each of the padded tokens.
+        """
+        zero, padded = splat_f32x16(np.float32(0)), (tokens + 1) // 2 * 2
+        for i in range(VECTORS * padded):
+            store_f32x16(totals + 64 * i, zero)
+        for first in range(0, n, COLUMNS):
+            if rings:
+                fill(codes, table, m, n, weight_panel, first, min(first + COLUMNS, n), work)
+            else:
+                fill(codes, np.int32(table), n, m // 16, weight_panel, first, work)
+            at = capacity * (first // COLUMNS)
+            block(totals, work, min(COLUMNS, n - first), padded, words + _WORDS * at,
+                  scales + _SCALES * at)  # fmt: skip
+        store(totals, tokens, m, weight_panel, row_scales, y)
+
+    return run
+
+
+_call_weight_panel = multiply_weight_panel.call
 
 
 @njit()
 def _all_weight_panels(
-    codes: int, bits: int, state_bits: int, table: int, rings: bool, rows: int, m: int, n: int,
-    x: int, tokens: int, capacity: int, words: int, scales: int, row_scales: int, z: int, work: int,
-    totals: int, y: int,
+    entry: int, codes: int, table: int, m: int, n: int, x: int, tokens: int, capacity: int,
+    words: int, scales: int, row_scales: int, z: int, work: int, totals: int, y: int,
 ) -> None:  # fmt: skip
     for t in range(tokens):
         for i in range(n):
             store_f32(z + 4 * i, load_f32(x + 4 * (n * t + i)))
         split_words(z, n, t, capacity, words, scales)
     for weight_panel in range((m + 16 * VECTORS - 1) // (16 * VECTORS)):
-        multiply_weight_panel(codes, bits, state_bits, table, rings, rows, m, n, weight_panel,
-                              tokens, capacity, words, scales, row_scales, work, totals,
-                              y)  # fmt: skip
+        _call_weight_panel(entry, codes, table, m, n, weight_panel, tokens, capacity, words, scales,
+                           row_scales, work, totals, y)  # fmt: skip
 
 
 def matmul_trellis(words: U16, bits: int, state_bits: int, rows: int, x: F32) -> F32:
@@ -263,9 +274,10 @@ def _matmul(
     sums = np.zeros(TOTAL_BYTES * capacity, np.uint8)
     q, s = np.zeros(capacity * width, np.int16), np.zeros(capacity * width // GROUP, np.float32)
     z, work = np.zeros(width, np.float32), np.zeros(WEIGHT_PANEL_BYTES, np.uint8)
+    entry = multiply_weight_panel.address(int(rings), bits, state_bits, rows)
     _all_weight_panels(
-        codes.ctypes.data, bits, state_bits, table, rings, rows, m, n, x.ctypes.data, tokens,
-        capacity, q.ctypes.data, s.ctypes.data, own.ctypes.data, z.ctypes.data, work.ctypes.data,
-        sums.ctypes.data, y.ctypes.data,
+        entry, codes.ctypes.data, table, m, n, x.ctypes.data, tokens, capacity, q.ctypes.data,
+        s.ctypes.data, own.ctypes.data, z.ctypes.data, work.ctypes.data, sums.ctypes.data,
+        y.ctypes.data,
     )  # fmt: skip
     return y

@@ -33,9 +33,11 @@ from lrc_kernels.cpu.engine.table import (
     CODE_BITS,
     CONVOLVE,
     COUNT,
+    DECODE_ENTRY,
     ENTER,
     FIRST,
     KEEP,
+    KEEP_ENTRY,
     KIND,
     KV_HEADS,
     LEAVE,
@@ -56,6 +58,8 @@ from lrc_kernels.cpu.engine.token_attention import attend_head
 from lrc_kernels.simd.lanes import LANES, ROW_BYTES
 from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import load_f32, store_f32
+
+_decode_codes, _keep_codes = decode_codes.call, keep_codes.call
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -108,8 +112,9 @@ def _attention(
             values = keys + 4 * dim * (now + tokens)
             start = max(0, now + first + 1 - op[WINDOW]) if op[WINDOW] > 0 else 0
             stop = now + min(first + LANES, tokens)
-            decode_codes(cache, 0, dim, head // group, start, stop, keys, buffers[WORK])
-            decode_codes(cache, 1, dim, head // group, start, stop, values, buffers[WORK])
+            row, entry, kv = cache.ctypes.data, cache[DECODE_ENTRY], head // group
+            _decode_codes(entry, row, 0, dim, kv, start, stop, keys, buffers[WORK])
+            _decode_codes(entry, row, 1, dim, kv, start, stop, values, buffers[WORK])
         slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
         attend_lanes(buffers[op[SOURCE]] + queries * first + 4 * dim * head, queries,
                      min(LANES, tokens - first), keys, values, now + first, dim, numbers[0],
@@ -188,8 +193,9 @@ def _tokens(
                     slot = places[t, POSITION] - caches[layer, BEGIN]
                     if caches[layer, CODE_BITS] != 0:
                         for head in range(ops[r, KV_HEADS]):
-                            keep_codes(x + 4 * width * head, width, caches[layer], ops[r, KIND],
-                                       head, slot, buffers[WORK])  # fmt: skip
+                            _keep_codes(caches[layer, KEEP_ENTRY], x + 4 * width * head, width,
+                                        caches[layer].ctypes.data, ops[r, KIND], head, slot,
+                                        buffers[WORK])  # fmt: skip
                     else:
                         _keep(x, ops[r, KV_HEADS], width,
                               caches[layer, CACHED_KEYS + ops[r, KIND]] + 4 * width * slot,

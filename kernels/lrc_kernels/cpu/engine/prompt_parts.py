@@ -50,11 +50,26 @@ F32 = NDArray[np.float32]
 #: Of a matrix: scales of all rows f32 (m,) in units of a byte, L transposed f32 (rank, m) and
 #: R f32 (rank, n), which of the site's activations are its own.
 UNITS, LEFT, RIGHT, SLOT = 0, 1, 2, 3
-EXTRAS = 4
+#: Address of the kernel that multiplies its panels, see `linked`.
+ENTRY = 4
+EXTRAS = 5
 #: Addresses that threads share, a row of each: activations of a site's slots and their scales,
 #: R x of its matrices, their products.
 WORDS, SCALES, PARTS, PRODUCTS = 0, 1, 2, 3
 SHARED_ROWS = 4
+
+
+_call_weight_panel = multiply_weight_panel.call
+
+
+def linked(mats: I64, extra: I64) -> I64:
+    """``extra`` of the rows ``mats`` with their kernels, compiled where they are new."""
+    found = extra.copy()
+    for mat, row in zip(mats, found, strict=True):
+        rings = int(mat[KIND] == SHUFFLE)
+        code = (int(mat[place]) for place in (BITS, SECOND, REPEAT))
+        row[ENTRY] = multiply_weight_panel.address(rings, *code)
+    return found
 
 
 @njit(inner=True)
@@ -144,9 +159,8 @@ def multiply_site(
             break
         k = first + i
         slot = extra[k, SLOT]
-        multiply_weight_panel(
-            mats[k, CODES], mats[k, BITS], mats[k, SECOND], mats[k, TABLE],
-            mats[k, KIND] == SHUFFLE, mats[k, REPEAT], mats[k, ROWS], mats[k, COLUMNS],
+        _call_weight_panel(
+            extra[k, ENTRY], mats[k, CODES], mats[k, TABLE], mats[k, ROWS], mats[k, COLUMNS],
             weight_panel, tokens, capacity, shared[WORDS, slot], shared[SCALES, slot],
             extra[k, UNITS], work, totals, shared[PRODUCTS, i],
         )  # fmt: skip

@@ -12,6 +12,7 @@ from lrc_kernels.cpu.engine.table import (
     ADDRESS,
     BIAS,
     COUNT,
+    ENTRY,
     KEYS,
     KV_HEADS,
     OUTPUTS,
@@ -28,6 +29,8 @@ from lrc_kernels.simd.threads import arrive
 from lrc_kernels.simd.values import load_f32
 
 I64 = NDArray[np.int64]
+
+_convolve, _scan_channels, _scan_head = convolve.call, scan_channels.call, scan_head.call
 
 #: Channels that are claimed at a time.
 _CHANNELS = 64
@@ -48,7 +51,9 @@ def convolve_tokens(
         stop = min(n, start + _CHANNELS)
         copy_rows(before, taps - 1, n, start, stop, after)
         for t in range(tokens):
-            convolve(x + row * t, n, start, stop, taps, op[ADDRESS], op[BIAS], after, after)
+            _convolve(
+                op[ENTRY], x + row * t, n, start, stop, taps, op[ADDRESS], op[BIAS], after, after
+            )
         arrive(claims + 8)
     wait_for_pieces(claims + 8, pieces)
 
@@ -65,12 +70,12 @@ def scan_channels_of_tokens(
         if start >= n:
             break
         at, count = 4 * start, min(n - start, _CHANNELS)
-        scan_channels(buffers[op[SOURCE]] + at, strides[op[SOURCE]], buffers[op[KEYS]] + at,
-                      strides[op[KEYS]], op[ADDRESS] + at, row, buffers[op[VALUES]],
-                      strides[op[VALUES]], buffers[op[OUTPUTS]], strides[op[OUTPUTS]],
-                      op[BIAS] + at, states[op[STATE], 0] + at, row, tokens, op[COUNT], count,
-                      work, buffers[op[TARGET]] + at, strides[op[TARGET]],
-                      states[op[STATE], 1] + at, row)  # fmt: skip
+        _scan_channels(op[ENTRY], buffers[op[SOURCE]] + at, strides[op[SOURCE]],
+                       buffers[op[KEYS]] + at, strides[op[KEYS]], op[ADDRESS] + at, row,
+                       buffers[op[VALUES]], strides[op[VALUES]], buffers[op[OUTPUTS]],
+                       strides[op[OUTPUTS]], op[BIAS] + at, states[op[STATE], 0] + at, row, tokens,
+                       op[COUNT], count, work, buffers[op[TARGET]] + at, strides[op[TARGET]],
+                       states[op[STATE], 1] + at, row)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, pieces)
 
@@ -89,10 +94,10 @@ def scan_heads_of_tokens(
         at, group, own = 4 * dim * h, 4 * size * (h // of_group), 4 * dim * size * h
         after = states[op[STATE], 1] + own
         copy_rows(states[op[STATE], 0] + own, 1, dim * size, 0, dim * size, after)
-        scan_head(buffers[op[SOURCE]] + at, strides[op[SOURCE]], buffers[op[KEYS]] + 4 * h,
-                  strides[op[KEYS]], load_f32(op[ADDRESS] + 4 * h), buffers[op[VALUES]] + group,
-                  strides[op[VALUES]], buffers[op[OUTPUTS]] + group, strides[op[OUTPUTS]],
-                  load_f32(op[BIAS] + 4 * h), tokens, size, dim, buffers[op[TARGET]] + at,
-                  strides[op[TARGET]], after)  # fmt: skip
+        _scan_head(op[ENTRY], buffers[op[SOURCE]] + at, strides[op[SOURCE]],
+                   buffers[op[KEYS]] + 4 * h, strides[op[KEYS]], load_f32(op[ADDRESS] + 4 * h),
+                   buffers[op[VALUES]] + group, strides[op[VALUES]], buffers[op[OUTPUTS]] + group,
+                   strides[op[OUTPUTS]], load_f32(op[BIAS] + 4 * h), tokens, size, dim,
+                   buffers[op[TARGET]] + at, strides[op[TARGET]], after)  # fmt: skip
         arrive(claims + 8)
     wait_for_pieces(claims + 8, heads)

@@ -64,18 +64,21 @@ ENTER, LEAVE, KEEP, LIST = 21, 22, 23, 24
 CODE, SOURCE, TARGET, KEYS, VALUES, MATRIX = 0, 1, 2, 3, 4, 5
 COUNT, KV_HEADS, WIDTH, WINDOW, ADDRESS = 6, 7, 8, 9, 10
 STRIDE, KIND, BIAS, FIRST, PARTED, OUTPUTS, STATE = 11, 12, 13, 14, 15, 16, 17
-COLUMNS = 18
+#: Address of the kernel of a row with a state, see `scans`.
+ENTRY = 18
+COLUMNS = 19
 #: Floats of a row.
 NUMBERS = 2
 
 #: Of a layer's cache: addresses of keys and values f32 (kv_heads, tokens, head_dim), how many
 #: tokens there is room for, and the position of the first of them.
 CACHED_KEYS, CACHED_VALUES, CAPACITY, BEGIN = 0, 1, 2, 3
-# Where these are codes of so many bits, not 0, those of `kept_codes`: addresses of the scales, and
-# the transform that rows are rotated with.
+# Where these are codes of so many bits, not 0, those of `kept_codes`: addresses of the scales, the
+# transform that rows are rotated with, and addresses of the kernels.
 CODE_BITS, SCALES_OF_KEYS, SCALES_OF_VALUES = 4, 5, 6
 HADAMARD_BLOCK, HADAMARD_ORDER, HADAMARD_MATRIX = 7, 8, 9
-CACHE = 10
+KEEP_ENTRY, DECODE_ENTRY, ATTEND_ENTRY = 10, 11, 12
+CACHE = 13
 
 
 def row(code: int, **columns: Any) -> list[int]:

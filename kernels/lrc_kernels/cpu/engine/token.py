@@ -31,8 +31,10 @@ from lrc_kernels.cpu.engine.table import (
     CODE_BITS,
     CONVOLVE,
     COUNT,
+    ENTRY,
     FINISH,
     FIRST,
+    KEEP_ENTRY,
     KEYS,
     KIND,
     KV_HEADS,
@@ -55,6 +57,8 @@ from lrc_kernels.cpu.engine.table import (
 )
 from lrc_kernels.cpu.engine.token_attention import attend_head
 from lrc_kernels.simd.values import load_f32, store_f32
+
+_convolve, _keep_codes = convolve.call, keep_codes.call
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -93,8 +97,9 @@ def _attention(
         if kv != stored:
             # Threads that share a kv head write the same bytes.
             if cache[CODE_BITS] != 0:
-                keep_codes(k + 4 * dim * kv, dim, cache, 0, kv, now, buffers[WORK])
-                keep_codes(v + 4 * dim * kv, dim, cache, 1, kv, now, buffers[WORK])
+                entry, row, own = cache[KEEP_ENTRY], cache.ctypes.data, 4 * dim * kv
+                _keep_codes(entry, k + own, dim, row, 0, kv, now, buffers[WORK])
+                _keep_codes(entry, v + own, dim, row, 1, kv, now, buffers[WORK])
             else:
                 k_at, v_at = cache[CACHED_KEYS] + stride * kv, cache[CACHED_VALUES] + stride * kv
                 for j in range(dim):
@@ -124,12 +129,12 @@ def _scan(op: I64, buffers: I64, states: I64, work: int, thread: int, threads: i
     if op[CODE] == SELECTIVE_SCAN:
         start, stop = _part(op[WIDTH], thread, threads)
         if start < stop:
-            scan_selectively(x, dt, b, c, decay, skip, before, after, op[COUNT], op[WIDTH], start,
-                             stop, work, out)  # fmt: skip
+            scan_selectively(op[ENTRY], x, dt, b, c, decay, skip, before, after, op[COUNT],
+                             op[WIDTH], start, stop, work, out)  # fmt: skip
     else:
         heads = op[STRIDE]
         start, stop = heads * thread // threads, heads * (thread + 1) // threads
-        scan_heads(x, dt, b, c, decay, skip, before, after, op[COUNT], op[WIDTH],
+        scan_heads(op[ENTRY], x, dt, b, c, decay, skip, before, after, op[COUNT], op[WIDTH],
                    heads // op[KV_HEADS], start, stop, out)  # fmt: skip
 
 
@@ -169,8 +174,8 @@ def run_token(
                 r += ops[r, COUNT]
         elif code == CONVOLVE:
             state = states[ops[r, STATE]]
-            convolve(to, ops[r, WIDTH], 0, ops[r, WIDTH], ops[r, COUNT], ops[r, ADDRESS],
-                     ops[r, BIAS], state[0], state[1])  # fmt: skip
+            _convolve(ops[r, ENTRY], to, ops[r, WIDTH], 0, ops[r, WIDTH], ops[r, COUNT],
+                      ops[r, ADDRESS], ops[r, BIAS], state[0], state[1])  # fmt: skip
         elif code in (SELECTIVE_SCAN, SSD_SCAN):
             _scan(ops[r], buffers, states, buffers[WORK], thread, threads)
         elif code == PROJECT and ops[r, PARTED]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba.core import types
 from numpy.typing import NDArray
 
 from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.engine.elementwise import cap_softly
-from lrc_kernels.cpu.engine.kept_codes import mix_codes, rotate, score_codes
+from lrc_kernels.cpu.engine.kept_codes import make_mix_codes, make_score_codes, rotate
 from lrc_kernels.cpu.engine.table import (
+    ATTEND_ENTRY,
     BEGIN,
     BIAS,
     CACHED_KEYS,
@@ -122,18 +127,27 @@ def _bend(scores: int, count: int, cap: np.float32, slope: np.float32) -> None:
             store_f32(scores + 4 * t, load_f32(scores + 4 * t) + lean)
 
 
-@njit(inner=True)
-def _attend_codes(
-    q: int, cache: NDArray[np.int64], kv: int, first: int, count: int, dim: int, cap: np.float32,
-    slope: np.float32, scores: int, y: int,
-) -> None:  # fmt: skip
-    """The same as `attend` over a cache of codes; q f32 (2 dim,) is scaled, and is overwritten."""
-    rotate(cache, q, dim, 0, q + 4 * dim)
-    score_codes(q, cache, dim, kv, first, count, scores)
-    _bend(scores, count, cap, slope)
-    scale = _softmax(scores, count)
-    mix_codes(scores, cache, dim, kv, first, count, scale, y)
-    rotate(cache, y, dim, 1, q)
+@late(*(types.intp,) * 6, types.float32, types.float32, types.intp, types.intp)
+def attend_codes(bits: int) -> Any:
+    """The same as `attend` over a cache of codes."""
+    score_codes, mix_codes = make_score_codes(bits), make_mix_codes(bits)
+
+    def run(
+        q: int, cache: int, kv: int, first: int, count: int, dim: int, cap: np.float32,
+        slope: np.float32, scores: int, y: int,
+    ) -> None:  # fmt: skip
+        """Q f32 (2 dim,) is scaled, and is overwritten; ``cache``: address of the layer's row."""
+        rotate(cache, q, dim, 0, q + 4 * dim)
+        score_codes(q, cache, dim, kv, first, count, scores)
+        _bend(scores, count, cap, slope)
+        scale = _softmax(scores, count)
+        mix_codes(scores, cache, dim, kv, first, count, scale, y)
+        rotate(cache, y, dim, 1, q)
+
+    return run
+
+
+_attend_codes = attend_codes.call
 
 
 @njit(inline=True)
@@ -176,7 +190,8 @@ def attend_head(
         store_f32(work + 4 * j, load_f32(q + 4 * j) * numbers[0])
     slope = load_f32(op[BIAS] + 4 * head) if op[BIAS] != 0 else np.float32(0)
     if cache[CODE_BITS] != 0:
-        _attend_codes(work, cache, kv, first, now + 1 - first, dim, numbers[1], slope, scores, y)
+        _attend_codes(cache[ATTEND_ENTRY], work, cache.ctypes.data, kv, first, now + 1 - first, dim,
+                      numbers[1], slope, scores, y)  # fmt: skip
         return
     attend(work, cache[CACHED_KEYS] + before, cache[CACHED_VALUES] + before, now + 1 - first, dim,
            numbers[1], slope, scores, y)  # fmt: skip

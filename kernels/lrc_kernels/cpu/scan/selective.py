@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba.core import types
 
 from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.scan.rows import F32, place_of
 from lrc_kernels.simd.math import exp_f32
 from lrc_kernels.simd.threads import fetch
@@ -55,24 +59,29 @@ def _scan_lanes(
         store_first_f32x16(out_state + out_state_row * n, final, count)
 
 
-@njit()
-def scan_channels(
-    x: int, x_row: int, dt: int, dt_row: int, a: int, a_row: int, b: int, b_row: int, c: int,
-    c_row: int, d: int, state: int, state_row: int, tokens: int, states: int, channels: int,
-    work: int, out: int, out_row: int, out_state: int, out_state_row: int,
-) -> None:  # fmt: skip
-    """All channels, with rows so many bytes apart; ``work``: room for 32 f32 a state."""
-    whole = channels // LANES * LANES
-    for i in range(0, whole, LANES):
-        at = 4 * i
-        _scan_lanes(x + at, x_row, dt + at, dt_row, a + at, a_row, b, b_row, c, c_row, d + at,
-                    state + at, state_row, tokens, states, 16, work, out + at, out_row,
-                    out_state + at, out_state_row)  # fmt: skip
-    if whole < channels:
-        at = 4 * whole
-        _scan_lanes(x + at, x_row, dt + at, dt_row, a + at, a_row, b, b_row, c, c_row, d + at,
-                    state + at, state_row, tokens, states, channels - whole, work, out + at,
-                    out_row, out_state + at, out_state_row)  # fmt: skip
+@late(*(types.intp,) * 21)
+def scan_channels() -> Any:
+    """Selective scans of channels."""
+
+    def run(
+        x: int, x_row: int, dt: int, dt_row: int, a: int, a_row: int, b: int, b_row: int, c: int,
+        c_row: int, d: int, state: int, state_row: int, tokens: int, states: int, channels: int,
+        work: int, out: int, out_row: int, out_state: int, out_state_row: int,
+    ) -> None:  # fmt: skip
+        """All channels, with rows so many bytes apart; ``work``: room for 32 f32 a state."""
+        whole = channels // LANES * LANES
+        for i in range(0, whole, LANES):
+            at = 4 * i
+            _scan_lanes(x + at, x_row, dt + at, dt_row, a + at, a_row, b, b_row, c, c_row, d + at,
+                        state + at, state_row, tokens, states, 16, work, out + at, out_row,
+                        out_state + at, out_state_row)  # fmt: skip
+        if whole < channels:
+            at = 4 * whole
+            _scan_lanes(x + at, x_row, dt + at, dt_row, a + at, a_row, b, b_row, c, c_row, d + at,
+                        state + at, state_row, tokens, states, channels - whole, work, out + at,
+                        out_row, out_state + at, out_state_row)  # fmt: skip
+
+    return run
 
 
 def selective_scan(
@@ -105,7 +114,7 @@ def selective_scan(
     """
     (tokens, channels), states = x.shape, A.shape[0]
     work = np.empty((2 * states, LANES), np.float32)
-    scan_channels(
+    scan_channels.kernel()(
         *place_of("x", x, (tokens, channels)),
         *place_of("dt", dt, (tokens, channels)),
         *place_of("A", A, (states, channels)),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba.core import types
 
 from lrc_kernels._jit import njit
+from lrc_kernels._late import late
 from lrc_kernels.cpu.scan.rows import F32, place_of
 from lrc_kernels.simd.math import exp_f32
 from lrc_kernels.simd.values import (
@@ -46,24 +50,29 @@ def _scan_lanes(
         store_first_f32x16(out + out_row * t + 64, another, rest)
 
 
-@njit()
-def scan_head(
-    x: int, x_row: int, dt: int, dt_row: int, a: np.float32, b: int, b_row: int, c: int,
-    c_row: int, d: np.float32, tokens: int, states: int, channels: int, out: int, out_row: int,
-    carried: int,
-) -> None:  # fmt: skip
-    """One head; ``carried`` f32 (states, channels) is its state, before and after.
+@late(*(types.intp,) * 4, types.float32, *(types.intp,) * 4, types.float32, *(types.intp,) * 6)
+def scan_head() -> Any:
+    """Scans of a head."""
 
-    What it reads of each token is so many bytes apart as ``*_row`` says.
-    """
-    whole = channels // LANES * LANES
-    for i in range(0, whole, LANES):
-        _scan_lanes(x + 4 * i, x_row, dt, dt_row, a, b, b_row, c, c_row, d, tokens, states, 32,
-                    out + 4 * i, out_row, carried + 4 * i, 4 * channels)  # fmt: skip
-    if whole < channels:
-        _scan_lanes(x + 4 * whole, x_row, dt, dt_row, a, b, b_row, c, c_row, d, tokens, states,
-                    channels - whole, out + 4 * whole, out_row, carried + 4 * whole,
-                    4 * channels)  # fmt: skip
+    def run(
+        x: int, x_row: int, dt: int, dt_row: int, a: np.float32, b: int, b_row: int, c: int,
+        c_row: int, d: np.float32, tokens: int, states: int, channels: int, out: int, out_row: int,
+        carried: int,
+    ) -> None:  # fmt: skip
+        """One head; ``carried`` f32 (states, channels) is its state, before and after.
+
+        What it reads of each token is so many bytes apart as ``*_row`` says.
+        """
+        whole = channels // LANES * LANES
+        for i in range(0, whole, LANES):
+            _scan_lanes(x + 4 * i, x_row, dt, dt_row, a, b, b_row, c, c_row, d, tokens, states, 32,
+                        out + 4 * i, out_row, carried + 4 * i, 4 * channels)  # fmt: skip
+        if whole < channels:
+            _scan_lanes(x + 4 * whole, x_row, dt, dt_row, a, b, b_row, c, c_row, d, tokens, states,
+                        channels - whole, out + 4 * whole, out_row, carried + 4 * whole,
+                        4 * channels)  # fmt: skip
+
+    return run
 
 
 def ssd_scan(
@@ -106,7 +115,7 @@ def ssd_scan(
         raise ValueError("out_state must be C-contiguous")
     out_state[...] = state
     for h in range(heads):
-        scan_head(
+        scan_head.kernel()(
             *place_of("x", x[:, h], (tokens, channels)), at_dt + 4 * h, dt_row, A[h], *at_b,
             *at_c, D[h], tokens, states, channels,
             *place_of("out", out[:, h], (tokens, channels)), out_state[h].ctypes.data,
