@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.codebooks.base import EngineRow
-from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
+from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, apart, require
 from lrc.parts.fields import Fields
 from lrc.parts.low_rank import LowRank, low_rank_record
 from lrc.parts.matrix import PackedMatrix
@@ -77,9 +77,7 @@ class FloatFactors(Part):
 
     def apply(self, z: F32, each: Each, *, integers: bool) -> F32:
         """L (R z)."""
-        inner: F32 = z @ self.right.T
-        y: F32 = inner @ self._scaled()
-        return y
+        return apart(lambda x: (x @ self.right.T) @ self._scaled(), z, few=integers)
 
     @classmethod
     def place(cls, record: PartRecord) -> str | None:

@@ -34,6 +34,8 @@ Tensors = Mapping[str, NDArray[Any]]
 Borrowed = dict[str, tuple[str, TensorSpec]]
 #: Calls a piece of work on every slice of rows, on one thread or on several.
 Each = Callable[[Callable[[slice], object], Sequence[slice]], None]
+#: Vectors that count as a few: what one gives must not depend on how many there are.
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,17 @@ def added(summands: Iterable[F32], shape: Shape) -> F32:
     for summand in summands:
         total = summand if total is None else np.add(total, summand, out=total)
     return np.zeros(shape, np.float32) if total is None else total
+
+
+def apart(product: Callable[[F32], Any], z: F32, *, few: bool) -> F32:
+    """Products with z (T, n) by BLAS; with ``few``, those of a few vectors one by one.
+
+    BLAS adds in another order for another number of vectors, on some processors.
+    """
+    if few and 1 < len(z) <= FEW:
+        return np.concatenate([product(x[None]) for x in z])
+    y: F32 = product(z)
+    return y
 
 
 def require(condition: bool, message: str) -> None:

@@ -24,14 +24,12 @@ from lrc.base.threads import chunks
 from lrc.codebooks import CODEBOOKS, get_codebook
 from lrc.codebooks.base import Codebook, CodedRows, EngineRow, spread
 from lrc.formats.safetensors.writing import TensorSpec
-from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
+from lrc.parts.base import F32, FEW, Each, Part, PartRecord, Shape, Specs, Tensors, require
 from lrc.parts.fields import FLAG, NATURAL, TEXT, Fields
 
 _PLANES = {np.dtype(np.uint8): "U8", np.dtype(np.uint16): "U16"}
 #: Rows of one piece of work on integers, whole bands of every codebook.
 _TILE_ROWS = 4096
-#: Vectors up to which codes are multiplied row by row, where that is allowed.
-FEW = 16
 
 
 def codes_record(codebook: str, bits: int, group_size: int, *, row_scales: bool) -> dict[str, Any]:

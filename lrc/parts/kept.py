@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.formats.safetensors.writing import TensorSpec
-from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
+from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, apart, require
 from lrc.parts.fields import COUNT, Fields
 
 ROWS, COLUMNS = SIDES = ("rows", "columns")
@@ -130,8 +130,7 @@ class Kept(Part):
     def apply(self, z: F32, each: Each, *, integers: bool) -> F32:
         """Products of what is kept alone."""
         if self.side == COLUMNS:
-            y: F32 = z[:, self.places] @ self._wide
-            return y
+            return apart(lambda x: x @ self._wide, z[:, self.places], few=integers)
         found = np.zeros((len(z), self.size[0]), np.float32)
-        found[:, self.places] = z @ self._wide.T
+        found[:, self.places] = apart(lambda x: x @ self._wide.T, z, few=integers)
         return found

@@ -26,7 +26,7 @@ from lrc.codebooks.base import EngineRow, stray_bits
 from lrc.codebooks.levels import levels
 from lrc.codebooks.scalar import level_bytes, order
 from lrc.formats.safetensors.writing import TensorSpec
-from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, require
+from lrc.parts.base import F32, Each, Part, PartRecord, Shape, Specs, Tensors, apart, require
 from lrc.parts.fields import COUNT, Fields
 from lrc_kernels.backend import get_kernels
 
@@ -209,9 +209,7 @@ class LowRank(Part):
 
     def apply(self, z: F32, each: Each, *, integers: bool) -> F32:
         """L (R z)."""
-        inner: F32 = z @ self._right.T
-        y: F32 = inner @ self._left
-        return y
+        return apart(lambda x: (x @ self._right.T) @ self._left, z, few=integers)
 
     # Engines
 
