@@ -18,7 +18,7 @@ from lrc.cli.main import build_parser, main
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Pages that describe, and run nothing.
-TOLD = ("architecture", "exports", "index", "serving")
+TOLD = ("architecture", "index", "serving")
 PAGES = sorted(p.stem for p in DOCS.glob("*.md") if p.stem not in TOLD)
 FEW = {
     "compress": ["--nsamples", "2", "--seqlen", "32", "--threads", "1", "--quiet"],
