@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from lrc.errors import FormatError, UnsupportedModelError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models import declared
-from lrc.models.tensors import weight_of
+from lrc.models.tensors import bias_of, weight_of
 from lrc.parts.fields import MATRIX
 from lrc.parts.packed import PackedCheckpoint
 
@@ -16,6 +16,7 @@ from lrc.parts.packed import PackedCheckpoint
 class Storage(TypedDict):
     """Bits a weight of the linear layers and of the whole file, and the file's bytes.
 
+    Biases of linear layers count where the original has none.
     ``bits_per_weight_linear`` is None when the model has no block that this library knows.
     """
 
@@ -32,7 +33,7 @@ def storage(source: Checkpoint | PackedCheckpoint) -> Storage:
     """
     linear = linear_weights(source)
     weights = sum(math.prod(source.shape(name)) for name in linear)
-    bits = 8 * sum(source.stored_bytes(name) for name in linear)
+    bits = 8 * sum(source.stored_bytes(name) for name in (*linear, *_added_biases(source)))
     return Storage(
         bits_per_weight_linear=bits / weights if weights else None,
         bits_per_weight_file=8 * source.nbytes / max(count_weights(source), 1),
@@ -53,6 +54,18 @@ def linear_weights(source: Checkpoint | PackedCheckpoint) -> tuple[str, ...]:
     except (FormatError, UnsupportedModelError):
         names = []
     return tuple(dict.fromkeys((*known, *(name for name in names if source.has(name)))))
+
+
+def _added_biases(source: Checkpoint | PackedCheckpoint) -> list[str]:
+    """Names of the biases of a compressed model that its original lacks."""
+    try:
+        known = declared(source.config)
+    except (FormatError, UnsupportedModelError):
+        return []
+    if not isinstance(source, PackedCheckpoint):
+        return []
+    names = [bias_of(name) for name in known.matrices]
+    return [name for name in names if name not in known.read and source.has(name)]
 
 
 def count_weights(source: Checkpoint | PackedCheckpoint) -> int:

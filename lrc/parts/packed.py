@@ -47,7 +47,8 @@ Rotated, W = S_out M_m^T gain (sum of parts) M_n S_in with M of lrc_kernels/rota
 "hadamard-real" where that of inputs, of outputs or both are I8 (:mod:`lrc.parts.signs`), "inputs"
 where outputs are not rotated, as those of embeddings and heads. Tensors that are not compressed
 keep their name: norms and biases F32, 16-bit embeddings and heads F16. A linear layer may have a
-bias ``NAME.bias`` (its name without ``.weight``) that ``config.json`` knows nothing of.
+bias ``NAME.bias`` (its name without ``.weight``) that ``config.json`` knows nothing of, F32 or,
+where tuning has added it, F16.
 
 Version 1 differs in the records alone: :mod:`lrc.parts.v1` reads it.
 """

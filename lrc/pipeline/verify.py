@@ -194,9 +194,11 @@ def _plain_differences(
 
 
 def _has_biases(source: PackedCheckpoint) -> bool:
-    """Whether layers got biases of their own."""
+    """Whether layers got biases of their own, when they were compressed or tuned."""
     spec = source.report.get("spec")
-    return isinstance(spec, dict) and bool(spec.get("bias"))
+    made = source.report.get("tuned", ())
+    tuned = any("added" in one.get("spec", {}).get("what", ()) for one in made)
+    return tuned or (isinstance(spec, dict) and bool(spec.get("bias")))
 
 
 def _errors(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -29,6 +29,8 @@ from lrc.refine.gradients import OPENING, Gradients, Loss, Ops, Place, Programs
 from lrc.refine.program import forward, forward_kept, pull
 from lrc.refine.vjp import Array, ByPlace, Step
 
+#: Is shown a program, and the operations that were run of it for each part of the batch.
+See: TypeAlias = Callable[[Place, Sequence[Sequence[Step]]], None]
 #: Rows whose logits exist at the same time, for each thread.
 HEAD_ROWS = 128
 
@@ -127,7 +129,13 @@ class Backward:
                 found.entries[now.place.stack] = list(streams)
         return found
 
-    def _forward(self, parts: Sequence[Part], *, keep: bool) -> tuple[_Kept, list[_Kept]]:
+    def look(self, parts: Sequence[Part], see: See) -> None:
+        """Show every program but the last tail, with its operations as they ran, one at a time."""
+        self._forward(parts, keep=False, see=see)
+
+    def _forward(
+        self, parts: Sequence[Part], *, keep: bool, see: See | None = None
+    ) -> tuple[_Kept, list[_Kept]]:
         """Values before the last tail, and before every program below it."""
         model = self._model
         inputs = [part if isinstance(part, tuple) else (part,) for part in parts]
@@ -140,7 +148,9 @@ class Backward:
             now = self._opened(index, stack, [of[index] for of in inputs], given)
             for part in range(len(stack) + 1):
                 before = self._keeps - sum(map(_bytes, kept)) if keep else 0
-                values = self._moved(now, keep=before > 0)
+                values = self._moved(now, keep=before > 0 or see is not None)
+                if see is not None:
+                    see(now.place, now.steps or [])
                 if _bytes(now) > before:
                     now.steps = None
                 if keep:

@@ -17,9 +17,9 @@ class TuneSpec(Record):
     ``what``: kinds of numbers, of `lrc.refine.tunables.WHAT`. ``files`` empty means text that the
     original writes. Windows of ``seqlen`` tokens are learnt from, ``tokens`` in all; ``held_out``
     further ones choose what is stored. ``passes`` over the windows are made, ``batch`` of them a
-    step, at a learning rate that rises to ``rate`` and falls to 0: the step of a number over the
-    root mean square of those that are stored with it. "auto": what a trial of the first step finds;
-    see `lrc.refine.rate`. ``checks`` are made on the way.
+    step, at a learning rate that rises to ``rate`` and falls to 0: the step of a number over about
+    the root mean square of those that are stored with it. "auto": that of the last tuning, or what
+    a trial of the first step finds; see `lrc.refine.rate`. ``checks`` are made on the way.
     """
 
     what: tuple[str, ...] = ("norms", "gains", "rows", "signs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.formats.safetensors.writing import check_written, write_safetensors
 from lrc.measure.storage import storage
+from lrc.models.tensors import weight_of
 from lrc.parts.codes import Codes
 from lrc.parts.low_rank import LowRank
 from lrc.parts.manifest import CHECKSUMS, FORMAT_VERSION, read_manifest, write_manifest
@@ -41,7 +43,7 @@ def rounded(source: PackedCheckpoint, values: Values) -> dict[tuple[str, str], A
     found: dict[tuple[str, str], Array] = {}
     for (name, what), value in values.items():
         stored = value.astype(np.float32)
-        if what in ("left", "right"):
+        if what in ("left", "right") or (what == "biases" and _is_short(source, name)):
             stored = stored.astype(np.float16).astype(np.float32)
         if what in ("signs_in", "signs_out"):
             stored = kernel_signs(_codes(source.linear(name), what, stored))
@@ -125,13 +127,16 @@ def save(
         What was written does not read back.
     """
     new, records = _tensors(source, values)
+    added = [name for name, what in values if what == "biases" and not source.has(name)]
     names: list[str] = []
     checksums = dict(source.report.get(CHECKSUMS, {}))
     for name in source.report["files"]:
         file = SafetensorsFile(source.path / name)
         mine = {tensor: new[tensor] for tensor in file.names if tensor in new}
+        mine |= {name: new[name] for name in added if _beside(name) in file.names}
         if mine:
-            tensors = {tensor: mine.get(tensor, file.read(tensor)) for tensor in file.names}
+            old = {tensor: file.read(tensor) for tensor in file.names if tensor not in mine}
+            tensors = old | mine
             checksums.pop(name, None)
             name = _new_name(name, number)
             if name not in files_of(folder):  # else an interrupted run has written the same
@@ -191,7 +196,8 @@ def _tensors(
     records: dict[str, dict[str, Any]] = {}
     for (name, what), value in values.items():
         if what not in OF_MATRIX:
-            tensors[name] = value.astype(np.float32)
+            short = what == "biases" and _is_short(source, name)
+            tensors[name] = value.astype(np.float16 if short else np.float32)
     for name in dict.fromkeys(name for name, what in values if what in OF_MATRIX):
         matrix = source.linear(name)
         assert isinstance(matrix, PackedMatrix)
@@ -200,6 +206,16 @@ def _tensors(
         tensors |= matrix_tensors(name, made)
         records[name] = matrix_record(made)
     return tensors, records
+
+
+def _is_short(source: PackedCheckpoint, bias: str) -> bool:
+    """Whether a bias is stored in 16 bits: one that tuning has added, or adds."""
+    return not source.has(bias) or source.stored_bytes(bias) == 2 * math.prod(source.shape(bias))
+
+
+def _beside(bias: str) -> str:
+    """A tensor of the matrix that a bias belongs to."""
+    return weight_of(bias.removesuffix(".bias")) + ".gain"
 
 
 def _one(matrix: PackedMatrix, kind: type[_Kind]) -> _Kind:

@@ -17,6 +17,7 @@ from lrc.errors import SpecError
 from lrc.models import load_model
 from lrc.models.base import Model, Stack
 from lrc.models.source import WeightSource
+from lrc.models.tensors import bias_of, linear_of
 from lrc.nn.ops import Multiply, Norm, Op
 from lrc.nn.packed import PackedLinear
 from lrc.parts.codes import Codes
@@ -30,7 +31,7 @@ from lrc.refine.overlay import Overlay
 from lrc.refine.vjp import Array, ByPlace
 
 #: What can be asked for.
-WHAT = ("norms", "biases", "gains", "rows", "signs", "factors")
+WHAT = ("norms", "biases", "added", "gains", "rows", "signs", "factors")
 #: Arrays of an opened layer, by the kind of tunable that they are.
 OF_MATRIX = {
     "gains": "gain", "rows": "row_scales", "components": "component_scales", "left": "left",
@@ -60,7 +61,7 @@ class Tunable:
         "norms", "biases", or one of `OF_MATRIX`. "rows", "components": what the scales of a
         matrix's rows, or of its low-rank components, are multiplied by.
     value : array
-        As stored.
+        As stored; zeros of a bias that is "added" to a layer which has none.
     uses : list of Use
     others : list of str
         Further matrices that store the same: the signs of inputs, which a site's matrices share.
@@ -128,10 +129,12 @@ def _find(
     for i, (one, two) in enumerate(zip(ops, moved, strict=True)):
         theirs = dict(_plain_arrays(two))
         for (kind, name), array in _plain_arrays(one):
-            if kind not in what:
+            if kind not in what and not (kind == "biases" and "added" in what):
                 continue
             difference = theirs[kind, name] - array
             tensor = _same(difference, patterns)
+            if kind not in what and tensor not in model.tensors.added:
+                continue
             if tensor is None:
                 missed += bool(difference.any())  # what does not move is no tensor at all
             else:
@@ -166,6 +169,11 @@ def _find_matrices(
         if id(layer) not in names or not isinstance(layer, PackedLinear):
             continue
         name, matrix = names[id(layer)], layer.matrix
+        if "added" in what and layer.bias is None:
+            bias = np.zeros(matrix.shape[0], np.float32)
+            mine = Tunable(bias_of(linear_of(name)), "biases", bias)
+            mine.uses.append(Use(place, at, f"{j}.bias", 0.0, bias.shape))
+            found[mine.key] = mine
         for kind, array in _of_matrix(matrix, what).items():
             mine = Tunable(name, kind, array)
             if kind == "signs_in":

@@ -178,9 +178,21 @@ def _started(job: TuneJob, run: TuningRun, progress: Progress) -> tuple[TuneStat
     moves = {key: np.zeros_like(value) for key, value in job.start.items()}
     before = job.divergence(moves, job.held_out)
     state = TuneState(len(job.batches), 0.0, before, before, moves, moves)
-    state.rate = job.spec.rate if job.spec.rate != "auto" else _tried(job, state, progress)
+    state.rate = _rate(job, state, progress)
     run.save(state, job.keys)
     return state, 0
+
+
+def _rate(job: TuneJob, state: TuneState, progress: Progress) -> float:
+    """The highest rate: as asked for, that of an earlier tuning, or what a trial finds.
+
+    Where a model was tuned, the noise of the first gradient hides what is left of its mean, and a
+    trial of one step finds next to nothing: the rate that has led there leads on.
+    """
+    if job.spec.rate != "auto":
+        return job.spec.rate
+    earlier = job.source.report.get("tuned", ())
+    return float(earlier[-1]["rate"]) if earlier else _tried(job, state, progress)
 
 
 def _tried(job: TuneJob, state: TuneState, progress: Progress) -> float:

@@ -23,10 +23,11 @@ from lrc.refine import store
 from lrc.refine.backward import Backward
 from lrc.refine.changed import Changed, OpenedPrograms
 from lrc.refine.divergence import LiveTeacher
+from lrc.refine.gradients import Place
 from lrc.refine.options import TuneSpec
 from lrc.refine.tunables import Tunable, by_tensor, find_tunables, gathered, used
 from lrc.refine.tune_state import Key, TuningRun, Values
-from lrc.refine.vjp import Array
+from lrc.refine.vjp import Array, Step
 from lrc.run.text import Tokenizer
 from lrc.spec import CalibrationSpec
 
@@ -82,8 +83,28 @@ class TuneJob:
 
     @cached_property
     def units(self) -> dict[Key, np.float32]:
-        """The root mean square of each."""
-        return {k: np.float32(np.sqrt(np.mean(v**2)) or 1.0) for k, v in self.start.items()}
+        """The root mean square of each; of what biases are added to, as it is in one window."""
+        sizes = {key: _size(value) for key, value in self.start.items()}
+        if biases := [one for one in self.tunables if one.what == "biases"]:
+            sizes |= self._output_sizes(biases)
+        return sizes
+
+    def _output_sizes(self, biases: Sequence[Tunable]) -> dict[Key, np.float32]:
+        """The root mean square of the outputs that have these biases; 1 where no token goes."""
+        at: dict[tuple[Place, int, int], Key] = {
+            (use.place, use.op, int(use.name.split(".")[0])): one.key
+            for one in biases for use in one.uses
+        }  # fmt: skip
+        found: dict[Key, np.float32] = {}
+
+        def see(place: Place, steps: Sequence[Sequence[Step]]) -> None:
+            for i, step in enumerate(steps[0]):
+                for j, y in enumerate(step.made):
+                    if (key := at.get((place, i, j))) is not None:
+                        found[key] = _size(y)
+
+        self._backward(self.start).look([self.windows[self.batches[0][0]]], see)
+        return found
 
     @property
     def numbers(self) -> int:
@@ -151,6 +172,11 @@ class TuneJob:
     def _backward(self, values: Values) -> Backward:
         changed = Changed(used(self.tunables, values), self.opened)
         return Backward(self.model, changed, self.threads, keeps=_VALUES)
+
+
+def _size(values: Array) -> np.float32:
+    """The root mean square; 1 where that is 0, or there are none."""
+    return np.float32(np.sqrt(np.mean(values**2)) or 1.0) if values.size else np.float32(1)
 
 
 def _drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -172,6 +173,14 @@ def test_another_run_begins_with_what_is_stored(models: Path, tmp_path: Path) ->
     assert two.before < one.before
 
 
+def test_what_was_tuned_keeps_its_rate(models: Path, tmp_path: Path) -> None:
+    """No trial of one step, whose noise hides what more steps would gain."""
+    out = copied(models, tmp_path)
+    one = tune(out, models / "dense", spec_of(models), threads=1)
+    two = tune(out, models / "dense", spec_of(models, rate="auto"), threads=1)
+    assert two.rate == one.rate
+
+
 def test_another_text_is_another_run(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +193,29 @@ def test_another_text_is_another_run(
     text.write_text((models / "text.txt").read_text()[::-1])
     report = tune(out, models / "dense", spec_of(models, files=(str(text),)), threads=1)
     assert report.resumed == 0
+
+
+def test_biases_are_added_in_16_bits_and_tuned_again(models: Path, tmp_path: Path) -> None:
+    out, spec = copied(models, tmp_path), spec_of(models, what=("added",))
+    report = tune(out, models / "dense", spec, threads=1)
+    assert report.after < report.before
+    before, after = PackedCheckpoint.open(models / "packed"), PackedCheckpoint.open(out)
+    added = set(after.names()) - set(before.names())
+    assert len(added) == sum(
+        record["role"] == "matrix" for record in after.report["matrices"].values()
+    )
+    for name in added:
+        assert after.stored_bytes(name) == 2 * after.shape(name)[0]
+        assert np.any(after.dense(name))
+    np.testing.assert_allclose(divergence(out, models, spec), report.after, rtol=1e-6)
+    assert decoding_error(out) < 2 * decoding_error(models / "packed")
+    again = tune(out, models / "dense", dataclasses.replace(spec, rate=0.001), threads=1)
+    np.testing.assert_allclose(again.before, report.after, rtol=1e-6)
+    assert again.after < again.before
+    assert set(PackedCheckpoint.open(out).names()) == set(after.names())
+    assert all(
+        PackedCheckpoint.open(out).stored_bytes(name) == after.stored_bytes(name) for name in added
+    )
 
 
 def test_a_worse_check_goes_back_and_slower(models: Path, tmp_path: Path) -> None:

@@ -37,8 +37,9 @@ def add(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--what",
         metavar="KINDS",
-        help="what is tuned, with commas: norms, biases, gains (a number a matrix), rows (one a "
-        "row of a matrix, stored in 16 bits), signs (of the rotation: numbers of 8 bits in their "
+        help="what is tuned, with commas: norms, biases, added (biases of matrices that have none, "
+        "in 16 bits, which start at 0), gains (a number a matrix), rows (one a row of a matrix, "
+        "stored in 16 bits), signs (of the rotation: numbers of 8 bits in their "
         "place), factors (L and R of 16 bits; of coded ones the scales of their components) "
         "(default: norms,gains,rows,signs); or lora",
     )
@@ -56,7 +57,7 @@ def add(subparsers: SubParsers) -> None:
         ("passes", int, "times that each window is learnt from (default: 1)"),
         ("batch", int, "windows of a step (default: 2)"),
         ("rate", float, "highest learning rate, over the size of what is tuned (default: that "
-         "of a trial)"),
+         "of the last tuning, or of a trial)"),
         ("checks", int, "how often held-out text is looked at (default: 4)"),
         ("seed", int, "seed of everything drawn (default: 0)"),
     ):  # fmt: skip
