@@ -3,6 +3,7 @@
 Both models run over the same text. At each site the second moments of the quantized model's inputs
 z, its adapted layers before included, and of the original's x are taken; L R of each matrix is the
 best of its rank for the error of Q in that metric, against what repeats the original's outputs.
+Then, if asked for, those of all matrices together learn what the original predicts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from lrc.models.opened import open_original
 from lrc.nn.linear import Linear
 from lrc.pipeline.site import site_problems
 from lrc.refine import adapter
+from lrc.refine.taught import teach
 from lrc.run.text import Tokenizer
 from lrc.solvers.lrstep import fit_factors
 from lrc.spec import CalibrationSpec, CompressSpec, DecomposeSpec, QuantSpec
@@ -54,12 +56,14 @@ class RepairReport:
     """What came of it.
 
     ``errors`` are by matrix: relative errors of its outputs without and with L R, measured on the
-    inputs that it was fitted to.
+    inputs that it was fitted to. ``divergence``: KL(original || model) a token of text that is held
+    out, in nats, before the factors learn together and after; None where they do not.
     """
 
     out: Path
     rank: int
     errors: Mapping[str, tuple[float, float]]
+    divergence: tuple[float, float] | None
     tokens: int
     file_bytes: int
     seconds: float
@@ -72,6 +76,7 @@ def repair(
     rank: int = 32,
     calibration: CalibrationSpec | None = None,
     *,
+    passes: int = 0,
     seed: int = 20261122,
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -91,6 +96,9 @@ def repair(
         Of L R, at most the smaller side of a matrix.
     calibration
         Which text is looked at.
+    passes
+        Times that the factors of all matrices together learn from that text, once they are fitted
+        matrix by matrix; 0: they do not.
     threads
         Never changes a byte.
 
@@ -102,12 +110,15 @@ def repair(
     Notes
     -----
     The weights are decoded to float16 in a temporary directory beside ``out``. Embedding and head
-    stay as they are. Memory as of :func:`lrc.compress`.
+    stay as they are. Memory as of :func:`lrc.compress`, with ``passes`` as of
+    :func:`lrc.refine.taught.teach`.
     """
     began, out = time.perf_counter(), Path(out)
     check_output(out)
     if rank < 1:
         raise SpecError(f"rank={rank} must be at least 1")
+    if passes < 0:
+        raise SpecError(f"passes={passes} must be 0 or positive")
     model, checkpoint = open_original(against)
     given = _gguf_file(file, model) if _is_gguf(file) else _directory(file, model)
     spec = CompressSpec(
@@ -128,16 +139,38 @@ def repair(
         )  # fmt: skip
         for warning in text.warnings:
             progress.note(warning)
+        if passes and len(text.windows) < 2:
+            raise SpecError(f"passes={passes} takes two windows of text at least; there is one")
         visitor = _run(model, student, spec, rank, text.windows, count, progress)
-    given.write(out, visitor.factors)
+        factors, divergence = visitor.factors, None
+        if passes:
+            found = teach(
+                student, model, {name: _as_learned(pair) for name, pair in factors.items()},
+                text.windows, passes, seed=seed, threads=count, progress=progress,
+            )  # fmt: skip
+            factors = {name: _as_written(pair) for name, pair in found.factors.items()}
+            divergence = found.before, found.after
+    given.write(out, factors)
     return RepairReport(
-        out, rank, visitor.errors, int(text.windows.size), _bytes(out),
+        out, rank, visitor.errors, divergence, int(text.windows.size), _bytes(out),
         time.perf_counter() - began,
     )  # fmt: skip
 
 
-#: L (m, r) and R (r, n) of matrices, by name.
-Pairs = Mapping[str, tuple[NDArray[np.float16], NDArray[np.float16]]]
+#: L (m, r) and R (r, n) of a matrix.
+Pair: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
+#: Those of matrices, by name.
+Pairs: TypeAlias = Mapping[str, Pair]
+
+
+def _as_learned(pair: Pair) -> adapter.Factors:
+    left, right = (side.astype(np.float32) for side in pair)
+    return adapter.Factors(right, np.ascontiguousarray(left.T))
+
+
+def _as_written(pair: adapter.Factors) -> Pair:
+    down, up = (side.astype(np.float16) for side in pair)
+    return np.ascontiguousarray(up.T), down
 
 
 class _Given(NamedTuple):
@@ -227,9 +260,7 @@ class _Repairer(EveryBlock):
     spec: CompressSpec
     rank: int
     advance: Callable[..., object]
-    factors: dict[str, tuple[NDArray[np.float16], NDArray[np.float16]]] = field(
-        default_factory=dict
-    )
+    factors: dict[str, Pair] = field(default_factory=dict)
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def visit(self, at: SiteAtWork) -> dict[str, Linear]:

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from lrc.errors import SpecError
-from lrc.nn.linear import DenseLinear
+from lrc.models.base import Model
+from lrc.nn.linear import DenseLinear, Linear
 from lrc.nn.ops import Multiply
 from lrc.refine.adapter import AdaptedLinear, Factors
 from lrc.refine.changed import OpenedPrograms
 from lrc.refine.gradients import Ops, Place
 from lrc.refine.opened import OpenedLinear
-from lrc.refine.vjp import Asked
+from lrc.refine.vjp import Array, Asked
 
 
 class Adapters:
@@ -85,3 +86,26 @@ def weight_size(layer: OpenedLinear) -> float:
     if layer.left is not None and layer.right is not None:
         total += layer.left.T @ layer.right
     return abs(float(layer.gain[0])) * float(np.sqrt(np.mean(total**2)))
+
+
+def layers_of(model: Model, place: Place) -> dict[tuple[int, int], tuple[str, Linear]]:
+    """Linear layers of a block, and the names of their tensors.
+
+    By the place of the operation, and the place in its site.
+    """
+    stack = model.stacks[place.stack]
+    block, names = stack.load_block(place.part), stack.linears(place.part)
+    known = {id(layer): names[key] for key, layer in block.linears.items()}
+    return {
+        (at, j): (known[id(layer)], layer)
+        for at, op in enumerate(block.ops())
+        if isinstance(op, Multiply)
+        for j, layer in enumerate(op.linears)
+        if id(layer) in known
+    }
+
+
+def as_stored(x: Array) -> Array:
+    """Factors as float16 stores them; what has gone too far is infinite, and no result."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float16).astype(np.float32)

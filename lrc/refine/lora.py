@@ -17,17 +17,15 @@ from lrc.formats.hub import local_model
 from lrc.models.base import Model
 from lrc.models.opened import open_model, open_original
 from lrc.models.sweep import sweep
-from lrc.nn.ops import Multiply
 from lrc.nn.packed import PackedLinear
-from lrc.refine.adam import AdamW, cosine_rate
-from lrc.refine.adapted import Adapters, start, weight_size
+from lrc.refine.adapted import Adapters, as_stored, layers_of, start, weight_size
 from lrc.refine.adapter import Factors
 from lrc.refine.backward import Backward
 from lrc.refine.changed import OpenedPrograms
+from lrc.refine.descent import descend
 from lrc.refine.divergence import LiveTeacher
 from lrc.refine.gradients import Place
 from lrc.refine.opened import opened_matrix
-from lrc.refine.rate import trial_rate
 from lrc.refine.task import Example, LabelLoss, batch_of, read_examples
 from lrc.refine.tune import check_original, refuse_speech
 from lrc.refine.vjp import Array
@@ -116,26 +114,12 @@ def learn_adapter(
     began, folder = time.perf_counter(), local_model(folder)
     refuse_speech(folder)
     job = _Lesson.open(folder, Path(against), spec, resolve_threads(threads), progress)
-    steps = len(job.batches)
-    moves: dict[Key, Array] = {key: np.zeros_like(x) for key, x in job.values.items()}
-    best, before = moves, job.loss(moves, job.held_out)
-    least, adam = before, AdamW[Key]()
-    first = job.gradient(moves, job.batches[0])
-    some = job.held_out[::2]
-    rate = trial_rate(
-        lambda r: job.loss(AdamW[Key]().moved(moves, first, r), some), job.loss(moves, some)
-    )
-    looks = {steps * (i + 1) // spec.checks for i in range(spec.checks)} - {0}
-    with progress.bar("learning", steps, "step") as advance:
-        for step, batch in enumerate(job.batches):
-            gradient = job.gradient(moves, batch)
-            factor = cosine_rate(step, steps, max(1, steps // 10))
-            moves = adam.moved(moves, gradient, rate * factor)
-            if step + 1 in looks and (now := job.loss(moves, job.held_out)) < least:
-                least, best = now, moves
-            advance()
-    found = job.factors(best)
-    return Adapter(found, before, least, steps, rate, time.perf_counter() - began)
+    still = {key: np.zeros_like(x) for key, x in job.values.items()}
+    found = descend(job, still, spec.checks, progress)
+    return Adapter(
+        job.factors(found.moves), found.before, found.after, found.steps, found.rate,
+        time.perf_counter() - began,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,7 +152,9 @@ class _Lesson:
         sizes: dict[str, float] = {}
         with progress.bar("opening", len(model.stacks[0]), "block") as advance:
             for part in range(len(model.stacks[0])):
-                for at, j, name, layer in _matrices(model, part):
+                for (at, j), (name, layer) in layers_of(model, Place(0, part)).items():
+                    if not isinstance(layer, PackedLinear):
+                        continue
                     places.setdefault(Place(0, part), {})[at, j] = name
                     rng = np.random.default_rng([spec.seed, len(begin)])
                     now = opened_matrix(layer.matrix)
@@ -198,7 +184,7 @@ class _Lesson:
 
     def factors(self, moves: Mapping[Key, Array]) -> dict[str, Factors]:
         """Adapters after moves, rounded to 16 bits."""
-        now = {key: _rounded(x + self.unit(key) * moves[key]) for key, x in self.values.items()}
+        now = {key: as_stored(x + self.unit(key) * moves[key]) for key, x in self.values.items()}
         return {name: Factors(now[name, "down"], now[name, "up"]) for name in self.begin}
 
     @cached_property
@@ -249,23 +235,3 @@ class _Lesson:
     def _backward(self, moves: Mapping[Key, Array]) -> Backward:
         programs = Adapters(self.places, self.factors(moves), self.opened)
         return Backward(self.model, programs, self.threads, keeps=_VALUES)
-
-
-def _matrices(model: Model, part: int) -> list[tuple[int, int, str, PackedLinear]]:
-    """Packed layers of a block: place of the operation, place in the site, name, layer."""
-    stack = model.stacks[0]
-    block, names = stack.load_block(part), stack.linears(part)
-    known = {id(layer): names[key] for key, layer in block.linears.items()}
-    return [
-        (at, j, known[id(layer)], layer)
-        for at, op in enumerate(block.ops())
-        if isinstance(op, Multiply)
-        for j, layer in enumerate(op.linears)
-        if isinstance(layer, PackedLinear) and id(layer) in known
-    ]
-
-
-def _rounded(x: Array) -> Array:
-    """As float16 stores it; what has gone too far is infinite, and no result."""
-    with np.errstate(over="ignore"):
-        return x.astype(np.float16).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gguf
 import numpy as np
 import pytest
@@ -91,6 +93,27 @@ def test_an_adapter_brings_the_logits_closer(folder, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_factors_that_learn_together_predict_better_on_any_threads(folder, tmp_path, capsys):
+    words = np.random.default_rng(5).choice(["the", "tin", "in", "hint", "12", "inn"], 4000)
+    (tmp_path / "text.txt").write_text(" ".join(words))
+
+    def repaired(name: str, *more: str) -> dict:
+        command = ["repair", str(folder / "coarse.gguf"), "--against", str(folder / "dense")]
+        command += ["-o", str(tmp_path / name), "--rank", "8", "--quiet", "--json"]
+        command += ["--calib", str(tmp_path / "text.txt"), "--nsamples", "24", "--seqlen", "48"]
+        assert main([*command, *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert repaired("fitted.gguf", "--threads", "1", "--passes", "0")["divergence"] is None
+    told = repaired("one.gguf", "--threads", "1", "--passes", "3")
+    before, after = told["divergence"]
+    assert after < 0.9 * before
+    assert repaired("two.gguf", "--threads", "2", "--passes", "3")["divergence"] == [before, after]
+    one, two, fitted = ((tmp_path / f"{n}.gguf").read_bytes() for n in ("one", "two", "fitted"))
+    assert one == two
+    assert one != fitted
+
+
 def test_what_does_not_belong_together_is_refused_and_nothing_is_left(folder, tmp_path, capsys):
     other = dict(tiny_gguf.tensors())
     for i in range(2):
@@ -102,9 +125,11 @@ def test_what_does_not_belong_together_is_refused_and_nothing_is_left(folder, tm
     for given, words in (
         ([str(file)], "give the model that the file was made from"),
         ([str(folder / "coarse.gguf"), "--rank", "0"], "rank=0 must be at least 1"),
+        ([str(folder / "coarse.gguf"), "--passes", "-1"], "passes=-1 must be 0 or positive"),
+        ([str(folder / "coarse.gguf"), "--passes", "1", "--nsamples", "1"], "two windows of text"),
         ([str(tmp_path / "none.gguf")], "not a file"),
     ):
-        command = ["repair", *given, "--against", str(folder / "dense"), "-o", str(out), *FEW]
+        command = ["repair", "--against", str(folder / "dense"), "-o", str(out), *FEW, *given]
         assert main([*command, "--calib", str(folder / "text.txt")]) == 1
         assert words in capsys.readouterr().err
         assert [p.name for p in tmp_path.iterdir()] == ["other.gguf"]

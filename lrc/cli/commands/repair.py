@@ -38,6 +38,14 @@ def add(subparsers: SubParsers) -> None:
         "-o", "--out", type=Path, required=True, metavar="FILE", help="adapter to create"
     )
     parser.add_argument("--rank", type=int, default=32, help="rank of L R (default: 32)")
+    parser.add_argument(
+        "--passes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="times that all L R together then learn from the text what the original predicts "
+        "(default: 0)",
+    )
     add_calibration_options(parser)
     add_threads(parser)
     add_json(parser)
@@ -50,13 +58,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
     given = {k: v for k, v in calibration_values(args).items() if v is not None}
     report = repair(
         args.file, args.against, args.out, args.rank, replace(CalibrationSpec(), **given),
-        threads=args.threads, progress=console.progress,
+        passes=args.passes, threads=args.threads, progress=console.progress,
     )  # fmt: skip
     if args.json:
         errors = {name: list(pair) for name, pair in report.errors.items()}
         console.json(
             {"out": str(report.out), "rank": report.rank, "tokens": report.tokens,
-             "file_bytes": report.file_bytes, "seconds": report.seconds, "errors": errors}
+             "file_bytes": report.file_bytes, "seconds": report.seconds, "errors": errors,
+             "divergence": report.divergence}
         )  # fmt: skip
         return
     before, after = (
@@ -67,4 +76,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"{len(report.errors)} matrices; mean relative error of their outputs {number(before)} "
         f"before, {number(after)} after"
     )
+    if report.divergence is not None:
+        told = " before all learned together, ".join(map(number, report.divergence))
+        console.line(f"KL divergence a token of held-out windows: {told} after")
     console.line(f"{report.tokens} tokens, took {human_time(report.seconds)}")
