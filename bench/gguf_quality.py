@@ -6,7 +6,8 @@ Decoded weights run through lrc's forward pass on float32 activations: KL(origin
 ratio of perplexities over the second halves of windows, with 95 % intervals. With ``--positions``
 and the wheel ``xllamacpp``, stock llama.cpp also says what it predicts after so many prefixes of
 the windows: its probabilities of the ``--top`` likeliest tokens of the original, and the rest as
-one, give a KL divergence that is a lower bound, close to the whole one.
+one, give a KL divergence that is a lower bound, close to the whole one. With ``--whole`` and the
+package llama-cpp-python stock llama.cpp alone is asked, for all logits of the second halves.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def prefixes(windows: Any, count: int) -> list[tuple[list[int], int]]:
 
 
 def llama(file: str, asked: list[tuple[list[int], int]], top: int) -> list[dict[int, float]]:
-    """Log-probabilities by token that llama.cpp has after each prefix, in a process of its own."""
+    """Log-probabilities by token that llama.cpp has after each prefix, in a process of its own.
+
+    Nothing of a prefix behind which it would go on with a part of a letter, which it holds back.
+    """
     done = subprocess.run(
         [sys.executable, __file__, "--ask", file, str(top)],
         input=json.dumps([ids for ids, _ in asked]), check=True, capture_output=True, text=True,
@@ -115,8 +119,9 @@ def _ask(file: str, top: int) -> None:
              "n_probs": top, "cache_prompt": True}
         )  # fmt: skip
         reply = json.loads(reply) if isinstance(reply, str) else reply
-        first = reply["choices"][0]["logprobs"]["content"][0]
-        found.append({str(each["id"]): each["logprob"] for each in first["top_logprobs"]})
+        told = reply["choices"][0]["logprobs"]
+        first = told["content"][0]["top_logprobs"] if told else ()
+        found.append({str(each["id"]): each["logprob"] for each in first})
     print(json.dumps(found))
 
 
@@ -127,6 +132,28 @@ def bounded_kl(original: dict[int, float], other: dict[int, float], top: int) ->
     q = np.exp([other.get(i, -30.0) for i in likely])
     rest = [max(1 - float(part.sum()), 1e-9) for part in (p, q)]
     return float((p * np.log(p / q)).sum() + rest[0] * np.log(rest[0] / rest[1]))
+
+
+def size_of(file: str) -> int:
+    """Bytes of a file, and of the adapter behind its ``+``."""
+    base, _, adapter = file.partition("+")
+    return sum(Path(part).stat().st_size for part in (base, adapter) if part)
+
+
+def _whole(given: argparse.Namespace) -> None:
+    """Figures of all logits, the first file's the base of ratios."""
+    from llama_library import divergences, summary
+
+    from lrc.convert.gguf.exporter import export_gguf
+
+    text = given.text.read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        original = str(export_gguf(given.dense, Path(folder) / "m.gguf"))
+        found = divergences(original, text, given.windows, given.files)
+    for record in found:
+        file = record["file"]
+        told = {"file": file, "bytes": size_of(file), **summary(record, found[0])}
+        print(json.dumps(told), flush=True)
 
 
 def main() -> None:
@@ -142,7 +169,11 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=0)
     parser.add_argument("--top", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--whole", action="store_true")
     given = parser.parse_args()
+    if given.whole:
+        _whole(given)
+        return
     from lrc.convert.gguf.exporter import export_gguf
     from lrc.measure.evaluate import text_windows
     from lrc.run.text import Tokenizer
@@ -155,14 +186,16 @@ def main() -> None:
         if asked:  # all tokens of the original, since another file may have others on top
             known = llama(str(export_gguf(given.dense, Path(folder) / "m.gguf")), asked, given.top)
     for file in given.files:
-        base, _, adapter = file.partition("+")
-        size = sum(Path(part).stat().st_size for part in (base, adapter) if part)
-        record = {"file": file, "bytes": size, **ours(file, given.dense, windows, given.threads)}
+        record = {
+            "file": file,
+            "bytes": size_of(file),
+            **ours(file, given.dense, windows, given.threads),
+        }
         if asked:
             there = llama(file, asked, 2 * given.top)
-            kl = [bounded_kl(p, q, given.top) for p, q in zip(known, there, strict=True)]
-            same = [max(p, key=p.get) == max(q, key=q.get)  # type: ignore[arg-type]
-                    for p, q in zip(known, there, strict=True)]  # fmt: skip
+            both = [(p, q) for p, q in zip(known, there, strict=True) if p and q]
+            kl = [bounded_kl(p, q, given.top) for p, q in both]
+            same = [max(p, key=p.get) == max(q, key=q.get) for p, q in both]  # type: ignore[arg-type]
             record["llama_cpp"] = {
                 "positions": len(kl), "kl": float(np.mean(kl)),
                 "kl_stderr": float(np.std(kl) / np.sqrt(len(kl))), "top1": float(np.mean(same)),
