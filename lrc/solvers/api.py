@@ -25,14 +25,14 @@ from lrc.quant.two_sided import output_metric
 from lrc.solvers.base import Basis, Decomposition, Problem, Solution
 from lrc.solvers.caldera import caldera
 from lrc.solvers.corrected import corrected
-from lrc.solvers.few_tokens import FewTokensMetric, Metric, few_tokens_metric
+from lrc.solvers.few_tokens import Metric, few_tokens_metric
+from lrc.solvers.notes import metric_notes, shape_notes
 from lrc.solvers.plain import ldlq_only, low_rank_only, round_to_nearest
 from lrc.solvers.qstep import left_to_the_cpu
 from lrc.solvers.site import site_metric
 from lrc.solvers.statistic import weighting_diagonal
 from lrc.solvers.theory import caldera_bound
 from lrc.spec import DecomposeSpec, QuantSpec
-from lrc_kernels.hadamard_order import hadamard_block
 
 DECOMPOSERS: dict[str, Callable[[Problem], Solution]] = {
     "caldera": caldera,
@@ -276,29 +276,7 @@ def _measured(
         weight_error=weight_error,
         trace=solution.trace,
         damping=problem.metric.damping,
-        notes=(*_shape_notes(packed), *_metric_notes(problem.metric), *solution.notes),
+        notes=(*shape_notes(packed), *metric_notes(problem.metric), *solution.notes),
         frobenius_error=relative_norm(weights - decoded, weights),
         caldera_bound=caldera_bound(packed, problem),
     )
-
-
-def _shape_notes(packed: PackedMatrix) -> tuple[str, ...]:
-    notes = []
-    if packed.rotation == "hadamard":
-        for side, size in zip(("output", "input"), packed.shape, strict=True):
-            block = hadamard_block(size)[0]
-            if block != size:
-                notes.append(f"{side} side {size} is rotated in blocks of {block}")
-    for part in packed.parts:
-        notes.extend(part.notes())
-    return tuple(notes)
-
-
-def _metric_notes(metric: Metric) -> tuple[str, ...]:
-    notes = []
-    if isinstance(metric, FewTokensMetric):
-        tokens, n = metric.H.rows.shape
-        notes.append(f"second moment kept as the rows of {tokens} tokens, few for {n} inputs")
-    if metric.retries:
-        notes.append(f"damping raised {metric.retries} times to {metric.damping:.1e}")
-    return tuple(notes)

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lrc.cli.commands.spec_options import (
-    add_spec_options,
-    allocation_from_options,
-    byte_count,
-    spec_from_options,
-)
-from lrc.cli.commands.values import effort
+from lrc.cli.commands.given_spec import allocation_from_options, spec_from_options
+from lrc.cli.commands.spec_options import add_spec_options
+from lrc.cli.commands.values import byte_count, effort
 from lrc.errors import SpecError
 from lrc.spec import AllocationSpec, CompressSpec, MetricSpec, QuantSpec
 from lrc.spec.presets import EFFORTS, PRESETS, preset

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lrc.cli.commands.base import Console
-from lrc.cli.commands.spec_options import allocation_from_options, spec_from_options
+from lrc.cli.commands.given_spec import allocation_from_options, spec_from_options
 from lrc.cli.commands.target_options import for_target
 from lrc.cli.tables import human_time, number
 from lrc.errors import SpecError

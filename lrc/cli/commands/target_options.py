@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lrc import codebooks
-from lrc.cli.commands.spec_options import spec_from_options
+from lrc.cli.commands.given_spec import spec_from_options
 from lrc.errors import SpecError
 from lrc.spec import CompressSpec
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import SpecError
-from lrc.nn.cache import KeptLayer, KVCache
+from lrc.nn.cache import KVCache
 from lrc.nn.engine.layout import Layout, without_layout
 from lrc.nn.engine.rows import Row
 from lrc.nn.engine.token_rules import TOKEN_RULES, Context
 from lrc.nn.engine.widths import OTHERS, experts_are_apart, widths_after
+from lrc.nn.kept_layer import KeptLayer
 from lrc.nn.ops import STREAM, Attend, Multiply, Op, Rotate
 from lrc.nn.packed import PackedLinear
 from lrc.nn.rope import Rope, rope_tables
