@@ -188,6 +188,8 @@ def _shape(place: _Place) -> tuple[str, tuple[tuple[int, ...], int]]:
     if not 1 <= sides <= 2:
         raise place.damaged(f"{name!r} has {sides} sides, where one or two are expected")
     shape = tuple(place.number("Q") for _ in range(sides))[::-1]
+    if 0 in shape:
+        raise place.damaged(f"{name!r} is empty, of the shape {shape}")
     kind, offset = place.number("I"), place.number("Q")
     if kind != _FLOAT32:
         raise place.damaged(f"{name!r} is of the type {kind}, where float32 is expected")

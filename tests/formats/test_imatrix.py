@@ -19,6 +19,8 @@ ENTRIES = {
         np.array([[6.0, 9.0], [1.0, 2.0]], "f4"), np.array([3.0, 0.0], "f4")
     ),
 }
+#: The sides of a tensor; of others NumPy makes no array, though it would have no bytes.
+ONE_ROW, HUGE_AND_EMPTY = struct.pack("<QQ", 3, 1), struct.pack("<QQ", 1 << 62, 0)
 
 
 def older(values=(3.0, 6.0), calls=3, name=b"blk.0.attn_q.weight", entries=1):
@@ -95,6 +97,7 @@ def test_no_part_of_a_file_is_taken_for_one(name, tmp_path):
         (imatrix_bytes({}, "", 0, 0), "no entries"),
         (imatrix_bytes(ENTRIES, "", 0, 0).replace(b"imatrix", b"adapter", 1), "adapter"),
         (imatrix_bytes(ENTRIES, "", 0, 0).replace(b".counts", b".couNts"), "no counts"),
+        (imatrix_bytes(ENTRIES, "", 0, 0).replace(ONE_ROW, HUGE_AND_EMPTY, 1), "is empty"),
     ],
 )
 def test_what_is_none_is_refused(content, says, tmp_path):
