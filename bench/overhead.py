@@ -31,12 +31,12 @@ from lrc.cli.main import main as lrc
 from lrc.formats import side_files
 from lrc.formats.safetensors import checkpoint, file
 from lrc.measure.self_test import SelfTest
-from lrc.pipeline import blocks, compress
+from lrc.pipeline import block_files, compress
 
 #: Names that a part goes by, and where what it calls is looked up.
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "sync": ((os, "fsync"),),
-    "read back": ((blocks, "check_written"),),
+    "read back": ((block_files, "check_written"),),
     "self-test": ((compress, "self_test"),),
     "checksums": tuple((module, "hashlib") for module in (side_files, checkpoint, file)),
 }

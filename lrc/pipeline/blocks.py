@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.base.own_files import reading
 from lrc.base.progress import Progress
 from lrc.base.threads import ordered_map
 from lrc.calibrate.streams import Inputs
-from lrc.calibrate.table_options import TableOptions
 from lrc.calibrate.taught import Taught
 from lrc.calibrate.walk import (
     Given,
@@ -27,72 +24,38 @@ from lrc.calibrate.walk import (
     start_stream,
     walk_stacks,
 )
-from lrc.codebooks import TABLES
 from lrc.formats.pages import release_pages
-from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile
-from lrc.formats.safetensors.writing import check_written, write_safetensors
 from lrc.linalg.norms import relative_norm
-from lrc.models.base import Block, Model, Stack
-from lrc.models.tensors import EMBEDDING, HEAD, bias_of, linear_of
+from lrc.models.base import Block, Stack
+from lrc.models.tensors import EMBEDDING, bias_of, linear_of
 from lrc.nn.linear import Linear, make_linear
 from lrc.nn.packed import PackedLinear
 from lrc.parts.fields import MATRIX
-from lrc.parts.matrix import PackedMatrix
-from lrc.parts.packed import FORMAT, matrix_record, matrix_tensors, read_matrix
-from lrc.pipeline.bases import Bases
-from lrc.pipeline.journal import Journal
+from lrc.parts.packed import matrix_record, matrix_tensors
+from lrc.pipeline.block_files import (
+    file_of,
+    plain_tensors,
+    read_stored,
+    stored_bias,
+    write_file,
+)
+from lrc.pipeline.job import Job
 from lrc.pipeline.learning import learn
-from lrc.pipeline.metric import GradientStore
 from lrc.pipeline.narrow import Narrower
 from lrc.pipeline.site import SiteProblem, site_problems
-from lrc.pipeline.time_limit import TimeLimit
-from lrc.quant.tables import TABLES_FILE, Tensors, as_float16, read_table, store_table
+from lrc.pipeline.stored_tables import Table, write_tables
+from lrc.quant.tables import Tensors, as_float16
 from lrc.solvers.api import derive_seed
 from lrc.solvers.base import Decomposition
-from lrc.spec import APART, CompressSpec, MatrixSpec
-
-Table: TypeAlias = "PackedMatrix | NDArray[np.float32]"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every step of one compression reads, and the journal it writes."""
-
-    source: Checkpoint
-    model: Model
-    spec: CompressSpec
-    threads: int
-    folder: Path
-    journal: Journal
-    gradients: GradientStore | None = None
-    importance: Mapping[str, NDArray[np.float64]] | None = None
-    limit: TimeLimit | None = None
-    bases: Bases | None = None
-
-    def as_lowered(self) -> Job:
-        """The same with what the journal says of matrices that were late."""
-        late = {name: MatrixSpec.from_dict(of) for name, of in self.journal.lowered.items()}
-        return replace(self, spec=replace(self.spec, matrices=self.spec.matrices | late))
-
-    @property
-    def original_only(self) -> bool:
-        """Whether moments come from the original model alone."""
-        return self.spec.calibration.streams == "original"
-
-    @property
-    def two_streams(self) -> bool:
-        """Whether the original's inputs enter the target beside the compressed prefix's."""
-        calibration = self.spec.calibration
-        wanted = calibration.mix > 0.0 or calibration.repair > 0.0 or self.spec.distil.epochs > 0
-        return wanted and not self.original_only
+from lrc.spec import APART
 
 
 def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
     """Compress and write tables and blocks; blocks already in the journal only run forward."""
     matrices = len(job.model.tensors.matrices)
     with progress.bar("compress", matrices + 1, "matrix") as advance:
-        embedding = _tables(job, inputs, progress)
+        embedding = write_tables(job, inputs, progress)
         advance()
         start = partial(_start, job, embedding)
         visitor = _Compressor(job, advance)
@@ -121,47 +84,6 @@ def _start(
     return Streams(student, original)
 
 
-def _tables(job: Job, inputs: Inputs, progress: Progress) -> Table:
-    """Write embedding and head with what else is outside the blocks; return the embedding.
-
-    Where an unfinished run has written them, they are read.
-    """
-    names, journal = job.model.tensors.tables, job.journal
-    if TABLES_FILE in journal.files:
-        name = names[EMBEDDING]
-        return read_table(job.folder / TABLES_FILE, name, journal.records.get(name))
-    embed_bits, head_bits = job.spec.table_bits()
-    how, spec = _table_options(job, inputs, progress), job.spec
-    name = names[EMBEDDING]
-    packed, tensors, records = store_table(
-        job.source, name, embed_bits, EMBEDDING, spec.embed_codebook, **how[name]
-    )
-    if name := names.get(HEAD, ""):
-        _, head, of_head = store_table(
-            job.source, name, head_bits, HEAD, spec.head_codebook, **how[name]
-        )
-        tensors, records = tensors | head, records | of_head
-    elif head_bits != embed_bits:
-        journal.warn(
-            f"the head is tied to the embedding: stored once at {embed_bits} bits, "
-            f"head bits {head_bits} not used"
-        )
-    journal.records |= records
-    _write(job, TABLES_FILE, tensors | _plain(job, None))
-    journal.save(job.folder)
-    return packed
-
-
-def _table_options(job: Job, inputs: Inputs, progress: Progress) -> TableOptions:
-    """How tables are rounded; a head at 16 bits, or in blocks, needs no hidden states."""
-    spec, tied = job.spec, HEAD not in job.model.tensors.tables
-    bits = spec.table_bits()[0 if tied else 1]
-    codebook = spec.embed_codebook if tied else spec.head_codebook
-    if bits == 16 or codebook != TABLES or job.importance is not None:
-        return TableOptions.plain(job.model, spec, job.threads)
-    return TableOptions.of(job.model, inputs, spec, job.threads, progress)
-
-
 @dataclass
 class _Compressor:
     """The visitor that decomposes; other fields are of the block at work.
@@ -187,17 +109,19 @@ class _Compressor:
         self.started, self.dropped = time.perf_counter(), 0
         self.linears, self.tensors = {}, {}
         release_pages(self.job.source.shards.values())
-        return _file(block) not in self.job.journal.files
+        return file_of(block) not in self.job.journal.files
 
     def replay(self, block: int, dense: Block) -> dict[str, Linear]:
         """Read what an unfinished run had made of a block."""
         self.advance(len(dense.linears))
         if self.job.original_only:
             return {}
-        stored = SafetensorsFile(self.job.folder / _file(block))
+        stored = SafetensorsFile(self.job.folder / file_of(block))
         names = self.job.model.tensors.linears(block)
         return {
-            key: replaced(dense, key, _read(self.job, stored, name), _stored_bias(stored, name))
+            key: replaced(
+                dense, key, read_stored(self.job, stored, name), stored_bias(stored, name)
+            )
             for key, name in names.items()
         }
 
@@ -286,7 +210,7 @@ class _Compressor:
         spec, names = self.job.spec, self.job.model.tensors.linears(block)
         lessons = learn(
             dense, self.linears, taught, spec.distil,
-            seed=derive_seed(spec.decompose.seed, _file(block), "distil"),
+            seed=derive_seed(spec.decompose.seed, file_of(block), "distil"),
             threads=self.job.threads,
         )  # fmt: skip
         packed = {k: of for k, of in lessons.linears.items() if isinstance(of, PackedLinear)}
@@ -304,9 +228,9 @@ class _Compressor:
     def end(self, block: int) -> None:
         """Write the block and put it on record."""
         journal = self.job.journal
-        _write(self.job, _file(block), _plain(self.job, block) | self.tensors)
+        write_file(self.job, file_of(block), plain_tensors(self.job, block) | self.tensors)
         self.tensors = {}
-        journal.dropped[_file(block)] = self.dropped
+        journal.dropped[file_of(block)] = self.dropped
         journal.seconds.append(time.perf_counter() - self.started)
         journal.save(self.job.folder)
 
@@ -317,7 +241,7 @@ class _Compressor:
         return {
             **matrix_record(found.matrix),
             "role": MATRIX,
-            "file": _file(block),
+            "file": file_of(block),
             "relative_error": found.relative_error,
             "weight_error": found.weight_error,
             "frobenius_error": found.frobenius_error,
@@ -328,33 +252,3 @@ class _Compressor:
             **({} if problem is None else problem.statistics),
             **({} if own is None else {"reason": own.reason}),
         }
-
-
-def _file(block: int) -> str:
-    return f"block-{block:05d}.safetensors"
-
-
-def _read(job: Job, stored: SafetensorsFile, name: str) -> NDArray[np.float32]:
-    """A matrix that an earlier run has written, decoded."""
-    record = job.journal.records.get(name)
-    with reading(stored.path):
-        if record is None:
-            return stored.float32(name).copy()
-        return read_matrix(stored, name, record).to_dense()
-
-
-def _stored_bias(stored: SafetensorsFile, name: str) -> NDArray[np.float32] | None:
-    bias = bias_of(linear_of(name))
-    return stored.float32(bias).copy() if bias in stored.names else None
-
-
-def _plain(job: Job, block: int | None) -> Tensors:
-    """Norms and biases of a block, or of what is outside all of them."""
-    names = job.model.tensors.plain(block).values()
-    return {name: job.source.dense(name) for name in names}
-
-
-def _write(job: Job, file: str, tensors: Tensors) -> None:
-    job.journal.checksums[file] = write_safetensors(job.folder / file, tensors, {"format": FORMAT})
-    check_written(job.folder / file, tensors)  # errors on record are of these arrays
-    job.journal.files.append(file)

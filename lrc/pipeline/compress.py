@@ -33,9 +33,10 @@ from lrc.models.speech import hears
 from lrc.parts.manifest import ARITHMETIC, CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
 from lrc.pipeline.asked import check_asked
 from lrc.pipeline.bases import check_shared, find_bases, forget_bases
-from lrc.pipeline.blocks import Job, run_blocks
+from lrc.pipeline.blocks import run_blocks
 from lrc.pipeline.forecast.memory import Way, memory_plan
 from lrc.pipeline.health import health_warnings
+from lrc.pipeline.job import Job
 from lrc.pipeline.journal import Journal, finished_files, is_complete, refuse_own_names
 from lrc.pipeline.material import material_of
 from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store

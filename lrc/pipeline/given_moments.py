@@ -13,7 +13,7 @@ from lrc.calibrate.examples import TextExamples
 from lrc.convert.gguf.importance import importance_of
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.models.base import Model
-from lrc.pipeline.blocks import Job
+from lrc.pipeline.job import Job
 from lrc.pipeline.material import Material
 from lrc.run.text import Tokenizer
 from lrc.spec import CompressSpec

@@ -21,7 +21,7 @@ from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.models.base import Model
 from lrc.models.speech import SpeechModel
-from lrc.pipeline.blocks import Job
+from lrc.pipeline.job import Job
 from lrc.pipeline.journal import load_windows, save_windows
 from lrc.run.speech import Speech
 from lrc.run.text import Tokenizer

@@ -27,7 +27,7 @@ from lrc.linalg.token_rows import ChunkMoment
 from lrc.measure.storage import linear_weights
 from lrc.parts.fields import RUN
 from lrc.parts.packed import PackedCheckpoint
-from lrc.pipeline import blocks as blockwise
+from lrc.pipeline import block_files
 from lrc.pipeline import compress as whole
 from lrc.spec import AllocationSpec, CompressSpec
 from lrc.testing.tolerance import relative_difference
@@ -235,7 +235,7 @@ def test_errors_on_record_are_of_the_bytes_on_disk(
         name = next(name for name in tensors if name.endswith(".codes.0"))
         write_safetensors(path, tensors | {name: tensors[name] ^ 1}, metadata)
 
-    monkeypatch.setattr(blockwise, "write_safetensors", careless)
+    monkeypatch.setattr(block_files, "write_safetensors", careless)
     spec = CompressSpec.from_dict({"calibration": {"files": [str(text)], "nsamples": 2}})
     with pytest.raises(FormatError, match=r"codes\.0 does not read back as it was written"):
         compress(model, tmp_path / "out", spec, threads=1)
