@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from numpy.typing import ArrayLike
 
-from lrc import __version__
 from lrc.allocation.api import allocate_in, forget, surveyed_files
 from lrc.allocation.ranks import with_ranks
-from lrc.base.arithmetic import arithmetic, require_portable
+from lrc.base.arithmetic import require_portable
 from lrc.base.atomic import atomic_directory, check_output
 from lrc.base.fingerprint import code_digest, fingerprint
 from lrc.base.partial import sync_tree
@@ -24,19 +21,17 @@ from lrc.base.spool import MemoryUse, Spool, using_memory
 from lrc.base.threads import blas_is_controlled, resolve_threads, single_threaded_blas
 from lrc.calibrate.streams import Inputs
 from lrc.errors import FormatError
-from lrc.formats.hub_cache import repository_of
 from lrc.formats.safetensors.checkpoint import file_digest
 from lrc.formats.side_files import copy_side_files
 from lrc.measure.self_test import self_test
 from lrc.models.opened import open_original
-from lrc.models.speech import hears
-from lrc.parts.manifest import ARITHMETIC, CHECKSUMS, FORMAT, FORMAT_VERSION, write_manifest
+from lrc.parts.manifest import write_manifest
 from lrc.pipeline.asked import check_asked
 from lrc.pipeline.bases import check_shared, find_bases, forget_bases
 from lrc.pipeline.blocks import run_blocks
 from lrc.pipeline.forecast.memory import Way, memory_plan
-from lrc.pipeline.health import health_warnings
 from lrc.pipeline.job import Job
+from lrc.pipeline.job_manifest import manifest_of
 from lrc.pipeline.journal import Journal, finished_files, is_complete, refuse_own_names
 from lrc.pipeline.material import material_of
 from lrc.pipeline.metric import GradientStore, forget_gradients, gradient_store
@@ -45,7 +40,6 @@ from lrc.pipeline.time_limit import time_limit_of
 from lrc.pipeline.width import default_spec
 from lrc.pipeline.widths import forget_widths, with_widths
 from lrc.quant.cuda import device_note, require_device
-from lrc.quant.tables import TABLES_FILE
 from lrc.run.text import Tokenizer
 from lrc.solvers.api import derive_seed
 from lrc.spec import FISHER, AllocationSpec, CompressSpec
@@ -199,7 +193,7 @@ def compress(
             run_blocks(job.as_lowered(), examples.inputs, progress)
             job = job.as_lowered()
             sync_tree(folder)  # the manifest says that all else is there
-            manifest = _manifest(job, examples.tokens, summary)
+            manifest = manifest_of(job, examples.tokens, summary)
             tested = self_test(folder, manifest, model, examples.inputs, count)
             journal.warn(*tested.warnings)
             tests = {"self_test": asdict(tested), "warnings": journal.warnings}
@@ -281,41 +275,3 @@ def _copy(
     if not same:
         raise FormatError(f"{folder}: eos, bos or chat template differ from the source's")
     return checksums
-
-
-def _origin(folder: Path) -> dict[str, str]:
-    """Name and commit of a model of the hub."""
-    known = repository_of(folder)
-    return {} if known is None else {"name": known[0], "commit": known[1]}
-
-
-def _manifest(job: Job, tokens: int, allocation: dict[str, Any] | None) -> dict[str, Any]:
-    source, journal = job.source, job.journal
-    dropped = sum(journal.dropped.values())
-    decompose = job.spec.decompose
-    blind = decompose.recipe == "round-to-nearest" and decompose.low_rank.rank == 0
-    text_alone = not (job.spec.calibration.imatrix or hears(job.model))
-    seen = tokens if text_alone and not blind else None
-    journal.warn(*health_warnings(job.model, journal.records, dropped, seen))
-    return {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "library": f"lrc-llm {__version__}",
-        "spec": job.spec.to_dict(),
-        ARITHMETIC: arithmetic(),
-        **({"allocation": allocation} if allocation else {}),
-        "source": {
-            **_origin(source.path),
-            "digest": source.digest(),
-            "parameters": sum(math.prod(source.shape(name)) for name in source.names()),
-        },
-        "calibration": {
-            "tokens": tokens,
-            "dropped_rows": dropped,
-            **journal.calibration,
-        },
-        "files": sorted(journal.files, key=lambda name: (name != TABLES_FILE, name)),
-        "matrices": journal.records,
-        "warnings": journal.warnings,
-        CHECKSUMS: dict(sorted(journal.checksums.items())),
-    }
