@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc.calibrate.site_moment import site_rows
+from lrc.calibrate.site_rows import site_rows
 from lrc.calibrate.streams import Stream
 
 F32 = NDArray[np.float32]

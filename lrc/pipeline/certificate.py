@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import ordered_map, single_threaded_blas
 from lrc.calibrate.every_block import EveryBlock
-from lrc.calibrate.site_moment import site_rows
+from lrc.calibrate.site_rows import site_rows
 from lrc.calibrate.walk import Given, SiteAtWork, Streams, start_stream, walk_stacks
 from lrc.linalg.diagonal_plus_low_rank import DiagonalPlusLowRank, Moment
 from lrc.linalg.spectral import largest_eigenvalue
