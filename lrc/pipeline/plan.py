@@ -1,8 +1,8 @@
 """How long a compression will take on this machine, and how much work fits into a time.
 
-A probe measures two speeds: of float32 products, and of fitting a small random matrix with the
-very parameters. The rest is counted. What is chosen is a spec like any other: it is stored with the
-model, and gives the same bytes on every machine.
+A probe measures three speeds: of float32 products, of fitting a small random matrix with the very
+parameters, and of rounding rows of a table. The rest is counted. What is chosen is a spec like any
+other: it is stored with the model, and gives the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from lrc.models.tensors import EMBEDDING, HEAD, weight_of
 from lrc.nn.engine.team import Team
 from lrc.nn.execution import Execution
 from lrc.nn.linear import DenseLinear
+from lrc.quant.table import TableMetric, quantize_table
 from lrc.solvers.api import decompose
-from lrc.spec import AllocationSpec, CompressSpec, DecomposeSpec
+from lrc.spec import WITH_FEEDBACK, AllocationSpec, CompressSpec, DecomposeSpec
 
+#: Rows of a table that a thread of the probe rounds; those without feedback take about half.
+_TABLE_ROWS, _WITHOUT_FEEDBACK = 256, 0.5
 #: Side of the matrices that a probe fits, and of those that it multiplies with.
 SOLVED, MULTIPLIED = 256, 1024
 #: Columns of these products, and how often they are made.
@@ -42,10 +45,14 @@ _TOGETHER = 256
 
 @dataclass(frozen=True)
 class Speeds:
-    """Of this machine on all threads: multiplications and solved weights a second."""
+    """Of this machine on all threads, a second.
+
+    Multiplications, weights of matrices that are solved, and weights of tables that are rounded.
+    """
 
     multiplications: float
     weights: float
+    table_weights: float
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,12 @@ def plan(
         work = products(model, spec, budgets.get(name)) + beside
         if work > seconds * multiplications and name != least:
             continue  # whatever the speed at which weights are solved
-        speeds = Speeds(multiplications, _solving_speed(spec.decompose, workers))
+        speeds = Speeds(
+            multiplications, _solving_speed(spec.decompose, workers), _table_speed(spec, workers)
+        )
         fitting = weights_solved(model, spec, budgets.get(name)) / speeds.weights
-        expected = work / multiplications + fitting
+        rounding = table_weights_rounded(model, spec) / speeds.table_weights
+        expected = work / multiplications + fitting + rounding
         if expected <= seconds or name == least:
             break
     return Plan(name, spec, expected, expected <= seconds, speeds)
@@ -135,7 +145,7 @@ def _of_tables(model: Model, tokens: int) -> float:
     rows, n = model.tensors.shape(tables.get(HEAD, tables[EMBEDDING]))
     drawn = min(max(LEAST_TOKENS, TOKENS_A_CHANNEL * n), tokens)
     blocks = sum(m * k for m, k in _shapes(model))
-    return WALKING * drawn * blocks + 2.0 * rows * n**2 + n**3
+    return WALKING * drawn * blocks + 2.0 * rows * n * max(n - SOLVED, 0) + n**3
 
 
 def weights_solved(
@@ -146,6 +156,22 @@ def weights_solved(
     passes = 1 + spec.decompose.sweeps_of(_TOGETHER)
     tried = _TRIED_WIDTHS / passes if allocation is not None else 0.0
     return weights * (1 + tried)
+
+
+def table_weights_rounded(model: Model, spec: CompressSpec) -> float:
+    """Weights of tables that are rounded, those without feedback at what they take beside others.
+
+    Only the table that is the head, tied or not, has feedback.
+    """
+    tables, found = model.tensors.tables, 0.0
+    roles = {EMBEDDING: spec.table_bits()[0], HEAD: spec.table_bits()[1]}
+    for role, name in tables.items():
+        last = role == HEAD or HEAD not in tables
+        fed_back = last and spec.decompose.recipe in WITH_FEEDBACK and not spec.calibration.imatrix
+        if roles[role] != 16:
+            part = 1.0 if fed_back else _WITHOUT_FEEDBACK
+            found += part * math.prod(model.tensors.shape(name))
+    return found
 
 
 def pass_products(model: Model, tokens: int) -> float:
@@ -206,3 +232,23 @@ def _solving_speed(spec: DecomposeSpec, threads: int) -> float:
     for _ in ordered_map(solve, range(threads), threads):
         pass
     return threads * SOLVED**2 / (time.perf_counter() - began)
+
+
+def _table_speed(spec: CompressSpec, threads: int) -> float:
+    """Weights a second, of a table's rows that threads round with feedback."""
+    rng = np.random.default_rng(3)
+    table = rng.standard_normal((_TABLE_ROWS * threads, SOLVED), np.float32)
+    plain = np.eye(SOLVED, dtype=np.float32)
+    metric = TableMetric(plain, np.zeros_like(plain), 0.0)
+    bits, solver = min(spec.table_bits()[0], 8), spec.decompose
+
+    def rounded() -> None:
+        quantize_table(
+            table, bits, spec.embed_codebook, rotation=solver.rotation, metric=metric,
+            threads=threads,
+        )  # fmt: skip
+
+    rounded()  # compiles
+    began = time.perf_counter()
+    rounded()
+    return table.size / (time.perf_counter() - began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ from tiny_llama import tiny_model
 
 import lrc.pipeline.plan as planning
 from lrc.cli.demo.plan import ROUNDED_GROUP, demo_plan, demo_spec, rounded_spec
-from lrc.pipeline.plan import Speeds, plan, products, weights_solved
+from lrc.models.tensors import EMBEDDING
+from lrc.pipeline.plan import Speeds, plan, products, table_weights_rounded, weights_solved
 from lrc.spec import STATISTICS, AllocationSpec, CalibrationSpec, CompressSpec
 from lrc.spec.presets import EFFORTS
 
 MODEL = tiny_model()
 SPECS = {name: effort.spec() for name, effort in EFFORTS.items()}
-SPEEDS = Speeds(1e9, 1e4)
+SPEEDS = Speeds(1e9, 1e4, 1e5)
 
 
 def expected(spec: CompressSpec) -> float:
-    return products(MODEL, spec) / SPEEDS.multiplications + weights_solved(MODEL, spec) / 1e4
+    found = products(MODEL, spec) / SPEEDS.multiplications + weights_solved(MODEL, spec) / 1e4
+    return found + table_weights_rounded(MODEL, spec) / SPEEDS.table_weights
 
 
 @pytest.fixture
@@ -35,6 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return SPEEDS.weights
 
     monkeypatch.setattr(planning, "_solving_speed", solving_speed)
+    monkeypatch.setattr(planning, "_table_speed", lambda *_: SPEEDS.table_weights)
     return solved
 
 
@@ -86,6 +90,21 @@ def test_what_is_not_done_costs_nothing() -> None:
         assert weights_solved(MODEL, spec, budget) == pytest.approx(passes * once)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_tables_count_as_they_are_rounded(tied: bool) -> None:
+    """A head with feedback, an embedding that is none without, and none of 16 bits."""
+    model = tiny_model(tie_word_embeddings=tied)
+    size = float(math.prod(model.tensors.shape(model.tensors.tables[EMBEDDING])))
+    spec = CompressSpec(embed_bits=6, head_bits=6)
+    assert table_weights_rounded(model, spec) == (size if tied else 1.5 * size)
+    plain = dataclasses.replace(
+        spec, decompose=dataclasses.replace(spec.decompose, recipe="round-to-nearest")
+    )
+    assert table_weights_rounded(model, plain) == (0.5 * size if tied else size)
+    wide = dataclasses.replace(spec, embed_bits=16, head_bits=16)
+    assert table_weights_rounded(model, wide) == 0
+
+
 def test_speeds_are_measured_on_any_number_of_threads() -> None:
     spec = CompressSpec(calibration=CalibrationSpec(nsamples=1, seqlen=8))
     quick = {"only": dataclasses.replace(spec, decompose=EFFORTS["least"].spec().decompose)}
@@ -94,6 +113,7 @@ def test_speeds_are_measured_on_any_number_of_threads() -> None:
         assert 0 < made.seconds < 600
         assert made.speeds.multiplications > 1e6
         assert made.speeds.weights > 1e3
+        assert made.speeds.table_weights > 1e3
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)

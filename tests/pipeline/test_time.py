@@ -96,6 +96,7 @@ def test_a_time_out_of_reach_is_refused_at_once(
 
     monkeypatch.setattr(planning, "_multiplying_speed", lambda _: 1e6)
     monkeypatch.setattr(planning, "_solving_speed", lambda *_: 1e4)
+    monkeypatch.setattr(planning, "_table_speed", lambda *_: 1e6)
     shown = lrc(verb, model, "-o", tmp_path / "out", "--calib", text, *QUICK, *options)
     assert shown.code == 1
     assert all(part in shown.err for part in says), shown.err
