@@ -119,7 +119,7 @@ def spectra(
         def start(stack: Stack, chunks: Sequence[NDArray[Any]], given: Given) -> Streams:
             return Streams(start_stream(stack, chunks, threads, given.student))
 
-        walk_stacks(model.stacks, examples.inputs, start, visitor, threads)
+        walk_stacks(model, examples.inputs, start, visitor, threads)
     return visitor.found
 
 

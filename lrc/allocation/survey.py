@@ -103,7 +103,7 @@ def survey(job: SurveyJob) -> dict[str, tuple[Option, ...]]:
             own = start_stream(stack, chunks, job.threads, given.student, all_experts=all_experts)
             return Streams(own)
 
-        walk_stacks(job.model.stacks, job.surveyed, start, visitor, job.threads)
+        walk_stacks(job.model, job.surveyed, start, visitor, job.threads)
     return visitor.options
 
 

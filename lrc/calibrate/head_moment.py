@@ -40,7 +40,7 @@ def head_moment(model: Model, inputs: Inputs, threads: int, progress: Progress) 
         return last[-1]
 
     with progress.bar("final states", model.tensors.blocks, "block") as advance:
-        walk_stacks(model.stacks, drawn, start, _Passing(advance), threads)
+        walk_stacks(model, drawn, start, _Passing(advance), threads)
     ops, source = before_head(model.stacks[-1].tail())
     moment: SecondMoment | None = None
     for hidden in last[-1].student.hidden:

@@ -18,7 +18,8 @@ from lrc.calibrate.streams import Inputs, Stream
 from lrc.calibrate.taught import Learner, Taught
 from lrc.linalg.row_moment import RowMoment
 from lrc.linalg.second_moment import SecondMoment
-from lrc.models.base import Block, Site, Stack
+from lrc.models.base import Block, Model, Site, Stack
+from lrc.models.source import WeightSource, give_back_pages
 from lrc.models.tensors import linear_of
 from lrc.nn.execution import PLAIN, Execution
 from lrc.nn.linear import DenseLinear, Linear, make_linear
@@ -170,14 +171,15 @@ def walk(
     visitor: Visitor,
     threads: int,
     learner: Learner | None = None,
+    source: WeightSource | None = None,
 ) -> None:
     """Take streams through a stack, bottom first, past a visitor.
 
     Visitors know a block by its place among those of all stacks. With a ``learner`` every block
     that was visited is adapted before the student runs it.
 
-    Memory: the matrices of one site as float32, what the visitor puts in their place, and the
-    streams.
+    Memory: the matrices of one site as float32, what the visitor puts in their place, the streams,
+    and what is mapped of the block in the weight files of the stack's ``source``.
     """
     for index in range(len(stack)):
         place = stack.first + index
@@ -185,10 +187,12 @@ def walk(
         _through(stack, index, streams, visitor, threads, learner, fresh=fresh)
         if fresh:
             visitor.end(place)
+        if source is not None:
+            give_back_pages(source)
 
 
 def walk_stacks(
-    stacks: Sequence[Stack],
+    model: Model,
     inputs: Inputs,
     start: Callable[[Stack, Sequence[NDArray[Any]], Given], Streams],
     visitor: Visitor,
@@ -200,10 +204,10 @@ def walk_stacks(
     ``start`` makes the streams of a stack from its inputs and what it is given.
     """
     given = Given()
-    for stack, chunks in zip(stacks, inputs, strict=True):
+    for stack, chunks in zip(model.stacks, inputs, strict=True):
         streams = start(stack, chunks, given)
-        walk(stack, streams, visitor, threads, learner)
-        if stack is not stacks[-1]:
+        walk(stack, streams, visitor, threads, learner, model.source)
+        if stack is not model.stacks[-1]:
             given = streams.finish(stack, threads)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrc.errors import FormatError, SpecError
+from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.nn.linear import LaterLinear, Linear, make_linear
 
@@ -84,6 +85,12 @@ def read_linear(
         return make_linear(read(name), bias)
     m, n = source.shape(name)
     return LaterLinear(lambda: source.linear(name), (m, n), bias)
+
+
+def give_back_pages(source: WeightSource) -> None:
+    """Let the system take back what is mapped of a dense checkpoint: it counts as memory."""
+    if isinstance(source, Checkpoint):
+        release_pages(source.shards.values())
 
 
 def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

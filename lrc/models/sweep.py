@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from lrc.base.progress import SILENT, Progress
 from lrc.base.threads import ordered_map
-from lrc.formats.pages import release_pages
-from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.base import Block, Model
-from lrc.models.source import Array, Ids
+from lrc.models.source import Array, Ids, give_back_pages
 from lrc.models.speech import needs_audio
 from lrc.nn.memory import MEMORY
 from lrc.nn.ops import Values
@@ -68,5 +66,4 @@ def _through(
 
     for part, moved in enumerate(ordered_map(work, range(len(streams)), threads)):
         streams[part] = moved
-    if isinstance(model.source, Checkpoint):
-        release_pages(model.source.shards.values())
+    give_back_pages(model.source)

@@ -208,7 +208,7 @@ def _walk(model: Model, inputs: Inputs, finder: _Finder, spec: CompressSpec, thr
         model.release()
         return Streams(only)
 
-    walk_stacks(model.stacks, inputs, start, finder, threads)
+    walk_stacks(model, inputs, start, finder, threads)
 
 
 def _holders(folder: Path, first: int) -> dict[str, str]:

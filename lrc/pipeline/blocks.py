@@ -60,7 +60,7 @@ def run_blocks(job: Job, inputs: Inputs, progress: Progress) -> None:
         start = partial(_start, job, embedding)
         visitor = _Compressor(job, advance)
         learner = visitor.learn if visitor.teaches else None
-        walk_stacks(job.model.stacks, inputs, start, visitor, job.threads, learner)
+        walk_stacks(job.model, inputs, start, visitor, job.threads, learner)
 
 
 def _start(

@@ -113,7 +113,7 @@ def certify(
         def start(stack: Stack, inputs: Sequence[NDArray[Any]], given: Given) -> Streams:
             return Streams(start_stream(stack, inputs, threads, given.student))
 
-        walk_stacks(original.stacks, (chunks,), start, visitor, threads)
+        walk_stacks(original, (chunks,), start, visitor, threads)
     everything = np.sum(list(visitor.sums.values()), axis=0) if visitor.sums else np.zeros((1, 2))
     return Certificate(
         len(windows), windows.shape[1], visitor.found, HeldOutError(*ratio_of(everything))

@@ -103,7 +103,7 @@ def write_imatrix(
             def start(stack: Stack, chunks: Sequence[NDArray[Any]], given: Given) -> Streams:
                 return Streams(start_stream(stack, chunks, count, given.student))
 
-            walk_stacks(model.stacks, TextExamples(tokens).inputs, start, visitor, count)
+            walk_stacks(model, TextExamples(tokens).inputs, start, visitor, count)
     entries = {names[name]: entry for name, entry in visitor.found.items()}
     dataset = " ".join(Path(name).name for name in spec.files) or "text written by the model"
     atomic_write_bytes(out, imatrix_bytes(entries, dataset, *tokens.shape))

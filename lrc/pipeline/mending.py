@@ -248,7 +248,7 @@ def _run(
 
     with progress.bar("repair", len(model.tensors.matrices), "matrix") as advance:
         visitor = _Repairer(student, spec, rank, advance)
-        walk_stacks(model.stacks, TextExamples(windows).inputs, start, visitor, threads)
+        walk_stacks(model, TextExamples(windows).inputs, start, visitor, threads)
     return visitor
 
 

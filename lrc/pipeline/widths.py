@@ -104,7 +104,7 @@ def with_widths(
         def start(stack: Stack, chunks: Sequence[NDArray[Any]], given: Given) -> Streams:
             return Streams(start_stream(stack, chunks, threads, given.student))
 
-        walk_stacks(model.stacks, inputs, start, tried, threads)
+        walk_stacks(model, inputs, start, tried, threads)
     model.release()
     picks = solve(tried.choices, budget_bytes(model.tensors, allocation))
     matrices = dict(spec.matrices)

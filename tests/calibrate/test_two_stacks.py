@@ -62,7 +62,7 @@ def walked(model: WhisperModel, visitor: Scaler, threads: int) -> tuple[Streams,
         begun.append((streams, given))
         return streams
 
-    walk_stacks(model.stacks, (features, ids), start, visitor, threads)
+    walk_stacks(model, (features, ids), start, visitor, threads)
     return begun[-1]
 
 

@@ -60,7 +60,7 @@ def moment_in(model: Model) -> NDArray[np.float64]:
         return Streams(start_stream(stack, chunks, 1, given.student))
 
     visitor = _Moments()
-    walk_stacks(model.stacks, [[WINDOWS]], start, visitor, 1)
+    walk_stacks(model, [[WINDOWS]], start, visitor, 1)
     assert visitor.found is not None
     return visitor.found
 

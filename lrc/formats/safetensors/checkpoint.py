@@ -28,7 +28,7 @@ from lrc.formats.stored import StoredMatrix, widen
 from lrc.formats.view import View
 
 #: Bytes of tensors that are looked through before the memory that they take is given back.
-_LOOKED_AT = 1 << 28
+_LOOKED_AT = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
