@@ -81,6 +81,8 @@ def test_every_matrix_of_the_blocks_has_its_line_and_its_entry(
         (line,) = [line for line in said if line.startswith(name)]
         assert ("±" in line) == (name in found["matrices"])
     assert any(line.startswith("all together") for line in said)
+    (held_out,) = [line for line in said if line.startswith("held-out text: ")]
+    assert f"{found['windows']} windows of {found['window_tokens']} tokens" in held_out
 
 
 def test_text_that_the_model_was_made_from_is_not_called_held_out(

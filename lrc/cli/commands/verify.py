@@ -63,6 +63,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         if found.errors:
             console.line(_table(found.errors, found.certificate))
             console.line("")
+            for line in _legend(found.certificate, args.text):
+                console.line(line)
+            console.line("")
         for note in found.notes:
             console.line(f"note: {note}")
         if not found.differences:
@@ -105,6 +108,23 @@ def _table(errors: dict[str, MatrixError], certificate: Certificate | None) -> s
     elif theory:
         head.append("theory")
     return table(head, rows)
+
+
+def _legend(certificate: Certificate | None, text: Path | None) -> list[str]:
+    """What the columns are."""
+    lines = [
+        "E = W - W', of the original and what is stored; on record: ||E||_F/||W||_F in the report",
+        "||E||_2 <=: a proven bound of what E does to any input of length 1",
+        "error of outputs: |E x|/|W x| over the inputs x of the calibration, as on record",
+    ]
+    if certificate is None:
+        return lines
+    return [
+        *lines,
+        f"held-out text: the same over {certificate.windows} windows of {certificate.window_tokens}"
+        f" tokens of {text or SAMPLE_NAME}, ± its standard error",
+        "theory there: what CALDERA's theorem allows it to be; from 1 on that says nothing",
+    ]
 
 
 def _held_out(found: HeldOutError | None) -> tuple[str, str]:
