@@ -24,7 +24,7 @@ from lrc.parts.packed import PackedCheckpoint
 #: Tokens of the window that is looked at.
 TOKENS = 128
 #: Positions whose logits exist at the same time, for each model.
-_ROWS = 64
+ROWS = 64
 #: Nats above both its original and blind guessing from which a model is broken.
 _BROKEN = 3.0
 
@@ -126,7 +126,7 @@ def _compared(
     sums = np.zeros(5)
     vocabulary = 1
     with np.errstate(all="ignore"):  # of a broken model
-        for rows in chunks(len(targets), _ROWS):
+        for rows in chunks(len(targets), ROWS):
             logits = [model.head(h[rows]) for model, h in zip(models, streams, strict=True)]
             vocabulary = logits[0].shape[1]
             own, other = map(Prediction, logits)

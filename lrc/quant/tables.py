@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lrc.base.own_files import reading
 from lrc.codebooks import TABLES
 from lrc.errors import NumericalError
+from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.parts.matrix import PackedMatrix
@@ -37,6 +38,7 @@ def store_table(
         It has a value that is not finite, or, at 16 bits, one that does not fit float16.
     """
     table = source.linear(name, check_finite=True)
+    release_pages(source.shards.values())  # mapped pages count as memory, beside what was read
     if bits == 16:
         stored = as_float16(table, name)
         return stored.astype(np.float32), {name: stored}, {}

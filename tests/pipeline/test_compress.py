@@ -287,3 +287,19 @@ def test_pages_of_the_checkpoint_are_given_back_site_by_site(
     blocks = json.loads((model / "config.json").read_text())["num_hidden_layers"]
     assert len(released) == blocks * (1 + 4)  # and before the first
     assert min(released) > 0
+
+
+def test_every_walk_gives_back_what_it_mapped_block_by_block(
+    lrc: Lrc,
+    model: Path,
+    text: Path,
+    fast: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That for the head's metric, which no visitor looks at, as well."""
+    given: list[Any] = []
+    monkeypatch.setattr("lrc.calibrate.walk.give_back_pages", given.append)
+    lrc("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
+    blocks = json.loads((model / "config.json").read_text())["num_hidden_layers"]
+    assert len(given) == 2 * blocks

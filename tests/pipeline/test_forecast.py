@@ -18,8 +18,9 @@ from lrc.cli.forecast_tables import plan_and_fact
 from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.opened import open_original
+from lrc.pipeline.forecast.counts import tokens_of
 from lrc.pipeline.forecast.fact import read_run
-from lrc.pipeline.forecast.memory import memory_plan, tokens_of
+from lrc.pipeline.forecast.memory import memory_plan
 from lrc.pipeline.forecast.shapes import special_shapes
 from lrc.pipeline.forecast.size import sizes
 from lrc.spec import (
@@ -113,7 +114,7 @@ def test_what_is_out_of_reach_is_refused_at_once(
 def test_where_the_model_writes_text_the_remedy_is_to_give_some() -> None:
     wide = tiny_model(vocab_size=30000)
     with pytest.raises(SpecError, match=r"the model writing text .* --calib FILE, or --shipped 1"):
-        planned(CompressSpec(), ram=1, model=wide)
+        planned(CompressSpec(calibration=CalibrationSpec(nsamples=512)), ram=1, model=wide)
 
 
 def test_a_full_disk_is_told_before_any_work(

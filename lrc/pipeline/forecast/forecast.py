@@ -15,7 +15,8 @@ from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.models.base import Model
 from lrc.models.speech import hears
 from lrc.models.tensors import weight_of
-from lrc.pipeline.forecast.memory import MemoryPlan, memory_plan, tokens_of
+from lrc.pipeline.forecast.counts import tokens_of
+from lrc.pipeline.forecast.memory import MemoryPlan, memory_plan
 from lrc.pipeline.forecast.shapes import Special, special_shapes
 from lrc.pipeline.forecast.size import Sizes, sizes
 from lrc.pipeline.plan import Speeds, plan

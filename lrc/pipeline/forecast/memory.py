@@ -19,14 +19,25 @@ from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.linalg.precision import is_wide
 from lrc.linalg.row_moment import rows_are_few
+from lrc.measure.self_test import ROWS
 from lrc.models.base import Model
 from lrc.models.tensors import EMBEDDING, HEAD, weight_of
+from lrc.pipeline.forecast.counts import (
+    F32,
+    activations_of,
+    block_bytes,
+    shapes_of,
+    streams_of,
+    tokens_of,
+)
 from lrc.pipeline.forecast.shapes import is_of_expert
 from lrc.pipeline.site import SIDE_BY_SIDE
 from lrc.spec import AllocationSpec, CompressSpec
 
-#: Of the process with its libraries and compiled loops, and of a tokenizer over its file.
+#: Of the process with its libraries and compiled loops, and of a tokenizer over its file: there are
+#: two while the copied one is compared, and the heap stays as large.
 BASE, TOKENIZER = 205 << 20, 12.5
+_TOKENIZERS = 2
 #: Arrays of the size of a matrix, in float32, that are there while it is solved.
 SOLVING = 9.0
 #: Arrays of the size of a chunk's widest values while it passes a site.
@@ -34,7 +45,7 @@ PASSING = 3.0
 #: Arrays of the size of a chunk of a table's rows while they are rounded.
 ROUNDING = 7.0
 _CHUNK_ROWS = 4096
-_F32, _F64 = 4, 8
+_F64 = 8
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ def memory_plan(
         if not fitting:
             raise SpecError(_out_of_reach(ram, min(peaks, key=_bytes), spec))
         chosen = fitting[0]
-    activations = _activations(model, spec) if ways[chosen].spooled else 0
+    activations = activations_of(model, spec) if ways[chosen].spooled else 0
     return MemoryPlan(ways[chosen], peaks[chosen], min(peaks, key=_bytes), activations)
 
 
@@ -122,51 +133,18 @@ _WRITING = "the model writing text to calibrate on"
 
 def _peak(model: Model, spec: CompressSpec, allocation: AllocationSpec | None, way: Way) -> Peak:
     """The largest of all steps."""
-    peaks = [*_text(model, spec), *_tables(model, spec), *_sites(model, spec, way)]
+    peaks = [*_text(model, spec), *_tables(model, spec), *_ends(model, spec, way)]
+    peaks += _sites(model, spec, way)
     if spec.takes_gradients:
         peaks.append(_gradients(model, spec))
     if allocation is not None:
         heldout = allocation.heldout_windows * allocation.heldout_tokens
-        logits = _F32 * 3 * min(heldout, CHUNK_TOKENS) * model.vocab_size
-        peaks.append(Peak(logits + _block_bytes(model), "measuring what matrices are worth"))
+        logits = F32 * 3 * min(heldout, CHUNK_TOKENS) * model.vocab_size
+        peaks.append(Peak(logits + block_bytes(model), "measuring what matrices are worth"))
     best = max(peaks, key=_bytes)
     tokenizer = model.source.path / "tokenizer.json"
-    read = int(TOKENIZER * tokenizer.stat().st_size) if tokenizer.is_file() else 0
+    read = int(_TOKENIZERS * TOKENIZER * tokenizer.stat().st_size) if tokenizer.is_file() else 0
     return Peak(BASE + read + best.bytes, best.what)
-
-
-def tokens_of(model: Model, spec: CompressSpec) -> int:
-    """Tokens of calibration, where all windows that are asked for can be had."""
-    windows = 1 if spec.calibration.imatrix else spec.calibration.nsamples
-    return windows * window_length(spec.calibration, model.context)
-
-
-def _streams(spec: CompressSpec) -> int:
-    """How many run: the original's too where it enters targets."""
-    calibration = spec.calibration
-    wanted = calibration.mix > 0 or calibration.repair > 0 or spec.distil.epochs > 0
-    return 2 if wanted and calibration.streams != "original" else 1
-
-
-def _activations(model: Model, spec: CompressSpec) -> int:
-    """Bytes of all streams: the residual stream, and the widest of what else sites read."""
-    widest = max(n for _, n in _shapes(model))
-    wide = model.hidden_size + max(widest, model.hidden_size)
-    return _F32 * _streams(spec) * tokens_of(model, spec) * wide
-
-
-def _shapes(model: Model) -> list[tuple[int, int]]:
-    found = (model.tensors.shape(weight_of(name)) for name in model.tensors.matrices)
-    return [(m, n) for m, n in found]
-
-
-def _block_bytes(model: Model) -> int:
-    """Of the largest block, as float32."""
-    blocks: dict[int, int] = {}
-    for name, matrix in model.tensors.matrices.items():
-        size = math.prod(model.tensors.shape(weight_of(name)))
-        blocks[matrix.block] = blocks.get(matrix.block, 0) + size
-    return _F32 * max(blocks.values())
 
 
 def _text(model: Model, spec: CompressSpec) -> Iterator[Peak]:
@@ -176,7 +154,7 @@ def _text(model: Model, spec: CompressSpec) -> Iterator[Peak]:
         return
     length = window_length(spec.calibration, model.context)
     cache = min(CACHE_BYTES, written * model.new_cache(1, max(length - 1, 1)).nbytes)
-    logits = _F32 * 2 * written * model.vocab_size
+    logits = F32 * 2 * written * model.vocab_size
     stored = model.source.nbytes if isinstance(model.source, Checkpoint) else 0
     yield Peak(cache + logits + stored, _WRITING)
 
@@ -188,22 +166,35 @@ def _tables(model: Model, spec: CompressSpec) -> Iterator[Peak]:
     for name in tables.values():
         rows, n = model.tensors.shape(name)
         part = min(rows, _CHUNK_ROWS)
-        found = _F32 * rows * n + int(ROUNDING * _F32 * part * n) + rows * n
-        metric = 2 * _F32 * n * n if name == head else 0
+        found = F32 * rows * n + int(ROUNDING * F32 * part * n) + rows * n
+        metric = 2 * F32 * n * n if name == head else 0
         yield Peak(found + metric, f"rounding {name}")
     n = model.tensors.shape(head)[1]
-    wide = _F32 if is_wide(n) else _F64
+    wide = F32 if is_wide(n) else _F64
     drawn = min(max(LEAST_TOKENS, TOKENS_A_CHANNEL * n), tokens_of(model, spec))
-    yield Peak((3 * wide + 2 * _F32) * n * n + 2 * _F32 * drawn * n, f"the moment of {head}")
+    yield Peak((3 * wide + 2 * F32) * n * n + 2 * F32 * drawn * n, f"the moment of {head}")
+
+
+def _ends(model: Model, spec: CompressSpec, way: Way) -> Iterator[Peak]:
+    """Where streams are started, and the self-test: a table in float32 beside stored and coded."""
+    tables = model.tensors.tables
+    residual = 0 if way.spooled else F32 * streams_of(spec) * tokens_of(model, spec)
+    for what, name, beside in (
+        ("starting the streams", tables[EMBEDDING], residual * model.hidden_size),
+        ("the self-test", tables.get(HEAD, tables[EMBEDDING]), 3 * F32 * ROWS * model.vocab_size),
+    ):
+        weights = math.prod(model.tensors.shape(name))
+        stored = model.source.stored_bytes(name) if isinstance(model.source, Checkpoint) else 0
+        yield Peak(F32 * weights + stored + weights + beside, what)
 
 
 def _gradients(model: Model, spec: CompressSpec) -> Peak:
     """A block's values, its weights and their gradients, forward and back."""
-    widest = max(max(shape) for shape in _shapes(model))
+    widest = max(max(shape) for shape in shapes_of(model))
     tokens = min(spec.metric.tokens, tokens_of(model, spec))
-    outputs = sum(m for m, _ in _shapes(model)) // model.tensors.blocks
-    values = _F32 * tokens * (model.hidden_size * model.tensors.blocks + 2 * outputs)
-    return Peak(values + 2 * _block_bytes(model) + _F32 * widest**2, "taking gradients")
+    outputs = sum(m for m, _ in shapes_of(model)) // model.tensors.blocks
+    values = F32 * tokens * (model.hidden_size * model.tensors.blocks + 2 * outputs)
+    return Peak(values + 2 * block_bytes(model) + F32 * widest**2, "taking gradients")
 
 
 @dataclass(frozen=True)
@@ -234,18 +225,18 @@ def _distinct_sites(model: Model, spec: CompressSpec) -> set[_Site]:
 def _sites(model: Model, spec: CompressSpec, way: Way) -> Iterator[Peak]:
     """Every step at every site, with what lies there meanwhile."""
     packed = _packed_block(model, spec)
-    streams, tokens = _streams(spec), tokens_of(model, spec)
-    wide = model.hidden_size + max(n for _, n in _shapes(model))
+    streams, tokens = streams_of(spec), tokens_of(model, spec)
+    wide = model.hidden_size + max(n for _, n in shapes_of(model))
     windows = window_length(spec.calibration, model.context)
     chunk = min(max(CHUNK_TOKENS // windows, 1) * windows, tokens)
-    there = packed + (0 if way.spooled else _activations(model, spec))
+    there = packed + (0 if way.spooled else activations_of(model, spec))
     if way.spooled:
-        there += _F32 * streams * chunk * wide * way.threads
+        there += F32 * streams * chunk * wide * way.threads
     if spec.distil.epochs:
-        there += 2 * _F32 * 2 * tokens * model.hidden_size
+        there += 2 * F32 * 2 * tokens * model.hidden_size
     for site in sorted(_distinct_sites(model, spec), key=lambda site: site.name):
-        weights = _F32 * sum(site.rows) * site.n
-        passing = int(_F32 * PASSING * way.threads * chunk * (sum(site.rows) + site.n))
+        weights = F32 * sum(site.rows) * site.n
+        passing = int(F32 * PASSING * way.threads * chunk * (sum(site.rows) + site.n))
         yield Peak(there + 2 * weights + passing, f"passing {site.name}")
         for step, size in _steps(site, model, spec, way, tokens, streams, chunk):
             yield Peak(there + weights + size, f"{step} at {site.name}")
@@ -254,7 +245,7 @@ def _sites(model: Model, spec: CompressSpec, way: Way) -> Iterator[Peak]:
 def _packed_block(model: Model, spec: CompressSpec) -> int:
     """Bytes of codes of a block that is under way, about."""
     bits = max(spec.decompose.quant.bits, *(m.quant.bits for m in spec.matrices.values()), 2)
-    return _block_bytes(model) * bits // 32
+    return block_bytes(model) * bits // 32
 
 
 def _steps(
@@ -269,29 +260,29 @@ def _steps(
     """The moments, their metric, targets, and solving: what each takes beside the weights."""
     n, rows = site.n, site.rows
     two = streams == 2
-    square, item = n * n, _F32 if is_wide(n) else _F64
-    largest = _F32 * max(rows) * n
+    square, item = n * n, F32 if is_wide(n) else _F64
+    largest = F32 * max(rows) * n
     at_once = min(way.threads, len(rows)) if way.side_by_side else 1
     if max(rows) * n > SIDE_BY_SIDE:
         at_once = 1
-    targets = _F32 * sum(rows) * n if two else 0
+    targets = F32 * sum(rows) * n if two else 0
     few = not site.expert and rows_are_few(tokens, n)
     gap = model.hidden_size * n if two and spec.calibration.repair > 0 else 0
     if few:
-        kept_rows = _F32 * tokens * n
+        kept_rows = F32 * tokens * n
         yield "the rows of tokens", 2 * streams * kept_rows
-        yield "the metric", (3 + streams) * kept_rows + _F32 * gap
+        yield "the metric", (3 + streams) * kept_rows + F32 * gap
         solving = 3 * kept_rows
     else:
-        products = 0 if is_wide(n) else _F32 * way.threads * ((1 + two) * square + gap)
+        products = 0 if is_wide(n) else F32 * way.threads * ((1 + two) * square + gap)
         sums = item * ((1 + two) * square + gap)
         yield "the moments", sums + products
-        yield "the metric", sums + (2 * _F32 + item) * square + square
-        kept = 2 * _F32 * square + (2 * item * square if two else 0)
+        yield "the metric", sums + (2 * F32 + item) * square + square
+        kept = 2 * F32 * square + (2 * item * square if two else 0)
         yield "the targets", kept + targets + (largest if not is_wide(n) else 0)
         if gap:
-            yield "the correction", 2 * _F32 * square + item * (square + 2 * gap) + targets
-        solving = 2 * _F32 * square
-    replaced = _F32 * sum(rows) * n  # what the student runs from here on
+            yield "the correction", 2 * F32 * square + item * (square + 2 * gap) + targets
+        solving = 2 * F32 * square
+    replaced = F32 * sum(rows) * n  # what the student runs from here on
     solve = int(SOLVING * largest * at_once)
     yield "solving", solving + targets + replaced - largest + solve
