@@ -17,6 +17,8 @@ import numpy as np
 from lrc.base.threads import ordered_map, resolve_threads, single_threaded_blas
 from lrc.calibrate.corpus import window_length
 from lrc.calibrate.head_moment import LEAST_TOKENS, TOKENS_A_CHANNEL
+from lrc.linalg.precision import is_wide
+from lrc.linalg.row_moment import LEAST_RATIO, rows_are_few
 from lrc.models.base import Model
 from lrc.models.tensors import EMBEDDING, HEAD, weight_of
 from lrc.nn.engine.team import Team
@@ -35,8 +37,11 @@ COLUMNS, REPEATS = 64, 16
 #: What a token takes, over its products alone, when windows pass through blocks, and when a model
 #: writes very many sequences (`bench/self_text.py`); of so many, products run at half the speed.
 WALKING, WRITING, FEW_SEQUENCES = 1.4, 1.1, 32
-#: Products of a matrix (m, n) with (n, n) that fitting takes beside its sweeps, which are two each.
-_FIT_PRODUCTS = 8
+#: Products of a matrix (m, n) with (n, n) that fitting takes beside its sweeps, which are two each:
+#: three of solving, and those of a target, which a site that works in float64 pays three times.
+_FIT_PRODUCTS, _TARGET_PRODUCTS, _IN_FLOAT64 = 3, 1, 3
+#: Multiplications of a site's factors over n^3, in float32 and in float64.
+_FACTORS, _FACTORS_IN_FLOAT64 = 1, 8
 #: Codebooks that a budget tries on every matrix.
 _TRIED_WIDTHS = 3
 #: Rows that are coded together, as far as sweeps depend on it: presets have trellises.
@@ -126,13 +131,12 @@ def products(model: Model, spec: CompressSpec, allocation: AllocationSpec | None
         written = 0
     tokens = 0 if calibration.imatrix else calibration.nsamples * length
     streams = 1 if calibration.streams == "original" else 2
-    found = WALKING * streams * tokens * weights + streams * tokens * _moments(model)
+    found = WALKING * streams * tokens * weights + streams * tokens * _moments(model, tokens)
     if written:
         columns = written + FEW_SEQUENCES
         found += WRITING * columns * length * (weights + head_weights(model))
     found += _of_tables(model, tokens)
-    sides = _FIT_PRODUCTS + 2 * spec.decompose.sweeps_of(_TOGETHER)
-    found += sum(sides * m * n * max(n - SOLVED, 0) + n**3 for m, n in shapes)
+    found += _of_fitting(model, spec, tokens)
     if allocation is not None:
         heldout = allocation.heldout_windows * allocation.heldout_tokens
         found += pass_products(model, allocation.passes * heldout)
@@ -186,14 +190,45 @@ def _shapes(model: Model) -> list[tuple[int, int]]:
     return [(m, n) for m, n in found]
 
 
-def _moments(model: Model) -> int:
-    """Multiplications a token of the second moments of all sites."""
+def _of_fitting(model: Model, spec: CompressSpec, tokens: int) -> float:
+    """Of products of matrices with what their sites have of the inputs, and of factoring that."""
+    found, sweeps = 0.0, 2 * spec.decompose.sweeps_of(_TOGETHER)
+    for m, n in _shapes(model):
+        targets = _TARGET_PRODUCTS * (1 if _in_float32(n, tokens) else _IN_FLOAT64)
+        side = max(_metric_side(n, tokens) - SOLVED, 0)
+        found += (_FIT_PRODUCTS + targets + sweeps) * m * n * side
+    for n in _site_inputs(model):
+        factors = _FACTORS if _in_float32(n, tokens) else _FACTORS_IN_FLOAT64
+        found += factors * _metric_side(n, tokens) ** 3
+    return found
+
+
+def _in_float32(n: int, tokens: int) -> bool:
+    """Whether a site of n inputs works on its moments in float32; on few rows it does not."""
+    return is_wide(n) and not rows_are_few(tokens, n)
+
+
+def _metric_side(n: int, tokens: int) -> int:
+    """Side of the square metric that products with a site's cost as much as.
+
+    Where rows of few tokens are kept, that is the side from which they cost no more.
+    """
+    return LEAST_RATIO * tokens if rows_are_few(tokens, n) else n
+
+
+def _moments(model: Model, tokens: int) -> int:
+    """Multiplications a token of the second moments of all sites; none where rows are kept."""
+    return sum(n**2 for n in _site_inputs(model) if not rows_are_few(tokens, n))
+
+
+def _site_inputs(model: Model) -> list[int]:
+    """Of every site."""
     tensors = model.tensors
     widths = {
         (matrix.block, matrix.site): tensors.shape(weight_of(name))[1]
         for name, matrix in tensors.matrices.items()
     }
-    return sum(n**2 for n in widths.values())
+    return list(widths.values())
 
 
 def head_weights(model: Model) -> int:

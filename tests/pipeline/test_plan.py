@@ -105,6 +105,15 @@ def test_tables_count_as_they_are_rounded(tied: bool) -> None:
     assert table_weights_rounded(model, wide) == 0
 
 
+def test_few_tokens_of_many_inputs_cost_as_rows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither n^2 a token nor n^3, and no more than where their moment is kept."""
+    spec = CompressSpec(calibration=CalibrationSpec(("t",), nsamples=1, seqlen=4))
+    wide = tiny_model(intermediate_size=2048)
+    whole = products(wide, spec)
+    monkeypatch.setattr("lrc.linalg.row_moment.LEAST_INPUTS", 2048)
+    assert products(wide, spec) < whole - 2048**3
+
+
 def test_speeds_are_measured_on_any_number_of_threads() -> None:
     spec = CompressSpec(calibration=CalibrationSpec(nsamples=1, seqlen=8))
     quick = {"only": dataclasses.replace(spec, decompose=EFFORTS["least"].spec().decompose)}
