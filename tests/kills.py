@@ -21,7 +21,7 @@ import simulated_disk
 import tiny
 
 import lrc
-from lrc.base.partial import MARKER
+from lrc.base.partial import MARKER, PartialDirectory
 from lrc.convert.hf import export_hf
 from lrc.parts.manifest import read_manifest
 from lrc.refine.store import files_of, remove_superseded
@@ -89,6 +89,8 @@ def jobs(folder: Path) -> dict[str, Job]:
             lrc.tune(root / "model", model, learning, threads=1)
         # That superseded files are gone need not be on disk; nothing reads them.
         remove_superseded(root / "model", files_of(root / "model"))
+        if (left := root / "model.tuning").exists():  # as who tunes next begins
+            PartialDirectory.claim(left, "another tuning", lambda _: None).discard()
 
     def copy(root: Path) -> None:
         shutil.copytree(folder / "packed", root / "model")
@@ -107,7 +109,7 @@ def is_tuned(folder: Path) -> bool:
     """
     marker = folder.with_name(folder.name + ".tuning") / MARKER
     going = not marker.parent.exists() or (
-        marker.exists() and marker.read_bytes() == b"discarded\n"
+        marker.exists() and marker.read_bytes().startswith(b"discarded\n")
     )
     return bool(read_manifest(folder).get("tuned")) and (going or not marker.exists())
 

@@ -73,7 +73,7 @@ class PartialDirectory:
                     f"{self.folder} is of another run, and this file system cannot tell whether "
                     "it has ended; remove the directory if it has"
                 )
-            if state not in (_UNNAMED, _DISCARDED):
+            if not state.startswith((_UNNAMED, _DISCARDED)):  # the end may be of what was there
                 tell(
                     f"{self.folder} is of another model, text or options, or of another version "
                     "of lrc: it is replaced"

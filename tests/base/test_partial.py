@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dying
 import pytest
+import simulated_disk
 from dying import EVERYTHING, give_up, make, names, pieces, steps
 
 from lrc.base import lock, partial
@@ -199,3 +200,35 @@ def test_everything_is_on_disk_before_the_output_appears(
         synced.clear()
     assert seen == [set()]
     assert tmp_path.stat().st_ino in synced
+
+
+def test_after_a_power_cut_while_it_is_discarded_the_next_one_can_have_it(tmp_path: Path) -> None:
+    """Files are never left there without the marker, which would be in everybody's way."""
+    cuts = 0
+    for seed in range(6):
+        for step in range(1, dying.MOST_STEPS):
+            root = tmp_path / f"{seed}-{step}"
+            folder = root / "x.partial"
+            (folder / "sub").mkdir(parents=True)
+            for name in (MARKER, "a", "sub/b"):
+                (folder / name).write_bytes(b"job")
+            claimed = partial.PartialDirectory.claim(folder, "job", lambda _: None)
+            claimed._marker.write(b"discarded\n")
+            code = simulated_disk.cut_at(step, claimed.discard, root, seed)
+            claimed.close()
+            partial.PartialDirectory.claim(folder, "other", lambda _: None).discard()
+            assert names(root) == [], (seed, step)
+            if code != dying.KILLED:
+                break
+            cuts += 1
+    assert cuts > 6 * 5
+
+
+def test_a_marker_that_was_half_overwritten_is_nobodys_name(tmp_path: Path) -> None:
+    """As a writer leaves it that dies before it is cut to its new length."""
+    folder, told = tmp_path / "x.partial", list[str]()
+    folder.mkdir()
+    (folder / MARKER).write_bytes(b"discarded\nabcdef")
+    (folder / "a").write_bytes(b"x")
+    partial.PartialDirectory.claim(folder, "other", told.append).discard()
+    assert (told, names(tmp_path)) == ([], [])
