@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 import types
@@ -29,7 +30,7 @@ import harness
 
 from lrc.cli.main import main as lrc
 from lrc.formats import side_files
-from lrc.formats.safetensors import checkpoint, file
+from lrc.formats.safetensors import checkpoint, writing
 from lrc.measure.self_test import SelfTest
 from lrc.pipeline import block_files, compress
 
@@ -38,7 +39,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "sync": ((os, "fsync"),),
     "read back": ((block_files, "check_written"),),
     "self-test": ((compress, "self_test"),),
-    "checksums": tuple((module, "hashlib") for module in (side_files, checkpoint, file)),
+    "checksums": tuple((module, "hashlib") for module in (side_files, checkpoint, writing)),
 }
 
 
@@ -143,9 +144,10 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--work", type=Path, help="on the disk that is meant (default: temporary)")
-    parser.add_argument("options", nargs="*", help="of lrc compress, behind --")
-    args = parser.parse_args()
-    options = args.options if "--threads" in args.options else [*args.options, "--threads", "1"]
+    given = sys.argv[1:]
+    behind = given.index("--") if "--" in given else len(given)  # of lrc compress
+    args, options = parser.parse_args(given[:behind]), given[behind + 1 :]
+    options = options if "--threads" in options else [*options, "--threads", "1"]
     print(json.dumps({"machine": harness.environment(), "options": options}))
     shares, ratios = [], []
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
