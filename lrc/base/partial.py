@@ -119,7 +119,7 @@ class PartialDirectory:
     def become(self, out: Path) -> None:
         """Rename the directory, which lies complete on disk, to ``out``.
 
-        The marker goes after that: without it, nobody could tell whose the directory is.
+        The marker goes once that is on disk: without it, nobody could tell whose the directory is.
 
         Raises
         ------
@@ -130,9 +130,11 @@ class PartialDirectory:
             raise exists(out)
         self._marker.close_where_open_files_stay()
         os.rename(self.folder, out)
+        sync_directory(
+            out.parent
+        )  # else a power cut may take the new name, and not the marker back
         with contextlib.suppress(OSError):
             (out / MARKER).unlink()
-        sync_directory(out.parent)
 
     def close(self) -> None:
         """Let the lock go; the directory stays."""

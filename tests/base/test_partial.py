@@ -202,6 +202,35 @@ def test_everything_is_on_disk_before_the_output_appears(
     assert tmp_path.stat().st_ino in synced
 
 
+def test_after_a_power_cut_at_its_end_a_directory_is_whole_or_can_be_had(tmp_path: Path) -> None:
+    """The new name is on disk before the marker goes from it."""
+    cuts = 0
+    for seed in range(12):
+        for step in range(1, dying.MOST_STEPS):
+            root = tmp_path / f"{seed}-{step}"
+            folder, out = root / "x.partial", root / "x"
+            folder.mkdir(parents=True)
+            for name in (MARKER, "a"):
+                (folder / name).write_bytes(b"job")
+            claimed = partial.PartialDirectory.claim(folder, "job", lambda _: None)
+            code = simulated_disk.cut_at(step, partial_become(claimed, out), root, seed)
+            claimed.close()
+            if not out.exists():
+                again = partial.PartialDirectory.claim(folder, "job", lambda _: None)
+                again.become(out)
+                again.close()
+            assert names(root) == ["x"], (seed, step)
+            assert set(names(out)) - {MARKER} == {"a"}, (seed, step)
+            if code != dying.KILLED:
+                break
+            cuts += 1
+    assert cuts > 12
+
+
+def partial_become(claimed: partial.PartialDirectory, out: Path) -> Callable[[], object]:
+    return lambda: claimed.become(out)
+
+
 def test_after_a_power_cut_while_it_is_discarded_the_next_one_can_have_it(tmp_path: Path) -> None:
     """Files are never left there without the marker, which would be in everybody's way."""
     cuts = 0
