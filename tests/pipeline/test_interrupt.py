@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import lrc.cli.main as cli
-import lrc.pipeline.compress as compress_module
 from lrc.base.progress import Advance, SilentProgress
+from lrc.pipeline import job_manifest
 
 Lrc = Callable[..., Any]
 
@@ -127,7 +127,7 @@ def test_a_partial_run_of_another_format_is_begun_again(
 ) -> None:
     command = ("compress", model, "-o", tmp_path / "out", "--calib", text, *fast)
     with monkeypatch.context() as patch:
-        patch.setattr(compress_module, "FORMAT_VERSION", 0)
+        patch.setattr(job_manifest, "FORMAT_VERSION", 0)
         patch.setattr(cli, "NotesOnly", lambda _: Interrupting(9))
         assert lrc(*command).code == 130
     outcome = lrc(*command).check()
