@@ -77,7 +77,8 @@ class FloatFactors(Part):
 
     def apply(self, z: F32, each: Each, *, integers: bool) -> F32:
         """L (R z)."""
-        return apart(lambda x: (x @ self.right.T) @ self._scaled(), z, few=integers)
+        left = self._scaled()
+        return apart(lambda x: (x @ self.right.T) @ left, z, few=integers)
 
     @classmethod
     def place(cls, record: PartRecord) -> str | None:
