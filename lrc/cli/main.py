@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,11 @@ EXIT_INTERRUPTED = 130
 
 
 class TqdmProgress:
-    """Bars with the time left, on standard error."""
+    """Bars with the time left, on standard error.
+
+    The first step of a stage says nothing of the others: it compiles, or stands for all that an
+    earlier run has done. So the time left is that of the mean step since then.
+    """
 
     @contextlib.contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
@@ -63,8 +68,17 @@ class TqdmProgress:
             bar_format=None if live else "{desc}: {n_fmt}/{total_fmt}{unit}, {remaining} left",
             mininterval=0.1 if live else 10.0,
             maxinterval=10.0,
+            smoothing=0,
         ) as shown:
-            yield shown.update
+
+            def advance(n: int = 1) -> None:
+                if first := shown.n == 0:
+                    shown.initial = n
+                shown.update(n)
+                if first:
+                    shown.start_t = shown.last_print_t = time.time()
+
+            yield advance
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""

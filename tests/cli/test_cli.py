@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -142,6 +143,20 @@ def test_bars_are_lines_on_standard_error_when_it_is_no_terminal(
     assert "\r" not in captured.err
     assert "working: 3/3 piece" in captured.err
     assert captured.err.endswith("a note\n")
+
+
+def test_the_time_left_is_that_of_steps_after_the_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    with cli.TqdmProgress().bar("working", 12, "piece") as advance:
+        for seconds in (3600, 30):  # the first compiles
+            now += seconds
+            advance()
+    shown = dict.fromkeys(re.findall("working: (.*) left", capsys.readouterr().err))
+    assert list(shown) == ["0/12 piece, ?", "1/12 piece, ?", "2/12 piece, 05:00"]
 
 
 def test_quiet_means_no_bars_but_notes(capsys: pytest.CaptureFixture[str]) -> None:
