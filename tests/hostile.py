@@ -29,7 +29,7 @@ SECONDS, BYTES, TIMES = 1.0, 64 << 20, 4
 #: Numbers, texts and containers that parsers are known to trip over.
 VALUES: tuple[Any, ...] = (
     *(0, -1, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**9),
-    *(10**30, -(2**63), 0.0, 0.5, -0.5, 1e308, 1e-300, 1e999, -1e999, float("nan")),
+    *(10**30, 10**400, -(2**63), 0.0, 0.5, -0.5, 1e308, 1e-300, 1e999, -1e999, float("nan")),
     *(True, False, None, "", "0", "a", "..", "../x", "/etc/passwd", "\0", "\ud800", "é" * 40),
     *(
         "{{ 'a' * 10**10 }}",

@@ -15,6 +15,7 @@ import tiny
 import wav_files
 import whisper_cases
 from hostile import LONGS, WORDS, Format, Tree, dumped, json_bytes, raw
+from hostile_adapters import gguf_adapters, peft_adapters
 from model_families import CASES
 from packed_golden import GOLDEN
 
@@ -455,5 +456,6 @@ def formats(folder: Path) -> list[Format]:
         *(make(folder) for make in (safetensors, index, config, families, packed, tokenizer, spec)),
         *(make(folder) for make in (journal, texts, wav, gguf_files, importance)),
         *(make(folder) for make in (utterances, front_ends, figures, hub_names)),
+        *(make(folder) for make in (peft_adapters, gguf_adapters)),
         requests(folder, load),
     ]

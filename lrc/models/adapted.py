@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lrc.errors import FormatError
+from lrc.errors import FormatError, SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.view import View
 from lrc.models import load_model
@@ -33,8 +33,17 @@ class Delta:
     up: Array
 
     def scaled(self, scale: float) -> Delta:
-        """The same times a number."""
-        return Delta(self.down, self.up * np.float32(scale))
+        """The same times a number.
+
+        Raises
+        ------
+        SpecError
+            It is too large for float32 then.
+        """
+        made = Delta(self.down, _times(self.up, scale))
+        if not np.isfinite(made.up).all():
+            raise SpecError(f"an adapter times {scale:g} is not finite; give a smaller scale")
+        return made
 
 
 class Adapter(Protocol):
@@ -171,6 +180,16 @@ def checked_delta(
             f"{where}: A has shape {down.shape} and B {up.shape}; a matrix of {m} x {n} needs "
             f"(r, {n}) and ({m}, r): is the adapter of another model?"
         )
-    if not (np.isfinite(down).all() and np.isfinite(up).all() and np.isfinite(scale)):
-        raise FormatError(f"{where} has numbers that are not finite; fetch the adapter again")
-    return Delta(np.ascontiguousarray(down), np.ascontiguousarray(up.T * np.float32(scale)))
+    found = Delta(np.ascontiguousarray(down), _times(up.T, scale))
+    if not (np.isfinite(down).all() and np.isfinite(found.up).all()):
+        raise FormatError(
+            f"{where} has numbers that are not finite, or not times {scale:g}; fetch the adapter "
+            "again"
+        )
+    return found
+
+
+def _times(values: Array, scale: float) -> Array:
+    """Values times a number, in C order; infinite, without a warning, where they are too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(values * np.float32(scale))

@@ -38,6 +38,7 @@ _OFF: dict[str, tuple[Any, ...]] = {
     "alora_invocation_tokens": ([],),
 }
 _MOST_RANK = 1 << 20
+_MOST_ALPHA = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,13 @@ class PeftAdapter:
             )
         if type(alpha) not in (int, float):
             raise FormatError(f"{self.path / CONFIG}: lora_alpha={alpha!r:.40} is no number")
+        if not abs(alpha) <= _MOST_ALPHA:
+            raise FormatError(f"{self.path / CONFIG}: lora_alpha={alpha!r:.40} is not finite")
         return float(alpha) / (rank**0.5 if config.get("use_rslora") is True else rank)
 
 
 def _of_module(config: Mapping[str, Any], key: str, module: str, usual: Any) -> Any:
-    """A value of one module: that of the first name or pattern that its own ends with.
+    """A value of one module: that of the first name that its own ends with, or is behind a ``^``.
 
     Raises
     ------
@@ -138,10 +141,10 @@ def _of_module(config: Mapping[str, Any], key: str, module: str, usual: Any) -> 
     if not isinstance(patterns, dict):
         raise FormatError(f"{CONFIG}: {key} is no object")
     for pattern, value in patterns.items():
-        if module == pattern or module.endswith("." + pattern.removeprefix("^")):
+        if module == pattern.removeprefix("^") or module.endswith("." + pattern):
             return value
     for pattern, value in patterns.items():
-        if not re.fullmatch(r"[\w.]+", pattern):
+        if not re.fullmatch(r"\^?[\w.]+", pattern):
             raise UnsupportedModelError(
                 f"{CONFIG}: the pattern {pattern!r:.60} of {key} is not supported; names are"
             )

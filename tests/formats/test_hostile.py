@@ -18,9 +18,9 @@ from lrc.errors import FormatError
 #: Cases of each kind of input; fewer where they take long.
 COUNTS = {
     "safetensors": 4500, "index": 1000, "config": 300, "families": 1800, "packed": 350,
-    "tokenizer": 500, "spec": 1700, "journal": 3000, "texts": 2000, "wav": 1550, "gguf": 200,
+    "tokenizer": 500, "spec": 1700, "journal": 2500, "texts": 2000, "wav": 1550, "gguf": 200,
     "requests": 500, "imatrix": 600, "utterances": 500, "front ends": 500, "figures": 500,
-    "hub names": 500,
+    "hub names": 500, "peft adapters": 300, "gguf adapters": 200,
 }  # fmt: skip
 COUNT = 20_000
 

@@ -24,6 +24,7 @@ from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.formats.safetensors.writing import write_safetensors
 from lrc.models import load_model
 from lrc.models.adapted import AdaptedSource, Delta
+from lrc.models.peft_adapter import PeftAdapter
 from lrc.nn.engine import prompt_program
 from lrc.nn.linear import DenseLinear
 from lrc.refine.adapter import Factors
@@ -147,6 +148,8 @@ def changed(folder: Path, out: Path, config: dict, tensors: dict) -> Path:
         ({"r": 10**30, "rank_pattern": {}}, "the rank 1000"),
         ({"lora_alpha": "much", "alpha_pattern": {}}, "lora_alpha='much' is no number"),
         ({"lora_alpha": 1e999, "alpha_pattern": {}}, "not finite"),
+        ({"lora_alpha": 1e308, "alpha_pattern": {}}, "not finite"),
+        ({"lora_alpha": 10**400, "alpha_pattern": {}}, "not finite"),
         ({"rank_pattern": {"(a|b)+$": 2}}, "is not supported; names are"),
         ({"rank_pattern": 3}, "rank_pattern is no object"),
     ],
@@ -156,6 +159,24 @@ def test_configurations_that_say_more_or_nonsense_are_refused(
 ) -> None:
     with pytest.raises(LrcError, match=said):
         lrc.load(folder / "dense", [changed(folder, tmp_path / "a", config, {})])
+
+
+def test_a_pattern_behind_a_caret_is_a_whole_name(folder: Path, tmp_path: Path) -> None:
+    model = lrc.load(folder / "dense").model
+    names = [f"model.layers.{i}.self_attn.q_proj" for i in range(2)]
+    before = json.loads((folder / "peft" / "adapter_config.json").read_text())["alpha_pattern"]
+    patterns = {f"^{names[0]}": 2 * RANK, "^q_proj": 1000} | before
+    plain = PeftAdapter(folder / "peft").deltas(model)
+    config = {"alpha_pattern": patterns}
+    found = PeftAdapter(changed(folder, tmp_path / "a", config, {})).deltas(model)
+    for i, name in enumerate(names):
+        ratio = found[f"{name}.weight"].up / plain[f"{name}.weight"].up
+        np.testing.assert_allclose(ratio, 2.0 if i == 0 else 1.0)
+
+
+def test_a_scale_beyond_float32_is_refused(folder: Path) -> None:
+    with pytest.raises(LrcError, match=r"times 1e\+300 is not finite; give a smaller scale"):
+        lrc.load(folder / "dense", [(folder / "peft", 1e300)])
 
 
 FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
