@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.accept import accept
-from lrc.models.added_biases import with_added_biases
 from lrc.models.block import ProgramBlock
 from lrc.models.decoder_config import StackConfig
 from lrc.models.decoder_ends import ENDS, Ends
 from lrc.models.decoder_stack import DecoderStack
-from lrc.models.source import Array, Ids, Weight, WeightSource
+from lrc.models.of_source import SourceModel
+from lrc.models.source import Array, Ids, WeightSource
 from lrc.models.tensors import Tensors
 from lrc.nn.cache import KVCache
 from lrc.nn.execution import PLAIN, Execution
@@ -61,73 +57,21 @@ class DecoderFamily:
         return DecoderModel(self, source)
 
 
-class DecoderModel:
-    """A dense decoder over a weight source; weights are read when they are first needed.
-
-    Parameters
-    ----------
-    family : DecoderFamily
-    source : WeightSource
-        Dense or packed checkpoint of that family.
-    stored : bool
-        Whether matrices are left as they are on disk; then the source is dense.
-
-    Attributes
-    ----------
-    source
-        The same, its names those that the model reads.
-    tensors
-        What they are.
-    notes
-        What a user should know of tensors that are stored and not read.
-
-    Raises
-    ------
-    FormatError
-        A tensor is missing or is not what the configuration implies.
-    UnsupportedModelError
-        The configuration, or a tensor, asks for something that is not computed here.
-    """
+class DecoderModel(SourceModel[StackConfig]):
+    """A dense decoder over a weight source: of a checkpoint of the family; see `SourceModel`."""
 
     def __init__(
         self, family: DecoderFamily, source: WeightSource, *, stored: bool = False
     ) -> None:
-        self._family = family
-        self.config = family.read(source.config)
-        self.tensors = with_added_biases(family.tensors(self.config), source)
-        accepted = accept(source, self.tensors, family.name)
-        self.source, self.notes = accepted.source, accepted.notes
-        read: Callable[[str], Weight] = self.source.linear
-        if stored and isinstance(self.source, Checkpoint):
-            read = self.source.stored
-        self._stack = DecoderStack(family, self.config, self.tensors, self.source, read)
-        self._lock = threading.RLock()
+        self._family, config = family, family.read(source.config)
+        super().__init__(family.name, config, family.tensors(config), source, stored=stored)
+        self._stack = DecoderStack(family, config, self.tensors, self.source, self._read)
         self._blocks: tuple[ProgramBlock, ...] | None = None
 
     @property
     def stacks(self) -> tuple[DecoderStack]:
         """The one stack."""
         return (self._stack,)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.config.vocab
-
-    @property
-    def context(self) -> int:
-        """Most tokens of a sequence."""
-        return self.config.max_positions
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of the residual stream."""
-        return self.config.hidden
-
-    @property
-    def bos_id(self) -> int | None:
-        """The token that begins texts, where the configuration names one."""
-        return self.config.bos_id
 
     def as_stored(self) -> DecoderModel:
         """The same model with matrices left as they are on disk; a packed one as it is."""
@@ -154,20 +98,6 @@ class DecoderModel:
         """Refuse token ids outside the vocabulary."""
         self._stack.check_ids(ids)
 
-    def check_length(self, tokens: int) -> None:
-        """Refuse sequences that are longer than the model's context.
-
-        Raises
-        ------
-        SpecError
-            With both lengths.
-        """
-        if tokens > self.config.max_positions:
-            raise SpecError(
-                f"{tokens} tokens exceed the model's context of {self.config.max_positions}; "
-                "give it fewer at a time"
-            )
-
     def embed(self, ids: Ids, first: int = 0) -> Array:
         """Residual stream (B, T, hidden) before the first block, for (B, T) token ids."""
         return self._stack.start(ids, first)
@@ -191,10 +121,6 @@ class DecoderModel:
             cache.advance(ids.shape[1])
         return h
 
-    def logits(self, ids: Ids, cache: KVCache | None = None) -> Array:
-        """Logits (B, T, vocab) float32 of (B, T) token ids; see `hidden` for the cache."""
-        return self.head(self.hidden(ids, cache))
-
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         """Make an empty cache for ``batch`` sequences of up to ``max_length`` tokens.
 
@@ -203,13 +129,7 @@ class DecoderModel:
         self.check_length(max_length)
         return new_cache((op for block in self.blocks for op in block.ops()), batch, max_length)
 
-    def engines(self) -> Engines:
-        """What computes packed models fast; made once and kept."""
-        with self._lock:
-            return self._engines
-
-    @cached_property
-    def _engines(self) -> Engines:
+    def _new_engines(self) -> Engines:
         from lrc.nn.engine.engines import Engines
 
         body = [op for block in self.blocks for op in block.ops()]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrc.errors import SpecError
 from lrc.formats.safetensors.checkpoint import Checkpoint
-from lrc.models.accept import accept
-from lrc.models.added_biases import with_added_biases
 from lrc.models.block import ProgramBlock
-from lrc.models.source import Array, Ids, Weight, WeightSource, check_ids
+from lrc.models.of_source import SourceModel
+from lrc.models.source import Array, Ids, WeightSource, check_ids
 from lrc.models.speech import needs_audio
 from lrc.models.tensors import Tensors
 from lrc.models.whisper_config import WhisperConfig
@@ -44,70 +40,20 @@ class WhisperFamily:
         return WhisperModel(source)
 
 
-class WhisperModel:
-    """Whisper over a weight source; weights are read when they are first needed.
-
-    Parameters
-    ----------
-    source : WeightSource
-        Dense or packed checkpoint.
-    stored : bool
-        Whether matrices are left as they are on disk; then the source is dense.
-
-    Attributes
-    ----------
-    source
-        The same, its names those that the model reads.
-    tensors
-        What they are.
-    notes
-        What a user should know of tensors that are stored and not read.
-
-    Raises
-    ------
-    FormatError
-        A tensor is missing or is not what the configuration implies.
-    UnsupportedModelError
-        The configuration, or a tensor, asks for something that is not computed here.
-    """
+class WhisperModel(SourceModel[WhisperConfig]):
+    """Whisper over a weight source; see `SourceModel`. Both residual streams have one width."""
 
     def __init__(self, source: WeightSource, *, stored: bool = False) -> None:
-        self.config = WhisperConfig.from_dict(source.config)
-        self.tensors = with_added_biases(whisper_tensors(self.config), source)
-        accepted = accept(source, self.tensors, "whisper")
-        self.source, self.notes = accepted.source, accepted.notes
-        read: Callable[[str], Weight] = self.source.linear
-        if stored and isinstance(self.source, Checkpoint):
-            read = self.source.stored
-        given = (self.config, self.tensors, self.source, read)
+        config = WhisperConfig.from_dict(source.config)
+        super().__init__("whisper", config, whisper_tensors(config), source, stored=stored)
+        given = (config, self.tensors, self.source, self._read)
         self._encoder, self._text = EncoderStack(*given), TextStack(*given)
-        self._lock = threading.RLock()
         self._blocks: tuple[tuple[ProgramBlock, ...], ...] | None = None
 
     @property
     def stacks(self) -> tuple[EncoderStack, TextStack]:
         """Encoder and decoder."""
         return self._encoder, self._text
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.config.vocab
-
-    @property
-    def context(self) -> int:
-        """Most tokens of a text."""
-        return self.config.max_positions
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of both residual streams."""
-        return self.config.hidden
-
-    @property
-    def bos_id(self) -> int | None:
-        """The token that begins texts, where the configuration names one."""
-        return self.config.bos_id
 
     @property
     def features(self) -> tuple[int, int]:
@@ -141,20 +87,6 @@ class WhisperModel:
     def check_ids(self, ids: Ids) -> None:
         """Refuse token ids outside the vocabulary."""
         check_ids(ids, self.config.vocab)
-
-    def check_length(self, tokens: int) -> None:
-        """Refuse texts that are longer than the model's context.
-
-        Raises
-        ------
-        SpecError
-            With both lengths.
-        """
-        if tokens > self.config.max_positions:
-            raise SpecError(
-                f"{tokens} tokens exceed the model's context of {self.config.max_positions}; "
-                "give it fewer at a time"
-            )
 
     def listen(self, features: Array, max_length: int, execution: Execution = PLAIN) -> MemoryCache:
         """Make a cache for texts of up to ``max_length`` tokens about features (B, bands, frames).
@@ -202,21 +134,11 @@ class WhisperModel:
         cache.advance(ids.shape[1])
         return h
 
-    def logits(self, ids: Ids, cache: KVCache | None = None) -> Array:
-        """Logits (B, T, vocab) float32 of (B, T) token ids; see `hidden` for the cache."""
-        return self.head(self.hidden(ids, cache))
-
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         """Refuse: a text without audio has no cache; see `listen`."""
         raise needs_audio()
 
-    def engines(self) -> Engines:
-        """What computes packed models fast; made once and kept."""
-        with self._lock:
-            return self._engines
-
-    @cached_property
-    def _engines(self) -> Engines:
+    def _new_engines(self) -> Engines:
         from lrc.nn.engine.engines import Engines
 
         body = [op for half in self.blocks for block in half for op in block.ops()]
