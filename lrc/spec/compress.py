@@ -128,6 +128,18 @@ class CompressSpec(Record):
         embed, head = self.table_bits(beside)
         return dataclasses.replace(self, embed_bits=embed, head_bits=head)
 
+    @property
+    def _of_text(self) -> list[str]:
+        """What is asked for that second moments alone do not tell."""
+        statistic = self.decompose.statistic
+        asked = {
+            "bias": self.bias,
+            f"ranks {self.ranks}": self.ranks != "equal",
+            f"statistic {statistic}": statistic.startswith("magnitude") or statistic in FISHER,
+            f"metric {self.metric.of}": self.metric.from_gradients,
+        }
+        return [name for name, wanted in asked.items() if wanted]
+
     def check(self) -> None:
         """Refuse values that are not allowed."""
         require(
@@ -135,11 +147,10 @@ class CompressSpec(Record):
             "distillation takes both streams; leave streams at mixed",
         )
         seen = self.calibration
-        texts = self.bias or self.ranks != "equal" or self.takes_gradients
         require(
-            not seen.imatrix or not (texts or self.decompose.statistic.startswith("magnitude")),
-            "what is asked for is measured on text, and an importance matrix has second moments "
-            "alone; give text instead",
+            not seen.imatrix or not self._of_text,
+            f"{', '.join(self._of_text)}: measured on text, and an importance matrix has second "
+            "moments alone; give text instead, or leave that out",
         )
         require(
             not self.bias or seen.streams == "original" or seen.mix == seen.repair == 0,

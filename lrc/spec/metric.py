@@ -58,4 +58,7 @@ class MetricSpec(Record):
             f"metric {self.of} weighs errors, and recipe {recipe} with rounding to nearest looks "
             "at no errors but its own; leave metric at inputs",
         )
-        require(device == "cpu", f"metric {self.of} is worked with on the CPU; leave device at cpu")
+        require(
+            device == "cpu",
+            f"metric {self.of} is worked with on the CPU; leave device at cpu, or metric at inputs",
+        )

@@ -210,3 +210,13 @@ def test_an_effort_is_a_word_or_minutes() -> None:
     for bad in ("0", "-1", "nan", "inf", "hasty"):
         with pytest.raises(argparse.ArgumentTypeError, match="neither a number of minutes"):
             effort(bad)
+
+
+def test_the_best_preset_asks_the_models_end_and_a_method_of_the_literature_does_not() -> None:
+    assert parse("--preset", "best").metric == MetricSpec("kl")
+    assert parse("--preset", "best", "--metric", "inputs").metric == MetricSpec()
+    assert parse("--preset", "best", "--recipe", "lqer", "--rank", "4").metric == MetricSpec()
+    with pytest.raises(SpecError, match=r"metric kl is worked with on the CPU.*metric at inputs"):
+        parse("--preset", "best", "--device", "cuda").check()
+    with pytest.raises(SpecError, match=r"metric kl: measured on text.*leave that out"):
+        parse("--preset", "best", "--imatrix", "a.gguf").check()

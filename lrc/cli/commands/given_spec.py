@@ -58,12 +58,17 @@ def _named(args: argparse.Namespace) -> Preset | None:
 
 
 def _base(args: argparse.Namespace, width: int) -> CompressSpec:
-    """What ``--config`` and options override: a preset or the plain defaults, then a recipe."""
+    """What ``--config`` and options override: a preset or the plain defaults, then a recipe.
+
+    A method of the literature has its own metric, whatever a preset would weigh errors by.
+    """
     targeted = args.target_bpw is not None or args.target_size is not None
     named = _named(args) or (get_preset(DEFAULT) if targeted else None)
     plain = CompressSpec(decompose=DecomposeSpec(quant=QuantSpec.for_bits(width)))
     base = plain if named is None else named.spec(width)
-    return base if args.recipe is None else with_recipe(args.recipe, base)
+    if args.recipe is None:
+        return base
+    return with_recipe(args.recipe, dataclasses.replace(base, metric=plain.metric))
 
 
 def spec_from_options(args: argparse.Namespace, width: int = QuantSpec().bits) -> CompressSpec:
