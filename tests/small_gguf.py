@@ -13,8 +13,14 @@ from lrc.convert.gguf import import_gguf
 from lrc.convert.gguf.target_types import for_gguf
 from lrc.spec import CompressSpec, DecomposeSpec, LowRankSpec, QuantSpec
 
-SHAPES = {"attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
-          "ffn_gate": (256, 64), "ffn_up": (256, 64), "ffn_down": (64, 256)}  # fmt: skip
+
+def shapes_of(width: int) -> dict[str, tuple[int, int]]:
+    """Rows and columns of a block's matrices."""
+    return {
+        "attn_q": (width, width), "attn_k": (width // 2, width), "attn_v": (width // 2, width),
+        "attn_output": (width, width), "ffn_gate": (256, width), "ffn_up": (256, width),
+        "ffn_down": (width, 256),
+    }  # fmt: skip
 
 
 def plain(kind: str, rank: int = 0) -> CompressSpec:
@@ -24,25 +30,25 @@ def plain(kind: str, rank: int = 0) -> CompressSpec:
     return CompressSpec(decompose=DecomposeSpec(quant=quant, low_rank=low_rank, rotation="none"))
 
 
-def write_dense(folder: Path) -> Path:
+def write_dense(folder: Path, width: int = 64) -> Path:
     """The model as a directory, by way of a file."""
     rng = np.random.default_rng(3)
-    shapes = {"token_embd.weight": (len(tiny_gguf.TOKENS), 64), "output_norm.weight": (64,)}
+    shapes = {"token_embd.weight": (len(tiny_gguf.TOKENS), width), "output_norm.weight": (width,)}
     for i in range(2):
-        shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in SHAPES.items()}
-        shapes |= {f"blk.{i}.{name}.weight": (64,) for name in ("attn_norm", "ffn_norm")}
+        shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in shapes_of(width).items()}
+        shapes |= {f"blk.{i}.{name}.weight": (width,) for name in ("attn_norm", "ffn_norm")}
     drawn = {k: rng.normal(0, 0.1, s).astype("f4") + (len(s) == 1) for k, s in shapes.items()}
     file = tiny_gguf.write(
-        folder / "m.gguf", drawn, gguf.GGMLQuantizationType.F32, llama__embedding_length=64,
-        llama__feed_forward_length=256, llama__attention__head_count=4,
-        llama__attention__head_count_kv=2,
+        folder / "m.gguf", drawn, gguf.GGMLQuantizationType.F32, llama__embedding_length=width,
+        llama__feed_forward_length=256, llama__attention__head_count=width // 16,
+        llama__attention__head_count_kv=width // 32,
     )  # fmt: skip
     return import_gguf(file, folder / "dense")
 
 
-def write_packed(dense: Path, out: Path) -> Path:
-    """The same, compressed with a mix of types and a small rank."""
-    spec = for_gguf(dense, plain("q4_k", rank=4), "Q2_K_M", rank=True)
+def write_packed(dense: Path, out: Path, kind: str = "Q2_K_M", rank: int = 4) -> Path:
+    """The same, compressed with a mix of types, or one, and a small rank."""
+    spec = for_gguf(dense, plain("q4_k", rank), kind, rank=rank > 0)
     windows = np.random.default_rng(5).integers(3, len(tiny_gguf.TOKENS), (4, 48))
     compress(dense, out, spec, windows=windows, threads=1)
     return out

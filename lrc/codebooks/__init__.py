@@ -74,6 +74,9 @@ CODEBOOKS: dict[str, Row] = {
     "q5_1": Row("ggml", (5,), "ggml"),
     "iq4_nl": Row("ggml", (4,), "ggml"),
     "iq4_xs": Row("ggml", (4,), "ggml", instead="iq4_nl"),
+    "iq3_xxs": Row("ggml", (3,), "ggml", instead="iq4_nl"),
+    "iq2_xs": Row("ggml", (2,), "ggml", instead="iq4_nl"),
+    "iq2_xxs": Row("ggml", (2,), "ggml", instead="iq4_nl"),
     # Of each width the first is what a width alone stands for.
     "gint128": Row("grouped", (2, 3, 4, 8), "grouped", instead="gint64"),
     "gint64": Row("grouped", (2, 3, 4, 8), "grouped", instead="gint32"),

@@ -17,6 +17,8 @@ q6_k       6     256     210: lower bits, upper bits, scales, d           d s (c
 iq4_xs     4     256     136: d, scales' upper bits, lower bits, codes    d s v[c]
 =========  ====  ======  ===============================================  ====================
 
+Those of vectors (iq3_xxs, iq2_xs, iq2_xxs) are described in :mod:`lrc.codebooks.ggml_grids`.
+
 d, m and dmin are float16; s and the m of larger blocks belong to stretches of 16 weights (q2_k,
 q3_k, q6_k) or 32. v are the 16 values of the uneven grid. The one plane of an m x n matrix is u8
 (m, bytes of a row's blocks), the bytes of a GGUF tensor; products and sums are rounded as there.
@@ -31,6 +33,7 @@ from typing import ClassVar
 import numpy as np
 
 from lrc.codebooks.base import F32, Codebook, PlaneLayout, Planes
+from lrc.codebooks.ggml_grids import GRIDS, GridLayout
 from lrc.codebooks.ggml_layout import Affine4, Affine6, Blocks, Field, Layout
 
 _D, _DMIN = ("d", None), ("dmin", None)
@@ -40,7 +43,7 @@ _NIBBLES = ("codes", Field(4, 4, 32))
 _PAIRS = ("codes", Field(2, 2, 32))
 _SCALES6 = ("affine", Affine6())
 
-LAYOUTS = {
+LAYOUTS: dict[str, Layout | GridLayout] = {
     "q4_0": Layout(32, 32, (_D, _HALVES)),
     "q4_1": Layout(32, 32, (_D, _DMIN, _HALVES), negated=True),
     "q5_0": Layout(32, 32, (_D, _FIFTH, _HALVES)),
@@ -67,6 +70,7 @@ LAYOUTS = {
          ("codes", Field(4, 8, 16))),
         zero=32,
     ),
+    **GRIDS,
 }  # fmt: skip
 #: The 16 values of the uneven grid, which are dense where weights are.
 _UNEVEN = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -75,7 +79,9 @@ _FIRST = {"q4_0": -8, "q5_0": -16, "q8_0": -128, "q3_k": -4, "q6_k": -32}
 
 
 def code_values(name: str, bits: int) -> F32:
-    """What a code stands for before it is scaled: f32 (2^bits,), ascending, read-only."""
+    """What a code stands for before it is scaled: f32 (codes,), ascending, read-only."""
+    if name in GRIDS:
+        return GRIDS[name].table
     if name.startswith("iq4"):
         table = np.array(_UNEVEN, np.float32)
     else:
@@ -106,7 +112,7 @@ class GgmlBlocks(Codebook):
     absolute: ClassVar[bool] = True
 
     @cached_property
-    def blocks(self) -> Layout:
+    def blocks(self) -> Layout | GridLayout:
         """The bytes of a block."""
         return LAYOUTS[self.name]
 

@@ -12,12 +12,15 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from lrc.codebooks.ggml_grids import GridLayout
 from lrc.codebooks.ggml_layout import Blocks
 from lrc.linalg.diagonal_plus_low_rank import Moment
 from lrc.linalg.running_product import Feedback, running_feedback
 from lrc.quant.base import F32, Quantizer
 from lrc.quant.ggml import GgmlBlocks
-from lrc.quant.ldlq import Rounded, over_rows
+from lrc.quant.ggml_grids import round_block
+from lrc.quant.ldlq import Rounded, block_inverses, over_rows
+from lrc_kernels.cpu.encode.grids import SIGNED, polish_points
 from lrc_kernels.cpu.encode.scaled import polish_columns, round_columns
 
 I16 = NDArray[np.int16]
@@ -88,12 +91,15 @@ def _rows(W: F32, feedback: Feedback, quantizer: GgmlBlocks, weights: F32) -> Ro
         weight = np.ascontiguousarray(W[:, at])
         target = weight + running.columns(error, at)
         blocks = quantizer.fit(target, weights[at])
-        own = _Numbers.of(blocks, m)
         within = np.ascontiguousarray(running.within(at), np.float32)
-        codes = round_columns(
-            weight, target, within, own.d[:, 0], own.s, own.dmin[:, 0], own.m,
-            quantizer.table, quantizer.least,
-        )  # fmt: skip
+        if isinstance(quantizer.layout, GridLayout):
+            codes = round_block(weight, target, within, weights[at], blocks, quantizer.layout)
+        else:
+            own = _Numbers.of(blocks, m)
+            codes = round_columns(
+                weight, target, within, own.d[:, 0], own.s, own.dmin[:, 0], own.m,
+                quantizer.table, quantizer.least,
+            )  # fmt: skip
         blocks = blocks._replace(codes=codes[:, None])
         found.append(blocks)
         values[:, at] = quantizer.decode(blocks)
@@ -158,10 +164,18 @@ def _polished(W: F32, begin: Rounded, H: F32, quantizer: GgmlBlocks, sweeps: int
     codes, values = blocks.codes.reshape(m, n).copy(), begin.values.copy()
     gradient = np.matmul(W - values, H, dtype=np.float32)
     layout = quantizer.layout
-    polish_columns(
-        gradient, H, quantizer.table, quantizer.least, layout.range("scales"),
-        layout.range("mins"), sweeps, codes, own.s, own.m, own.d, own.dmin, values,
-    )  # fmt: skip
+    if isinstance(layout, GridLayout):
+        inverses = np.stack(block_inverses(H, SIGNED))
+        polish_points(
+            gradient, H, inverses, layout.table, layout.points, layout.digits,
+            len(layout.magnitudes), layout.range("scales"), layout.step, sweeps, codes, own.s,
+            own.d, values,
+        )  # fmt: skip
+    else:
+        polish_columns(
+            gradient, H, quantizer.table, quantizer.least, layout.range("scales"),
+            layout.range("mins"), sweeps, codes, own.s, own.m, own.d, own.dmin, values,
+        )  # fmt: skip
     fresh = Blocks(
         codes.reshape(blocks.codes.shape),
         own.s.reshape(blocks.scales.shape).astype(np.int8),

@@ -8,8 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from lrc.codebooks.ggml import LAYOUTS, block_values, code_values
+from lrc.codebooks.ggml_grids import GridLayout
 from lrc.codebooks.ggml_layout import Blocks, Layout
 from lrc.quant.base import F32, Codes, Quantizer
+from lrc.quant.ggml_grids import fit_grid
 from lrc.quant.ggml_scales import fit_blocks
 
 
@@ -27,13 +29,13 @@ class GgmlBlocks:
     input_scale: float = 1.0
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> Layout | GridLayout:
         """The bytes of a block."""
         return LAYOUTS[self.id]
 
     @cached_property
     def table(self) -> F32:
-        """Values of the codes, f32 (2^bits,)."""
+        """Values of the codes, f32 (codes,)."""
         return code_values(self.id, self.bits)
 
     @property
@@ -64,6 +66,8 @@ class GgmlBlocks:
         blocks = np.asarray(Z, np.float32).reshape(
             len(Z), Z.shape[1] // self.block_size, self.block_size
         )
+        if isinstance(self.layout, GridLayout):
+            return fit_grid(blocks, weights, self.layout)
         return fit_blocks(blocks, weights, self.layout, self.table)
 
     def decode(self, codes: Codes) -> F32:

@@ -51,11 +51,11 @@ def fit_blocks(X: F32, weights: F32, layout: Layout, table: F32) -> Blocks:
     w = np.broadcast_to(weights, X.shape).reshape(x.shape)
     affine = layout.has("dmin")
     found = _affine(x, w, table, free=layout.negated) if affine else _symmetric(x, w, table)
-    d, scales = _whole(found.scale, found.curvature, *layout.range("scales"))
+    d, scales = whole_multiples(found.scale, found.curvature, *layout.range("scales"))
     if layout.negated:
         mins, dmin = np.ones(scales.shape, np.uint8), as_half(found.low[..., 0])
     elif affine:
-        dmin, whole = _whole(found.low, found.weight, *layout.range("mins"))
+        dmin, whole = whole_multiples(found.low, found.weight, *layout.range("mins"))
         mins = whole.astype(np.uint8)
     else:
         mins, dmin = np.zeros(scales.shape, np.uint8), np.zeros(lead, np.float16)
@@ -157,8 +157,13 @@ def _reaches(count: int) -> tuple[float, ...]:
     return _REACHES if count <= 16 else _REACHES[1:4] if count <= 64 else _FINE_REACHES
 
 
-def _whole(scale: F32, weight: F32, least: int, most: int) -> tuple[F16, F32]:
-    """The float16 unit (...,) and whole multiples f32 (..., stretches) that come nearest."""
+def whole_multiples(
+    scale: F32, weight: F32, least: int, most: int, step: int = 1
+) -> tuple[F16, F32]:
+    """The float16 unit (...,) and whole multiples f32 (..., stretches) that come nearest.
+
+    Multiples are ``least``, ``least + step`` and so on up to ``most``.
+    """
     if least == most:
         return as_half(scale[..., 0]), np.ones_like(scale)
     at = np.abs(scale).argmax(axis=-1)[..., None]
@@ -173,7 +178,9 @@ def _whole(scale: F32, weight: F32, least: int, most: int) -> tuple[F16, F32]:
                 stored = as_half(unit)
                 wide = stored.astype(np.float32)[..., None]
                 near = np.divide(scale, wide, out=np.zeros_like(scale), where=wide != 0)
-                near = np.clip(np.rint(near), least, most)
+                near = near if step == 1 else (near - least) / step
+                near = np.rint(near) if step == 1 else np.rint(near) * step + least
+                near = np.clip(near, least, most)
                 error = np.einsum("...i,...i->...", weight, np.square(scale - wide * near))
                 better = error < loss
                 loss = np.where(better, error, loss)

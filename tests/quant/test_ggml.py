@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
+
 import gguf
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lrc import decompose
 from lrc.codebooks import CODEBOOKS, get_codebook
 from lrc.codebooks.ggml import LAYOUTS
+from lrc.codebooks.ggml_grids import GRIDS
 from lrc.linalg.factor import factor, feedback_matrix
 from lrc.linalg.norms import proxy_loss
 from lrc.quant import quantizer as encoder
 from lrc.quant.blockwise import column_weights, ldlq_in_blocks, polish_in_blocks
 from lrc.quant.table import quantize_table
 from lrc.spec import DecomposeSpec, LowRankSpec, QuantSpec
+from lrc_kernels.cpu.encode.grids import nearest_points
 
 every_grid = pytest.mark.parametrize("name", LAYOUTS)
 #: One of each kind: signed and affine scales, in stretches of 16 and 32, and alone in a block.
-some_grids = pytest.mark.parametrize("name", ["q2_k", "q3_k", "q5_k", "iq4_xs", "q4_1", "q5_0"])
+some_grids = pytest.mark.parametrize(
+    "name",
+    [
+        "q2_k",
+        "q3_k",
+        "q5_k",
+        "iq4_xs",
+        "q4_1",
+        "q5_0",
+        "iq3_xxs",
+        "iq2_xs",
+        "iq2_xxs",
+    ],
+)
 
 
 def bits(name):
@@ -169,3 +188,43 @@ def test_extremes_are_coded():
         W = np.zeros((3, 256), np.float32)
         W[1], W[2, 5] = 1e-9, 1e6
         assert np.isfinite(quantizer.decode(quantizer.encode(W))).all(), name
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 3.0))
+@settings(max_examples=15)
+def test_points_are_the_nearest_with_an_even_number_of_minus_signs(name, seed, scale):
+    layout, rng = GRIDS[name], np.random.default_rng(seed)
+    z = rng.standard_t(3, (1, 8)).astype(np.float32)
+    counted = np.exp(rng.normal(0, 1, (1, 8))).astype(np.float32)
+    search = layout.points, layout.digits, len(layout.magnitudes)
+    codes = nearest_points(z, counted, np.full((1, 1), scale, np.float32), *search)
+    values = layout.table[codes[0]]
+    signs = np.array(list(itertools.product([1, -1], repeat=8)))
+    signs = signs[signs.prod(axis=1) == 1]
+    # Halves of eight are chosen apart, once their signs are known.
+    least = np.zeros(len(signs))
+    for a in range(0, 8, layout.width):
+        at = slice(a, a + layout.width)
+        wanted = signs[:, None, at] * layout.points.T * scale
+        least += (counted[0, at] * np.square(z[0, at] - wanted)).sum(axis=-1).min(axis=1)
+    found = (counted[0] * np.square(z[0] - values * np.float32(scale))).sum()
+    assert (values < 0).sum() % 2 == 0
+    assert found == pytest.approx(least.min(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("what", ["sign", "point"])
+def test_codes_off_the_grid_are_not_packed(name, what):
+    quantizer = encoder(name, bits(name))
+    codes = quantizer.encode(weights(2, 256))
+    changed, last = codes.codes.copy(), len(quantizer.table) - 1
+    if what == "sign":
+        changed[..., 0] = last - changed[..., 0]
+    else:
+        own = {tuple(point) for point in quantizer.layout.digits}
+        every = itertools.product(range((last + 1) // 2), repeat=quantizer.layout.width)
+        missing = next(point for point in every if point not in own)
+        changed[..., :8] = last // 2 + 1 + np.resize(missing, 8)
+    with pytest.raises(ValueError, match=name):
+        quantizer.pack(codes._replace(codes=changed))

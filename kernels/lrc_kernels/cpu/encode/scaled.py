@@ -20,7 +20,7 @@ I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
 
 #: Sweeps of codes, scales and mins to one of d and dmin, which takes as long.
-_UNITS_EVERY = 3
+UNITS_EVERY = 3
 #: Largest float16.
 _MOST = 65504.0
 
@@ -38,7 +38,7 @@ def _nearest(z: Any, table: F32, least: Any) -> Any:
 
 
 @njit(inline=True)
-def _value(d: Any, s: Any, entry: Any, dmin: Any, m: Any) -> Any:
+def value_of(d: Any, s: Any, entry: Any, dmin: Any, m: Any) -> Any:
     """One weight, rounded after every step."""
     scale = np.float32(d * np.float32(s))
     offset = np.float32(dmin * np.float32(m))
@@ -79,7 +79,7 @@ def round_columns(
             k = j // stretch
             code = _code(moved[j], d[i], s[i, k], dmin[i], m[i, k], table, least)
             codes[i, j] = code
-            error = W[i, j] - _value(d[i], s[i, k], table[code], dmin[i], m[i, k])
+            error = W[i, j] - value_of(d[i], s[i, k], table[code], dmin[i], m[i, k])
             for q in range(j):
                 moved[q] += error * within[j, q]
     return codes
@@ -95,7 +95,7 @@ def _half(x: Any) -> Any:
 
 
 @njit(inline=True)
-def _gain(H: F32, g: F64, delta: F64, a: Any, z: Any) -> Any:
+def gain_of(H: F32, g: F64, delta: F64, a: Any, z: Any) -> Any:
     """How far the loss falls when ``delta`` is added to the values of columns a to z."""
     total = 0.0
     for j in range(a, z):
@@ -118,7 +118,7 @@ def _row(H: F32, delta: F64, a: Any, j: Any) -> Any:
 
 
 @njit(inline=True)
-def _add(H: F32, g: F64, values: F32, delta: F64, a: Any, z: Any) -> None:
+def add_change(H: F32, g: F64, values: F32, delta: F64, a: Any, z: Any) -> None:
     """Take ``delta`` into values, and out of the gradient."""
     n = g.shape[0]
     for j in range(a, z):
@@ -130,7 +130,7 @@ def _add(H: F32, g: F64, values: F32, delta: F64, a: Any, z: Any) -> None:
 
 
 @njit(inline=True)
-def _try(
+def try_numbers(
     H: F32, g: F64, values: F32, codes: U8, table: F32, stretch: Any, a: Any, z: Any,
     d: Any, s: I16, dmin: Any, m: I16, k: Any, ds: Any, dm: Any, delta: F64,
 ) -> Any:  # fmt: skip
@@ -138,9 +138,9 @@ def _try(
     for j in range(a, z):
         own = j // stretch
         more = 1 if own == k else 0
-        fresh = _value(d, s[own] + more * ds, table[codes[j]], dmin, m[own] + more * dm)
+        fresh = value_of(d, s[own] + more * ds, table[codes[j]], dmin, m[own] + more * dm)
         delta[j] = np.float64(fresh) - np.float64(values[j])
-    return _gain(H, g, delta, a, z)
+    return gain_of(H, g, delta, a, z)
 
 
 @njit()
@@ -187,7 +187,7 @@ def polish_columns(
                         )
                         if code == codes[j]:
                             continue
-                        fresh = _value(d_work[i, b], s[k], table[code], dmin_work[i, b], m[k])
+                        fresh = value_of(d_work[i, b], s[k], table[code], dmin_work[i, b], m[k])
                         change = np.float64(fresh) - np.float64(values[j])
                         if change * (H[j, j] * change - 2.0 * g[j]) < 0:
                             codes[j], values[j] = code, fresh
@@ -202,17 +202,17 @@ def polish_columns(
                             and range_m[0] <= m[k] + dm <= range_m[1]
                         ):
                             continue
-                        gain = _try(
+                        gain = try_numbers(
                             H, g, values, codes, table, stretch, a, z,
                             d_work[i, b], s, dmin_work[i, b], m, k, ds, dm, delta,
                         )  # fmt: skip
                         if gain > 0:
-                            _add(H, g, values, delta, a, z)
+                            add_change(H, g, values, delta, a, z)
                             s[k] += ds
                             m[k] += dm
                             moved += 1
-                if sweep % _UNITS_EVERY == 0:
-                    moved += _move_units(
+                if sweep % UNITS_EVERY == 0:
+                    moved += move_units(
                     H, g, values, codes, table, stretch, b * block, (b + 1) * block,
                     s, m, d_work[i], dmin_work[i], b, delta,
                 )  # fmt: skip
@@ -221,12 +221,12 @@ def polish_columns(
                 break
         for j in range(n):  # sums of changes are rounded: say what the numbers stand for
             k, b = j // stretch, j // block
-            values[j] = _value(d_work[i, b], s[k], table[codes[j]], dmin_work[i, b], m[k])
+            values[j] = value_of(d_work[i, b], s[k], table[codes[j]], dmin_work[i, b], m[k])
     return total
 
 
 @njit(inline=True)
-def _move_units(
+def move_units(
     H: F32, g: F64, values: F32, codes: U8, table: F32, stretch: Any, a: Any, z: Any,
     s: I16, m: I16, d: F32, dmin: F32, b: Any, delta: F64,
 ) -> Any:  # fmt: skip
@@ -249,11 +249,11 @@ def _move_units(
             fresh_m = _half(dmin[b] + slope / curve)
         if fresh_d == d[b] and fresh_m == dmin[b]:
             continue
-        gain = _try(
+        gain = try_numbers(
             H, g, values, codes, table, stretch, a, z, fresh_d, s, fresh_m, m, -1, 0, 0, delta
         )
         if gain > 0:
-            _add(H, g, values, delta, a, z)
+            add_change(H, g, values, delta, a, z)
             d[b], dmin[b] = fresh_d, fresh_m
             moved += 1
     return moved
