@@ -27,7 +27,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lrc_kernels.trellis_code import TILE
+from lrc_kernels.trellis_code import AT_ONCE, TILE
 
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
@@ -186,14 +186,19 @@ def pack_states(states: U16, bits: int, rows: int) -> U8:
     that fill up the last eight are zeros.
     """
     a, b, _ = states.shape
-    eights = _eights(b)
-    low = np.zeros((a, eights * RINGS, TILE), np.uint16)
-    low[:, :b] = states & np.uint16((1 << bits) - 1)
-    stream = ((low[..., None] >> np.arange(bits, dtype=np.uint16)) & np.uint16(1)).astype(np.uint8)
-    found = np.packbits(stream.reshape(a, -1, 8), axis=2, bitorder="little")
-    split = found.reshape(a, eights, 2, RINGS // 2, SEGMENTS, PASSES, bits)
-    parts = split.transpose(0, 5, 1, 6, 2, 4, 3).reshape(a, PASSES * eights, bits * LANES)
-    return np.ascontiguousarray(parts[:, _order(eights, rows)]).reshape(a, -1)
+    eights, at_once = _eights(b), max(AT_ONCE // (b * TILE), 1)
+    order = _order(eights, rows)
+    packed = np.empty((a, len(order) * bits * LANES), np.uint8)
+    for first in range(0, a, at_once):
+        part = states[first : first + at_once]
+        low = np.zeros((len(part), eights * RINGS, TILE), np.uint16)
+        low[:, :b] = part & np.uint16((1 << bits) - 1)
+        stream = ((low[..., None] >> np.arange(bits, dtype=np.uint16)) & np.uint16(1)).astype("u1")
+        found = np.packbits(stream.reshape(len(part), -1, 8), axis=2, bitorder="little")
+        split = found.reshape(-1, eights, 2, RINGS // 2, SEGMENTS, PASSES, bits)
+        parts = split.transpose(0, 5, 1, 6, 2, 4, 3).reshape(-1, PASSES * eights, bits * LANES)
+        packed[first : first + at_once] = parts[:, order].reshape(len(part), -1)
+    return packed
 
 
 def unpack_states(data: U8, bits: int, state_bits: int, rows: int, rings: int) -> U16:

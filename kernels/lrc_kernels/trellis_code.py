@@ -34,6 +34,8 @@ BYTES_MEAN, UNIT = 510, 128
 MIN_STATE_BITS, MAX_STATE_BITS = 8, 16
 #: Heights of tiles; the largest that divides the rows is used, for the fewest columns.
 TILE_ROWS = (256, 128, 64, 32, 16)
+#: Weights that are packed at once: each of their bits takes bytes meanwhile.
+AT_ONCE = 1 << 20
 
 
 def tile_rows(m: int) -> int:
@@ -66,13 +68,16 @@ def pack_states(states: U16, bits: int) -> U16:
     Only the lowest ``bits`` of a state are used: the others are those of the next weights.
     """
     tiles = states.shape[0]
-    low = states & np.uint16((1 << bits) - 1)
-    stream = (low[:, :, None] >> np.arange(bits, dtype=np.uint16)) & np.uint16(1)
-    words = np.packbits(
-        stream.reshape(tiles, SEGMENTS, bits, 16).astype(np.uint8), axis=3, bitorder="little"
-    )
-    by_segment = words.view("<u2").reshape(tiles, SEGMENTS, bits)
-    return np.ascontiguousarray(by_segment.transpose(0, 2, 1)).reshape(tiles, -1)
+    packed = np.empty((tiles, bits * SEGMENTS), "<u2")
+    for first in range(0, tiles, AT_ONCE // TILE):
+        low = states[first : first + AT_ONCE // TILE] & np.uint16((1 << bits) - 1)
+        stream = (low[:, :, None] >> np.arange(bits, dtype=np.uint16)) & np.uint16(1)
+        words = np.packbits(
+            stream.reshape(-1, SEGMENTS, bits, 16).astype(np.uint8), axis=3, bitorder="little"
+        )
+        by_segment = words.view("<u2").reshape(-1, SEGMENTS, bits)
+        packed[first : first + len(low)] = by_segment.transpose(0, 2, 1).reshape(len(low), -1)
+    return packed
 
 
 def unpack_states(words: U16, bits: int, state_bits: int) -> U16:

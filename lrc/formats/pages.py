@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from lrc.base.resources import trim_heap
 from lrc.formats.safetensors.file import SafetensorsFile
 
 
 def release_pages(files: Iterable[SafetensorsFile]) -> None:
-    """Let the system take back what was read of the files; it is read again when needed.
+    """Let the system take back what was read of the files, and what is free of the heap.
 
-    Views of them stay valid. Without effect where the platform offers no such advice.
+    Files are read again when needed, and views of them stay valid. Without effect where the
+    platform offers no such advice.
     """
+    trim_heap()
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
     for file in {file.path: file for file in files}.values():

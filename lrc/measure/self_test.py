@@ -101,8 +101,10 @@ def self_test(
     if ids.shape[1] < 2:
         ids = np.concatenate([ids, ids], axis=1)
         part = (*part[:-1], ids)
-    model = load_model(PackedCheckpoint.described(folder, manifest))
+    packed = PackedCheckpoint.described(folder, manifest)
+    model = load_model(packed)
     streams = [_stream(one, part, threads) for one in (model, original)]
+    packed.release()
     found = _compared((model, original), streams, ids[0, 1:])
     if found.is_broken:
         raise NumericalError(

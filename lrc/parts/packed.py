@@ -68,6 +68,7 @@ from numpy.typing import NDArray
 from lrc.base.strict_json import read_object
 from lrc.errors import FormatError
 from lrc.formats.hub import local_model
+from lrc.formats.pages import release_pages
 from lrc.formats.safetensors.checkpoint import Checkpoint
 from lrc.formats.safetensors.file import SafetensorsFile
 from lrc.formats.side_files import contained, other_files
@@ -203,6 +204,10 @@ class PackedCheckpoint:
                     raise FormatError(f"{file.path}: tensor {name} is stored in two files")
                 owners[name] = file
         return owners
+
+    def release(self) -> None:
+        """Give back the memory of what was read of the files; it is read again when needed."""
+        release_pages(self._files.values())
 
     def close(self) -> None:
         """Let go of all files; nothing can be read any more."""

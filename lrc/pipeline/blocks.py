@@ -192,6 +192,7 @@ class _Compressor:
         job = self.job
         for problem in site_problems(at, job.spec, job.gradients, job.importance, job.bases):
             self.dropped += problem.dropped
+            release_pages(job.source.shards.values())  # weights that targets were made of
             # Matrices are independent: side by side where there are several, and one alone over
             # its rows. Either way the result is that of one thread.
             solved = ordered_map(problem.solve, problem.targets, problem.at_once)

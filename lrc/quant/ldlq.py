@@ -287,9 +287,16 @@ def over_rows(work: Callable[[slice], Rounded], count: int, together: int, threa
     ``together`` rows are coded as one.
     """
     size = _CHUNK_ROWS if together == 1 else max(_CHUNK_BANDS, together)
-    parts = list(ordered_map(work, chunks(count, size), threads))
-    codes = tuple(np.concatenate(planes) for planes in zip(*(p.codes for p in parts), strict=True))
-    return Rounded(codes, np.concatenate([p.values for p in parts]))
+    parts = chunks(count, size)
+    values: NDArray[np.float32] | None = None
+    codes = []
+    for rows, part in zip(parts, ordered_map(work, parts, threads), strict=True):
+        if values is None:
+            values = np.empty((count, part.values.shape[1]), part.values.dtype)
+        values[rows] = part.values  # chunks go as they come: they would be the matrix once more
+        codes.append(part.codes)
+    assert values is not None
+    return Rounded(tuple(np.concatenate(of) for of in zip(*codes, strict=True)), values)
 
 
 def _join(blocks: list[Codes]) -> Codes:

@@ -179,11 +179,14 @@ def decompose_at_site(
     if metric.signs is not None:
         signs_out = random_signs(len(W), derive_seed(spec.seed, name, "out"))
     original = _rotate_rows(columns, signs_out)
+    del columns  # each of these is as large as the matrix
     target = original if regression_target is None else _rotate_rows(regression_target, signs_out)
     absolute = get_codebook(quant.codebook, quant.bits).absolute
     gain = 1.0 if absolute else float(np.float32(rms(target)))
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
+    fitted = None if regression_target is None else original
+    del target, original
     if outputs is not None:
         rotated = rotate_moment(np.asarray(outputs, np.float64), signs_out)
         rows = output_metric(rotated, problem.quantizer.block_rows)
@@ -205,7 +208,7 @@ def decompose_at_site(
         signs_out=pack_signs(signs_out) if signs_out is not None else None,
         parts=solution.parts,
     )
-    weights = None if regression_target is None else original / np.float32(divisor)
+    weights = None if fitted is None else fitted / np.float32(divisor)
     return _measured(packed, solution, problem, weights, divisor)
 
 

@@ -21,3 +21,29 @@ def test_a_child_does_not_report_its_parents_peak():
     assert own > 400 * 2**20
     assert int(child.stdout) < 200 * 2**20
     del ballast
+
+
+HOLES = """
+import numpy as np
+from lrc.base.resources import trim_heap
+
+def resident():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) // 1024
+
+del [np.ones(6 << 20, np.float32)][:]  # 24 MiB freed: arrays of that size lie in the heap now
+large, small = [], []
+for _ in range(20):
+    large.append(np.ones(4 << 20, np.float32))
+    small.append(np.ones(3000, np.float32))
+before = resident()
+del large
+trim_heap()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_holes_of_the_heap_are_given_back():
+    child = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, check=True)
+    assert int(child.stdout) > 300

@@ -240,6 +240,15 @@ def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
         read_all(with_tensors(tmp_path, change))
 
 
+def test_what_was_given_back_is_read_again(golden: PackedCheckpoint) -> None:
+    before = {name: golden.dense(name).copy() for name in golden.names()}
+    held = golden.dense("model.norm.weight")
+    golden.release()
+    for name, values in before.items():
+        np.testing.assert_array_equal(golden.dense(name), values)
+    np.testing.assert_array_equal(held, before["model.norm.weight"])
+
+
 def test_a_name_that_is_not_stored_is_named(golden: PackedCheckpoint) -> None:
     for read in (golden.dense, golden.linear, golden.shape):
         with pytest.raises(FormatError, match=r"lm_head\.weight is not stored"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -239,3 +240,21 @@ def test_zero_scales_and_ragged_columns(key):
     assert found.codes[0].shape[:2] == (3, -(-13 // quantizer.block_size))
     np.testing.assert_array_equal(found.values[1], 0.0)
     check_codes_match(grid, found)
+
+
+def test_chunks_of_rows_are_not_kept_beside_the_whole():
+    m, n = 2048, 512
+    one = np.zeros((m, 1), np.uint8)
+
+    def work(rows):
+        return ldlq_module.Rounded((one[rows],), np.ones((rows.stop - rows.start, n), F32))
+
+    tracemalloc.start()
+    try:
+        found = ldlq_module.over_rows(work, m, 1, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.values.shape == (m, n)
+    assert found.codes[0].shape == one.shape
+    assert peak < 1.5 * found.values.nbytes

@@ -36,10 +36,11 @@ from lrc.spec import AllocationSpec, CompressSpec
 
 #: Of the process with its libraries and compiled loops, and of a tokenizer over its file: there are
 #: two while the copied one is compared, and the heap stays as large.
-BASE, TOKENIZER = 205 << 20, 12.5
+BASE, TOKENIZER = 190 << 20, 12.5
 _TOKENIZERS = 2
-#: Arrays of the size of a matrix, in float32, that are there while it is solved.
-SOLVING = 9.0
+#: Arrays of the size of a matrix, in float32, that are there while it is solved, and while L R are
+#: fitted beside Q.
+SOLVING, FITTING = 5.5, 8.0
 #: Arrays of the size of a chunk's widest values while it passes a site.
 PASSING = 3.0
 #: Arrays of the size of a chunk of a table's rows while they are rounded.
@@ -284,5 +285,7 @@ def _steps(
             yield "the correction", 2 * F32 * square + item * (square + 2 * gap) + targets
         solving = 2 * F32 * square
     replaced = F32 * sum(rows) * n  # what the student runs from here on
-    solve = int(SOLVING * largest * at_once)
+    low_rank = [spec.decompose.low_rank, *(m.low_rank for m in spec.matrices.values())]
+    arrays = FITTING if any(of.rank != 0 for of in low_rank) else SOLVING
+    solve = int(arrays * largest * at_once)
     yield "solving", solving + targets + replaced - largest + solve
