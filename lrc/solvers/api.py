@@ -185,7 +185,7 @@ def decompose_at_site(
     gain = 1.0 if absolute else float(np.float32(rms(target)))
     divisor = gain if gain > 0 else 1.0
     problem = Problem(target / np.float32(divisor), metric, spec, resolve_threads(threads))
-    fitted = None if regression_target is None else original
+    own = None if regression_target is None else original
     del target, original
     if outputs is not None:
         rotated = rotate_moment(np.asarray(outputs, np.float64), signs_out)
@@ -208,7 +208,7 @@ def decompose_at_site(
         signs_out=pack_signs(signs_out) if signs_out is not None else None,
         parts=solution.parts,
     )
-    weights = None if fitted is None else fitted / np.float32(divisor)
+    weights = None if own is None else own / np.float32(divisor)
     return _measured(packed, solution, problem, weights, divisor)
 
 
