@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from lrc.convert.gguf.pre_tokenizers import PRE_TOKENIZERS
 from lrc.convert.gguf.tokenizer import write_tokenizer
 from lrc.convert.gguf.written_tokenizer import tokenizer_fields
-from lrc.errors import FormatError
+from lrc.errors import FormatError, UnsupportedModelError
 
 TRAINED = json.loads((GOLDEN / "sentencepiece.json").read_text("utf-8"))
 BASE = {key: value for key, value in tiny_gguf.FIELDS.items() if key.startswith("tokenizer.")}
@@ -72,3 +72,22 @@ def test_ids_without_a_token_are_filled_up(tmp_path):
     assert written["tokenizer.ggml.token_type"][count:] == [5, 5]
     with pytest.raises(FormatError, match=f"the id {count - 1}"):
         tokenizer_fields(tmp_path, count - 1)
+
+
+@pytest.mark.parametrize("fields", [BASE, TRAINED["llama"]["fields"]], ids=["bytes", "pieces"])
+def test_one_without_merges_is_refused_in_a_line(fields, tmp_path):
+    write_tokenizer(fields, tmp_path)
+    path = tmp_path / "tokenizer.json"
+    stored = json.loads(path.read_text("utf-8"))
+    stored["model"]["merges"] = []
+    path.write_text(json.dumps(stored), "utf-8")
+    with pytest.raises(UnsupportedModelError, match="without merges is not written") as error:
+        tokenizer_fields(tmp_path, len(fields["tokenizer.ggml.tokens"]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_unigram_model_is_refused_in_a_line(tmp_path):
+    fields = TRAINED["t5"]["fields"]
+    write_tokenizer(fields, tmp_path)
+    with pytest.raises(UnsupportedModelError, match="'Unigram' is not written.* hf instead$"):
+        tokenizer_fields(tmp_path, len(fields["tokenizer.ggml.tokens"]))

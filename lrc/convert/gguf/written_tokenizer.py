@@ -44,7 +44,15 @@ def tokenizer_fields(folder: Path, size: int) -> Json:
     stored = read_object(folder / "tokenizer.json", unique=False)
     model = stored["model"]
     if model.get("type") != "BPE":
-        raise UnsupportedModelError(f"a tokenizer of type {model.get('type')!r} is not written")
+        raise UnsupportedModelError(
+            f"a tokenizer of type {model.get('type')!r} is not written to GGUF; only BPE is: "
+            "export to hf instead"
+        )
+    if not model["merges"]:
+        raise UnsupportedModelError(
+            "a tokenizer without merges is not written to GGUF, whose readers join letters by "
+            "them: export to hf instead"
+        )
     pieces = bool(model.get("byte_fallback"))
     tokens, kinds = _tokens(tokenizer, model, size, pieces=pieces)
     merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
