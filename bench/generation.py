@@ -142,7 +142,7 @@ def caches(loaded: Any, given: argparse.Namespace) -> list[dict[str, Any]]:
             "case": f"cache of {bits or 32} bits",
             "context": len(ids),
             "bytes_a_token": decoder.cache.nbytes / decoder.cache.max_length,
-            "kl": divergence(loaded, ids[:1024], bits, given) if bits else 0.0,
+            "kl": divergence(loaded, ids, bits, given) if bits else 0.0,
             "cpu_seconds_a_token": statistics.median(seconds[bits]),
             "cpu_seconds_of_the_prompt": prompts[bits],
         }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lrc.errors import SpecError
+from lrc.lm_eval.texts import texts_together
 from lrc.measure.continuations import Continuations, Likelihood, rolling
 from lrc.run.generate import generate
 from lrc.run.sampler import Sampler
+from lrc.run.server.jobs import Ask
+from lrc.run.server.options import ServeOptions
 from lrc.run.stops import until_stop
 from lrc.run.text import text_pieces
 
@@ -23,6 +26,27 @@ _MOST = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 #: Tokens that a model sees unless told, or its context where that is shorter.
 LONGEST = 2048
+#: Requests that are worked on at the same time with batch_size "auto".
+AUTO = 8
+
+
+def _batch(size: int | str | None) -> int:
+    """How many requests are worked on at the same time.
+
+    Raises
+    ------
+    SpecError
+        ``size`` is no number of them.
+    """
+    if str(size).startswith("auto"):
+        return AUTO
+    try:
+        count = int(size or 1)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise SpecError(f"batch_size={size!r} must be a whole number, 1 at least, or 'auto'")
+    return count
 
 
 class Request(Protocol):
@@ -51,9 +75,11 @@ class HarnessModel:
         Whether texts begin with BOS; as the harness' own models do not, the default is no.
     max_gen_toks : int
         New tokens of tasks that do not say how many.
-    batch_size, max_batch_size, device
-        Of the harness' command line. Requests are worked on one by one, on the CPU: what asks for
-        more is told so.
+    batch_size : int or "auto", optional
+        Requests that a compressed model works on at the same time, "auto" is 8; 1 unless told. It
+        changes results by rounding alone, and greedy texts where that decides.
+    max_batch_size, device
+        Of the harness' command line, not used: what asks for a GPU is told so.
     """
 
     def __init__(
@@ -71,8 +97,9 @@ class HarnessModel:
         from lrc.run.load import load
 
         super().__init__()
-        if str(batch_size) not in ("1", "None", "auto") or max_batch_size is not None:
-            _log.warning("requests are worked on one by one: batch_size %s not used", batch_size)
+        self._together = _batch(batch_size)
+        if max_batch_size is not None:
+            _log.warning("max_batch_size %s not used", max_batch_size)
         if device not in (None, "cpu"):
             _log.warning("device %s not used: lrc runs on the CPU", device)
         self.loaded: LoadedModel = load(pretrained)
@@ -82,7 +109,9 @@ class HarnessModel:
         self._threads, self._activations = threads, activations
         self._bos, self._most = add_bos_token, max_gen_toks
         self._name = str(pretrained)
-        self._scorer = Continuations(self.loaded.model, self.max_length, threads, activations)
+        self._scorer = Continuations(
+            self.loaded.model, self.max_length, threads, activations, together=self._together
+        )
 
     # What is asked
 
@@ -120,12 +149,17 @@ class HarnessModel:
         """What comes after each context, up to the first of its stops."""
         from tqdm import tqdm
 
-        found = []
-        for place, request in enumerate(tqdm(requests, "generate_until", disable=disable_tqdm)):
+        asks = []
+        for place, request in enumerate(requests):
             context, options = request.args
-            found.append(self._generated(context, options, place))
-            self._cache("generate_until", request, found[-1])
-        return found
+            asks.append(self._ask(context, options, place))
+        found: dict[int, str] = {}
+        for i, text in tqdm(
+            self._texts(asks), "generate_until", total=len(asks), disable=disable_tqdm
+        ):
+            found[i] = text
+            self._cache("generate_until", requests[i], text)
+        return [found[i] for i in range(len(asks))]
 
     # What a chat takes
 
@@ -186,16 +220,15 @@ class HarnessModel:
     def _scores(
         self, pairs: Sequence[tuple[list[int], list[int]]], what: str, quiet: bool
     ) -> list[Likelihood]:
-        """Likelihoods in the order asked; worked on so that what begins alike is adjacent."""
+        """Likelihoods in the order asked."""
         from tqdm import tqdm
 
-        found: dict[int, Likelihood] = {}
-        order = sorted(range(len(pairs)), key=lambda i: pairs[i])
-        for i in tqdm(order, what, disable=quiet):
-            found[i] = self._scorer.score(*pairs[i])
+        done = tqdm(self._scorer.score_all(pairs), what, total=len(pairs), disable=quiet)
+        found: dict[int, Likelihood] = dict(done)
         return [found[i] for i in range(len(pairs))]
 
-    def _generated(self, context: str, options: Mapping[str, Any], place: int) -> str:
+    def _ask(self, context: str, options: Mapping[str, Any], place: int) -> Ask:
+        """What a task asks for."""
         given = dict(options)
         until = given.pop("until", None) or []
         stops = [stop for stop in ([until] if isinstance(until, str) else until) if stop]
@@ -209,12 +242,23 @@ class HarnessModel:
                 "give it a larger max_length, or the task fewer tokens"
             )
         ids = (self._encoded(context) or [self._prefix])[-(self.max_length - most) :]
+        return Ask(tuple(ids), most, sampler, tuple(stops))
+
+    def _texts(self, asks: Sequence[Ask]) -> Iterator[tuple[int, str]]:
+        """Numbers of texts as they are done, and the texts."""
+        if self._together > 1 and len(asks) > 1:
+            yield from texts_together(
+                self.loaded, asks, ServeOptions(self._together, context=self.max_length),
+                self._threads, self._activations,
+            )  # fmt: skip
+            return
         tokenizer = self.loaded.tokenizer
-        tokens = generate(
-            self.loaded.model, ids, most, sampler, tokenizer.eos_ids,
-            threads=self._threads, activations=self._activations,
-        )  # fmt: skip
-        return "".join(until_stop(text_pieces(tokenizer, tokens), stops))
+        for i, ask in enumerate(asks):
+            tokens = generate(
+                self.loaded.model, ask.ids, ask.most, ask.sampler, tokenizer.eos_ids,
+                threads=self._threads, activations=self._activations,
+            )  # fmt: skip
+            yield i, "".join(until_stop(text_pieces(tokenizer, tokens), ask.stops))
 
     def _sampler(self, given: dict[str, Any], place: int) -> Sampler:
         """How a task wants tokens chosen: greedily unless it samples; draws differ by request."""

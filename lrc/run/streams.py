@@ -18,6 +18,8 @@ from lrc.run.stream import Stream
 
 #: Texts from which on one step of all is faster than a step of each.
 BATCHED = 4
+#: Most tokens that several texts are read by together.
+TOGETHER = 512
 
 
 class Streams:
@@ -95,6 +97,28 @@ class Streams:
         for stream, token in zip(streams, tokens, strict=True):
             stream.ids.append(token)
         return list(logits)
+
+    def outputs(
+        self, streams: Sequence[Stream], ids: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float32]]:
+        """Residual streams (T, hidden) of some more tokens of each stream: its ``ids``.
+
+        They are read together where they fit and that can be; it changes them by rounding alone.
+        """
+        counts = [len(own) for own in ids]
+        fits = all(n <= s.decoder.cache.most for n, s in zip(counts, streams, strict=True))
+        if self._batch is None or len(streams) == 1 or sum(counts) > TOGETHER or not fits:
+            return [stream.outputs(own) for stream, own in zip(streams, ids, strict=True)]
+        caches = [stream.decoder.cache for stream in streams]
+        start = [
+            self._model.embed(np.asarray(own), cache.length)
+            for own, cache in zip(ids, caches, strict=True)
+        ]
+        with single_threaded_blas():
+            rows = self._batch.read(np.concatenate(start), counts, caches, self._progress)
+        for stream, own in zip(streams, ids, strict=True):
+            stream.ids += own
+        return np.split(rows.copy(), np.cumsum(counts)[:-1])
 
     def head(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (T, vocab) of residual streams (T, hidden), exact."""

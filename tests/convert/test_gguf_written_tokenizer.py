@@ -89,5 +89,5 @@ def test_one_without_merges_is_refused_in_a_line(fields, tmp_path):
 def test_a_unigram_model_is_refused_in_a_line(tmp_path):
     fields = TRAINED["t5"]["fields"]
     write_tokenizer(fields, tmp_path)
-    with pytest.raises(UnsupportedModelError, match="'Unigram' is not written.* hf instead$"):
+    with pytest.raises(UnsupportedModelError, match=r"'Unigram' is not written.* hf instead$"):
         tokenizer_fields(tmp_path, len(fields["tokenizer.ggml.tokens"]))

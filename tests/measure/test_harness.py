@@ -22,7 +22,9 @@ from lrc.errors import SpecError
 from lrc.lm_eval import __main__ as command
 from lrc.lm_eval.model import HarnessModel
 from lrc.measure.continuations import Continuations, rolling
+from lrc.nn.engine import prompt_program
 from lrc.testing.tolerance import factor_bound
+from lrc_kernels.simd import paths as simd_paths
 
 
 class Asked(NamedTuple):
@@ -82,6 +84,35 @@ def test_what_was_asked_before_changes_rounding_alone():
     apart = [Continuations(packed, 24, 1).score(*pair) for pair in pairs]
     for one, expected in zip([*pairs, *pairs[::-1]], [*apart, *apart[::-1]], strict=True):
         assert scorer.score(*one).logprob == pytest.approx(expected.logprob, abs=3 * BOUND)
+
+
+def test_several_at_a_time_change_rounding_alone(monkeypatch):
+    """Those that begin alike, those that do not, and one that fills the model's sight."""
+    monkeypatch.setattr(prompt_program, "path", lambda: simd_paths.PATHS[0])
+    packed = packed_model({"intermediate_size": 64}, codebook=("trellis12", 3), rank=3)
+    rng = np.random.default_rng(2)
+    pairs = [(rng.integers(0, 48, 9).tolist(), [3, 4, 5])]
+    pairs += [(pairs[0][0], rng.integers(0, 48, n).tolist()) for n in (1, 5)]
+    pairs += [(rng.integers(0, 48, n).tolist(), [n]) for n in (1, 7, 15, 40)]
+    alone, many = (Continuations(packed, 24, 1, together=n) for n in (1, 4))
+    assert many._streams.batches
+    found = dict(many.score_all(pairs))
+    assert sorted(found) == list(range(len(pairs)))
+    for i, pair in enumerate(pairs):
+        assert found[i].logprob == pytest.approx(alone.score(*pair).logprob, abs=3 * BOUND), i
+
+
+def test_batches_of_requests_are_answered_as_single_ones(model, path):
+    batch = HarnessModel(str(path), threads=1, max_length=48, batch_size="auto:4")
+    text, options = "The quick brown fox", {"max_gen_toks": 9, "do_sample": True}
+    pairs = asked((text, "a"), ("b", text), (text, "b"), ("", "c"), ("The", " quick"))
+    found, known = (m.loglikelihood(pairs, disable_tqdm=True) for m in (batch, model))
+    for one, other in zip(found, known, strict=True):
+        assert one == (pytest.approx(other[0], abs=BOUND * 20), other[1])
+    texts = asked(*[(text[:n], {**options, "until": ["e"] * (n % 2)}) for n in range(1, 12)])
+    assert batch.generate_until(texts, True) == model.generate_until(texts, True)
+    with pytest.raises(SpecError, match="batch_size='many' must be a whole number"):
+        HarnessModel(str(path), batch_size="many")
 
 
 @given(st.integers(1, 60), st.integers(1, 17))
@@ -155,8 +186,8 @@ def test_bos_stands_before_contexts_where_asked(path):
 
 def test_what_is_not_used_is_said(path, caplog):
     with caplog.at_level(logging.WARNING):
-        HarnessModel(str(path), threads=1, batch_size=8, device="cuda")
-    assert "batch_size 8 not used" in caplog.text
+        HarnessModel(str(path), threads=1, max_batch_size=8, device="cuda")
+    assert "max_batch_size 8 not used" in caplog.text
     assert "device cuda not used" in caplog.text
 
 

@@ -62,6 +62,21 @@ def test_buffers_grow_with_the_batch(model):
         np.testing.assert_array_equal(found, step(model, numbers))
 
 
+def test_several_tokens_give_what_they_give_one_by_one(model):
+    engine, counts = model.engines().batch(Team(1)), [3, 1, 4]
+    caches, _ = cached(model, range(3))
+    others, _ = cached(model, range(3))
+    ids = [IDS[3 + i, :count] for i, count in enumerate(counts)]
+    rows = [model.embed(own, cache.length) for own, cache in zip(ids, caches, strict=True)]
+    together = np.split(engine.read(np.concatenate(rows), counts, caches).copy(), [3, 4])
+    for own, found, cache, other in zip(rows, together, caches, others, strict=True):
+        alone = [engine.step(row[None], [other])[0].copy() for row in own]
+        np.testing.assert_array_equal(found, alone)
+        assert cache.length == other.length
+    with pytest.raises(SpecError, match=r"parts of \[3, 1\]"):
+        engine.read(np.concatenate(rows), counts[:2], caches[:2])
+
+
 def test_caches_that_do_not_fit_are_refused(model):
     engine = model.engines().batch(Team(1))
     caches, rows = cached(model, [0, 1])

@@ -1,4 +1,4 @@
-"""The batch engine: the next token of several sequences at once, so that weights are read once."""
+"""The batch engine: tokens of several sequences at once, so that weights are read once."""
 
 from __future__ import annotations
 
@@ -58,29 +58,63 @@ class BatchEngine:
         SpecError
             When a cache is full or holds several sequences, or caches are not of one length.
         """
+        return self.read(start, [1] * len(caches), caches, progress)
+
+    def read(
+        self,
+        start: F32,
+        counts: Sequence[int],
+        caches: Sequence[KVCache],
+        progress: Progress = SILENT,
+    ) -> F32:
+        """Advance each sequence by some tokens.
+
+        Parameters
+        ----------
+        start : (T, hidden) float32
+            Embeddings of the tokens, those of one sequence after those of another.
+        counts : sequence of int
+            How many each sequence has, 1 at least and `KVCache.most` at most.
+        caches, progress
+            As of `step`.
+
+        Returns
+        -------
+        (T, hidden) float32
+            As of `step`.
+
+        Raises
+        ------
+        SpecError
+            As `step` does, also when counts do not fit.
+        """
         lengths = {cache.max_length for cache in caches}
-        if len(lengths) != 1 or len(caches) != len(start):
+        if len(lengths) != 1 or len(caches) != len(counts) or sum(counts) != len(start):
             raise SpecError(
-                f"{len(start)} tokens need as many caches of one length; there are {len(caches)} "
-                f"of {sorted(lengths)}"
+                f"{len(start)} tokens in parts of {list(counts)} need as many caches of one "
+                f"length; there are {len(caches)} of {sorted(lengths)}"
             )
         note_compilation(progress)
         source = self._program.source
-        for cache in caches:
-            cache.reserve(1)
+        for cache, count in zip(caches, counts, strict=True):
+            cache.reserve(count)
         rows = [source.cached(cache).rows for cache in caches]
-        positions = np.array([cache.length for cache in caches])
-        buffers = self._buffers_for(len(caches), int(positions.max()) + 1)
+        places = np.array([
+            (i, cache.length + j)
+            for i, (cache, count) in enumerate(zip(caches, counts, strict=True))
+            for j in range(count)
+        ])  # fmt: skip
+        positions = places[:, 1]
+        buffers = self._buffers_for(len(start), int(positions.max()) + 1)
         passing = Passing(
             buffers.begin(start, layers=len(rows[0]), apart=True),
-            np.stack([np.arange(len(caches)), positions], axis=1),
-            np.concatenate(rows), np.zeros((0, 2), np.int64),
+            places, np.concatenate(rows), np.zeros((0, 2), np.int64),
             source.angles(positions, lengths.pop()),
         )  # fmt: skip
         run_stages(self._program, self._team, buffers, passing)
-        for cache in caches:
-            cache.advance(1)
-        return buffers.outputs(len(caches))
+        for cache, count in zip(caches, counts, strict=True):
+            cache.advance(count)
+        return buffers.outputs(len(start))
 
     def _buffers_for(self, most: int, reach: int) -> PromptBuffers:
         """Buffers that are large enough, made anew when they are not."""
