@@ -1,16 +1,13 @@
-"""Pictures of spectra: how they fall, and what each block can lose. Needs matplotlib."""
+"""Pictures of spectra, as the page of `lrc report` has them: how they fall, and what is lost."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from lrc.errors import LrcError
 
 if TYPE_CHECKING:
     from lrc.allocation.spectra import Spectrum
@@ -20,30 +17,35 @@ F64 = NDArray[np.float64]
 _POINTS = 101
 
 
-def check_chart() -> None:
-    """Refuse to draw where matplotlib is missing, before any work.
-
-    Raises
-    ------
-    LrcError
-        Saying what to install.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise LrcError("--chart needs matplotlib; install the extra: pip install 'lrc-llm[chart]'")
-
-
 def draw(found: Sequence[Spectrum], folder: Path) -> list[Path]:
-    """Write ``spectra.svg`` and ``depth.svg`` into a folder, which is made; return their paths."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    """Write pictures into a folder, which is made; return their paths.
+
+    ``spectra-weights.svg`` and ``spectra-outputs.svg``: energy that the leading directions hold,
+    the mean over blocks, of W and of W x. ``depth.svg``: what is lost of the outputs with half of
+    the numbers, block by block.
+    """
+    from lrc.cli.page import svg
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "spectra.svg", folder / "depth.svg"]
-    with matplotlib.rc_context({"svg.hashsalt": "lrc", "svg.fonttype": "none"}):
-        for path, width, plot in zip(paths, (10.0, 6.0), (_spectra, _depth), strict=True):
-            figure = Figure(figsize=(width, 4.5), layout="constrained")
-            plot(figure, found)
-            figure.savefig(path, format="svg", metadata={"Date": None})
+    at, kinds = np.linspace(0, 1, _POINTS), _kinds(found)
+    pictures = {}
+    for side, title in (("weights", "W"), ("outputs", "W x")):
+        curves = {
+            kind: list(zip(100 * at, _mean_energy(members, side, at), strict=True))
+            for kind, members in kinds.items()
+        }
+        label = f"part of the energy of {title}"
+        pictures[f"spectra-{side}.svg"] = svg.lines(
+            curves, f"leading directions, % of all; {label}", label
+        )
+    losses = {kind: [(of.block, of.loss_at_half) for of in members]
+              for kind, members in kinds.items()}  # fmt: skip
+    label = "relative error of the outputs at half of the numbers"
+    pictures["depth.svg"] = svg.lines(losses, f"block; {label}", label)
+    paths = []
+    for name, picture in pictures.items():
+        paths.append(folder / name)
+        paths[-1].write_text(svg.as_file(picture), encoding="utf-8")
     return paths
 
 
@@ -55,19 +57,10 @@ def _kinds(found: Sequence[Spectrum]) -> dict[str, list[Spectrum]]:
     return kinds
 
 
-def _spectra(figure: Any, found: Sequence[Spectrum]) -> None:
-    """Energy that the leading directions hold, the mean over blocks, of weights and outputs."""
-    axes = figure.subplots(1, 2, sharey=True)
-    at = np.linspace(0, 1, _POINTS)
-    for axis, side, title in zip(axes, ("weights", "outputs"), ("W", "W x"), strict=True):
-        for kind, members in _kinds(found).items():
-            axis.plot(100 * at, np.mean([_energy(getattr(of, side), at) for of in members], axis=0),
-                      label=kind)  # fmt: skip
-        axis.set_xlabel("leading directions, % of all")
-        axis.set_title(title)
-        axis.grid(visible=True, alpha=0.3)
-    axes[0].set_ylabel("part of the energy")
-    axes[1].legend(fontsize="small")
+def _mean_energy(members: Sequence[Spectrum], side: str, at: F64) -> list[float]:
+    """Mean part of the energy in so large parts of the directions."""
+    curves = [_energy(getattr(of, side), at) for of in members]
+    return [float(value) for value in np.mean(curves, axis=0)]
 
 
 def _energy(values: F64, at: F64) -> F64:
@@ -76,15 +69,3 @@ def _energy(values: F64, at: F64) -> F64:
     scaled = energy / energy[-1] if energy[-1] > 0 else energy
     found: F64 = np.interp(at, np.linspace(0, 1, len(scaled)), scaled)
     return found
-
-
-def _depth(figure: Any, found: Sequence[Spectrum]) -> None:
-    """What is lost of the outputs with half of the numbers, block by block."""
-    axis = figure.subplots()
-    for kind, members in _kinds(found).items():
-        axis.plot([of.block for of in members], [of.loss_at_half for of in members], "o-",
-                  ms=3, label=kind)  # fmt: skip
-    axis.set_xlabel("block")
-    axis.set_ylabel("relative error of the outputs at half of the numbers")
-    axis.grid(visible=True, alpha=0.3)
-    axis.legend(fontsize="small")

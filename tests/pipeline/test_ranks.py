@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tiny_llama import tiny_model
 from lrc.allocation.spectra import Spectrum, effective_rank, rank_of, spectra
 from lrc.calibrate.examples import TextExamples
 from lrc.cli import rank_charts
+from lrc.cli.page import page, svg
 from lrc.testing.tolerance import factor_bound
 
 MODEL = tiny_model(num_hidden_layers=2)
@@ -87,13 +89,19 @@ def test_the_command_tells_and_draws(lrc, model, text, tmp_path, monkeypatch):
     one = next(iter(record.values()))
     assert set(one["singular_values"]) == {"weights", "inputs", "outputs"}
     assert json.dumps(record)
-    monkeypatch.setattr(rank_charts.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
     refused = lrc("ranks", model, *options, "--chart", tmp_path)
     assert refused.code == 1
     assert "install the extra" in refused.err
 
 
-def test_pictures_are_drawn_where_there_is_matplotlib(found, tmp_path):
-    pytest.importorskip("matplotlib")
-    for path in rank_charts.draw(found, tmp_path / "pictures"):
-        assert path.read_text().startswith("<?xml")
+def test_pictures_are_drawn_in_the_style_of_a_report(found, tmp_path):
+    pytest.importorskip("jinja2")
+    kinds = {of.name.rsplit(".", 1)[-1] for of in found}
+    paths = rank_charts.draw(found, tmp_path / "pictures")
+    assert [p.name for p in paths] == ["spectra-weights.svg", "spectra-outputs.svg", "depth.svg"]
+    for path in paths:
+        picture = ElementTree.fromstring(path.read_text("utf-8"))
+        named = picture.findall(".//{*}polyline/{*}title")
+        assert {title.text for title in named} == kinds
+        assert svg.STYLE in path.read_text("utf-8")

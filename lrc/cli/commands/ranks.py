@@ -45,7 +45,7 @@ def add(subparsers: SubParsers) -> None:
         "--chart",
         type=Path,
         metavar="DIR",
-        help="draw spectra and losses by depth there, as SVG; needs the extra chart",
+        help="draw spectra and losses by depth there, as SVG; needs the extra report",
     )
     add_threads(parser)
     add_json(parser)
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from lrc.spec import CalibrationSpec
 
     if args.chart is not None:
-        from lrc.cli.rank_charts import check_chart
+        from lrc.cli.page.page import check_extra
 
-        check_chart()
+        check_extra("--chart")
     threads = resolve_threads(args.threads)
     model, checkpoint = open_original(args.model)
     if hears(model):

@@ -28,8 +28,8 @@ _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _WEIGHT_BYTES = {"float32": 4, "float64": 8}
 
 
-def check_extra() -> None:
-    """Refuse where jinja2 is missing, before any work.
+def check_extra(what: str = "a report") -> None:
+    """Refuse ``what`` where jinja2 is missing, before any work.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def check_extra() -> None:
         Saying what to install.
     """
     if importlib.util.find_spec("jinja2") is None:
-        raise LrcError("a report needs jinja2; install the extra: pip install 'lrc-llm[report]'")
+        raise LrcError(f"{what} needs jinja2; install the extra: pip install 'lrc-llm[report]'")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def render(output: Output | None, others: Sequence[Output | Peer] = ()) -> str:
     import jinja2
     from markupsafe import Markup
 
+    from lrc.cli.page import svg
     from lrc.cli.page.compared import compared
 
     environment = jinja2.Environment(
@@ -124,6 +125,7 @@ def render(output: Output | None, others: Sequence[Output | Peer] = ()) -> str:
     every += [other for other in others if other is not output]
     return environment.get_template(_TEMPLATE.name).render(
         generator=Markup(GENERATOR),
+        chart_style=svg.STYLE,
         title=output.name if output else "comparison",
         o=None if output is None else _facts(output),
         compared=compared(every) if others else None,

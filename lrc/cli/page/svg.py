@@ -1,4 +1,4 @@
-"""Charts as SVG that scales: numbers in, markup out. Colours are classes of the page's style.
+"""Charts as SVG that scales: numbers in, markup out. Colours are classes of `STYLE`.
 
 A chart is 360 units wide, a phone's width, so that its text is as large there as the page's.
 """
@@ -17,6 +17,23 @@ COLOURS = 8
 #: Most letters of a row's name, and the width of one.
 _LETTERS, _LETTER = 27, 5.9
 Interval = tuple[float, float]
+#: What pages with charts, and files with one, begin with.
+STYLE = Markup(
+    """:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6570; --paper: #fff;
+  --rule: #d8dee4; --c0: #0072b2; --c1: #e69f00; --c2: #009e73; --c3: #cc79a7;
+  --c4: #d55e00; --c5: #56b4e9; --c6: #8a7a00; --c7: #7a7a7a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #9aa4ae; --paper: #14171a;
+  --rule: #39414a; --c0: #4aa8e0; --c6: #d8c93f; --c7: #a5a5a5; } }
+svg text { font-size: 11px; fill: var(--ink); } svg .soft { fill: var(--soft); }
+svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
+.rule { stroke: var(--rule); } .thick { stroke-width: 4; }
+"""
+    + "\n".join(
+        f".f{i} {{ fill: var(--c{i}); }} .l{i} {{ stroke: var(--c{i}); }} "
+        f".k{i} {{ background: var(--c{i}); }}"
+        for i in range(COLOURS)
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,36 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Markup:
         place = (x(p.x) + shift, y(p.y) - 5)
         pieces.append(dot.format(x(p.x), y(p.y), i % COLOURS, says, *place, anchor, p.name))
     return _picture(height, f"{y_label} against {x_label}", pieces)
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, label: str) -> Markup:
+    """A line a series, with its name below."""
+    every = [point for line in series.values() for point in line]
+    height, across = 240, 3
+    x = scale([a for a, _ in every], LEFT, WIDTH - RIGHT, zero=False)
+    y = scale([b for _, b in every], height - BOTTOM, TOP)
+    drawn = Markup(
+        '<polyline points="{}" fill="none" stroke-width="1.5" class="l{}"><title>{}</title>'
+        "</polyline>"
+    )
+    key = Markup(
+        '<rect x="{}" y="{}" width="8" height="8" class="f{}"/><text x="{}" y="{}">{}</text>'
+    )
+    pieces = _grid(x, y, height, x_label)
+    for i, (name, line) in enumerate(series.items()):
+        places = " ".join(f"{x(a)},{y(b)}" for a, b in line)
+        pieces.append(drawn.format(places, i % COLOURS, name))
+        left, top = WIDTH // across * (i % across) + 4, height + 8 + 15 * (i // across)
+        pieces.append(key.format(left, top, i % COLOURS, left + 12, top + 8, _short(name, 18)))
+    return _picture(height + 12 + 15 * -(-len(series) // across), label, pieces)
+
+
+def as_file(picture: Markup) -> str:
+    """A picture with its style, for a file of its own."""
+    start, rest = picture[:4], picture[4:]
+    space, style = ' xmlns="http://www.w3.org/2000/svg"', f"<style>{STYLE}</style>"
+    head, body = rest.split(">", 1)
+    return f'{start}{space} style="background: var(--paper)"{head}>{style}{body}\n'
 
 
 def _grid(x: Axis, y: Axis, height: int, x_label: str) -> list[Markup]:
