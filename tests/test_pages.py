@@ -61,6 +61,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with the names that pages use."""
     widths = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16}  # whole blocks of 32
     tiny.write_model(tmp_path / "MODEL", **widths, num_hidden_layers=1)
+    tiny.add_merge(tmp_path / "MODEL")
     for name in ("text.txt", "held-out.txt"):
         tiny.write_text(tmp_path / name)
     monkeypatch.chdir(tmp_path)
