@@ -13,8 +13,8 @@ from lrc.models import declared
 
 ROOT = Path(lrc.__file__).parent
 HOMES = ("models", "convert")
-#: Mixes of types are told by the names that GGUF has for matrices.
-ALSO = ("recipes/ggml_types.py",)
+#: Mixes of types are told by the names that GGUF has for matrices; pictures name who made SVG.
+ALSO = ("recipes/ggml_types.py", "cli/page/svg.py")
 #: Parts of names that are words of the language too.
 COMMON = {"model", "decoder", "layers", "blocks", "weight", "bias", "norm", "norms", "mlp", "dense",
           "attention", "embeddings", "backbone", "D", "h", "experts", "gate"}  # fmt: skip
