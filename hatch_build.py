@@ -3,7 +3,8 @@
 A wheel compresses each file for itself, so that what repeats between six hundred files counts six
 hundred times, and of what is left a third is prose. Wheels keep all that runs, on the lines where
 the repository has it (a traceback names the same place), every docstring of what ``WHOLE`` names,
-and the summaries of the other ones; the repository and the sdist have all of it.
+and the summaries of the other ones, without those of functions in ``INNER``; the repository and the
+sdist have all of it.
 """
 
 from __future__ import annotations
@@ -54,16 +55,18 @@ WHOLE = (
     "lrc/testing/",
     "lrc_kernels/contract.py",
 )
+# What this library alone calls.
+INNER = ("lrc_kernels/cpu/", "lrc_kernels/gpu/", "lrc_kernels/simd/")
 OPENING = re.compile(r'[rRuU]?("""|\'\'\')')
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def slim(source: str, whole: bool) -> str:
+def slim(source: str, whole: bool, inner: bool = False) -> str:
     """A module without comments; unless it is ``whole``, docstrings without their details.
 
-    A line of the result says what the same line of the source says. Private functions and classes
-    lose their docstrings unless those are all that they have; the other docstrings keep their first
-    paragraphs.
+    A line of the result says what the same line of the source says. Private functions and classes,
+    and of an ``inner`` module all, lose their docstrings unless those are all that they have; the
+    other docstrings keep their first paragraphs.
 
     Raises
     ------
@@ -79,21 +82,22 @@ def slim(source: str, whole: bool) -> str:
     if not whole:
         for node in ast.walk(tree):
             if isinstance(node, WITH_DOCSTRING) and ast.get_docstring(node) is not None:
-                _shorten(lines, node)
+                private = inner or getattr(node, "name", "").startswith("_")
+                _shorten(lines, node, private and not isinstance(node, ast.Module))
     result = "".join(lines)
     if _program(ast.parse(result)) != _program(tree):
         raise ValueError("a source file is not the same program without its comments")
     return result
 
 
-def _shorten(lines: list[str], node: Any) -> None:
+def _shorten(lines: list[str], node: Any, private: bool) -> None:
     """Cut the docstring of a node in ``lines``, which are changed."""
     said = node.body[0]
     first, last = said.lineno - 1, said.end_lineno - 1
     opening = OPENING.match(lines[first].encode()[said.col_offset :].decode())
     if opening is None or lines[last].rstrip()[-3:] != opening[1]:
         return  # in other quotes, or with a statement on the same line
-    if getattr(node, "name", "").startswith("_") and len(node.body) > 1:
+    if private and len(node.body) > 1:
         lines[first : last + 1] = ["\n"] * (last + 1 - first)
         return
     end = next((row for row in range(first, last) if not lines[row].strip()), last)
@@ -119,7 +123,8 @@ def slim_wheel(path: Path) -> None:
             data = wheel.read(entry)
             if entry.filename.endswith(".py"):
                 whole = entry.filename.startswith(WHOLE)
-                data = slim(data.decode("utf-8"), whole).encode("utf-8")
+                inner = entry.filename.startswith(INNER)
+                data = slim(data.decode("utf-8"), whole, inner).encode("utf-8")
             files[entry] = data
     record = next(entry for entry in files if entry.filename.endswith(".dist-info/RECORD"))
     files[record] = _record(files, record.filename).encode("utf-8")

@@ -79,9 +79,17 @@ def test_summaries_stay_and_private_docstrings_go():
     assert made["_private"](3) == 3
 
 
+def test_of_what_the_library_alone_calls_modules_say_what_they_are():
+    made = namespace(hatch_build.slim(SOURCE, whole=False, inner=True))
+    assert made["__doc__"].strip() == "What it is."
+    assert made["public"].__doc__ is None
+    assert made["one_liner"].__doc__ == namespace(SOURCE)["one_liner"].__doc__
+    assert made["public"](3) == 3
+
+
 def test_lines_are_where_they_were():
-    for whole in (True, False):
-        made = namespace(hatch_build.slim(SOURCE, whole))
+    for whole, inner in ((True, False), (False, False), (False, True)):
+        made = namespace(hatch_build.slim(SOURCE, whole, inner))
         for name in ("public", "_private", "one_liner"):
             line = namespace(SOURCE)[name].__code__.co_firstlineno
             assert made[name].__code__.co_firstlineno == line
@@ -96,9 +104,10 @@ def test_files_of_the_package_are_the_same_programs(name):
     assert hatch_build._program(ast.parse(made)) == hatch_build._program(ast.parse(source))
 
 
-def test_what_is_kept_whole_is_there():
+def test_what_is_named_is_there():
     sources = [ROOT, ROOT / "kernels"]
-    gone = [p for p in hatch_build.WHOLE if not any((root / p).exists() for root in sources)]
+    named = (*hatch_build.WHOLE, *hatch_build.INNER)
+    gone = [p for p in named if not any((root / p).exists() for root in sources)]
     assert gone == []
 
 
