@@ -134,13 +134,15 @@ def speeds(loaded: Any, port: int, given: argparse.Namespace) -> dict[str, Any]:
 def first_bytes(loaded: Any, port: int, given: argparse.Namespace) -> dict[str, Any]:
     """Seconds to the first text of an answer, by the server and by `generate`, in turn."""
     served, plain = [], []
-    for i in range(given.rounds + 1):
+    for i in range(given.rounds + 2):
         # Another beginning each time, so that nothing is known of it.
         messages = [{"role": "user", "content": f"{i} {QUESTION[0]['content']}"}]
         stamps = stream(port, {"messages": messages, "max_tokens": 4}, 2)
         start = time.perf_counter()
         next(loaded.generate(messages, 4, threads=given.threads))
-        if i:
+        if (
+            i > 1
+        ):  # prompts are compiled in the first round, and steps, which end it, beside the second
             served.append(stamps[1].wall)  # the first is the role
             plain.append(time.perf_counter() - start)
     ratios = sorted(a / b for a, b in zip(served, plain, strict=True))
