@@ -9,6 +9,9 @@ from typing import Any
 from lrc.base.lfs import refuse_pointer
 from lrc.errors import FormatError
 
+#: Digits of an integer, sign included: float64 holds every such number.
+_DIGITS = 300
+
 
 def parse_object(text: bytes, what: str, *, unique: bool = True) -> dict[str, Any]:
     """Parse ``text`` as one JSON object.
@@ -25,7 +28,8 @@ def parse_object(text: bytes, what: str, *, unique: bool = True) -> dict[str, An
     Raises
     ------
     FormatError
-        Not UTF-8, not JSON, not an object, nested too deeply, or a key given twice.
+        Not UTF-8, not JSON, not an object, nested too deeply, a key given twice, or an integer
+        that no float holds.
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,8 +40,15 @@ def parse_object(text: bytes, what: str, *, unique: bool = True) -> dict[str, An
             raise FormatError(f"{what} gives the key {twice!r} twice; expected each key once")
         return values
 
+    def integer(digits: str) -> int:
+        if len(digits) > _DIGITS:
+            raise FormatError(
+                f"{what} has an integer of {len(digits)} digits; expected at most {_DIGITS}"
+            )
+        return int(digits)
+
     try:
-        parsed = json.loads(text.decode("utf-8"), object_pairs_hook=pairs)
+        parsed = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_int=integer)
     except FormatError:
         raise
     except (ValueError, RecursionError) as error:

@@ -111,6 +111,14 @@ def test_an_index_that_says_nothing(tmp_path: Path) -> None:
         check(lambda: Checkpoint.open(tmp_path), str(tmp_path), said)
 
 
+def test_an_integer_that_no_float_holds() -> None:
+    check(
+        lambda: parse_object(b'{"a": -1' + b"0" * 300 + b"}", "spec.json"),
+        "spec.json has an integer of 302 digits; expected at most 300",
+    )
+    assert parse_object(b'{"a": 1' + b"0" * 299 + b"}", "spec.json") == {"a": 10**299}
+
+
 def test_a_key_given_twice() -> None:
     check(
         lambda: parse_object(b'{"a": 1, "a": 2}', "spec.json"),
