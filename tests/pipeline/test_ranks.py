@@ -104,4 +104,6 @@ def test_pictures_are_drawn_in_the_style_of_a_report(found, tmp_path):
         picture = ElementTree.fromstring(path.read_text("utf-8"))
         named = picture.findall(".//{*}polyline/{*}title")
         assert {title.text for title in named} == kinds
-        assert svg.STYLE in path.read_text("utf-8")
+        assert "--ink" in svg.STYLE
+        assert "--" not in path.read_text("utf-8"), "variables, which only browsers know"
+        assert ".l0 { stroke: #0072b2; }" in path.read_text("utf-8")
