@@ -199,12 +199,13 @@ def as_file(picture: Markup) -> str:
     """
     light, rules = STYLE.split("@media", 1)
     colours = dict(re.findall(r"(--\w+): (#\w+)", light))
-    style = re.sub(r"var\((--\w+)\)", lambda of: colours[of[1]], rules[rules.index("svg text") :])
+    rules = "svg { font-family: sans-serif; } " + rules[rules.index("svg text") :]
+    style = re.sub(r"var\((--\w+)\)", lambda of: colours[of[1]], rules)
     start, rest = picture[:4], picture[4:]
     head, body = rest.split(">", 1)
     paper = f'<rect width="100%" height="100%" fill="{colours["--paper"]}"/>'
     space = ' xmlns="http://www.w3.org/2000/svg"'
-    return f"{start}{space}{head}><style>svg {{ font-family: sans-serif; }} {style}</style>{paper}{body}\n"
+    return f"{start}{space}{head}><style>{style}</style>{paper}{body}\n"
 
 
 def _grid(x: Axis, y: Axis, height: int, x_label: str) -> list[Markup]:
