@@ -21,9 +21,11 @@ from lrc.formats.hub_cache import cache_folder, cached_snapshot, repository_of, 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*", "NOTICE*"]
 #: Other formats of the same weights.
 _UNWANTED = ["*/*.safetensors", "*/*.json", "*/*.txt", "*/*.model", "*/*.md", "consolidated*"]
-_PART = r"[A-Za-z0-9][\w.-]*"
+#: The hub has no longer names, and no system longer ones of folders than revisions may have.
+_PART = r"[A-Za-z0-9][\w.-]{0,95}"
 #: A branch, tag or commit; as with git, no part of it begins with a dot.
-_REVISION = r"\w[\w.-]*"
+_REVISION = r"\w[\w.-]{0,127}"
+_MOST = 450
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@({_REVISION}(?:/{_REVISION})*))?")
 _GGUF = re.compile(rf"({_PART}/{_PART})(?:@({_REVISION}))?/((?:{_PART}/)*{_PART}\.gguf)")
 #: The number of a part of a model in several files.
@@ -52,7 +54,8 @@ def hub_name(path: str | Path) -> HubName | None:
     >>> hub_name("/org/tiny"), hub_name("tiny"), hub_name("../org/tiny"), hub_name("a/b/c")
     (None, None, None, None)
     """
-    found = _NAME.fullmatch(Path(path).as_posix())
+    text = Path(path).as_posix()
+    found = _NAME.fullmatch(text) if len(text) <= _MOST else None
     if found is None or Path(found[1].split("/")[0]).exists():
         return None
     return HubName(found[1], found[2] or "main")
@@ -80,7 +83,8 @@ def local_gguf(path: str | Path) -> Path:
     FormatError
         As :func:`local_model`, or there is no such file.
     """
-    found = _GGUF.fullmatch(Path(path).as_posix())
+    text = Path(path).as_posix()
+    found = _GGUF.fullmatch(text) if len(text) <= _MOST else None
     if found is None or Path(found[1].split("/")[0]).exists():
         return Path(path)
     name = HubName(found[1], found[2] or "main")

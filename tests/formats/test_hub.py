@@ -123,3 +123,12 @@ def test_paths_are_never_asked_of_a_hub(hub_of: fake_hub.FakeHub, tmp_path: Path
         with pytest.raises(FormatError, match="does not exist"):
             open_model_files(path)
     assert hub_of.asked == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["x" * 97 + "/tiny", "org/" + "x" * 300, "org/tiny@" + "x" * 300, "a/b@" + "v/" * 300 + "v"],
+)
+def test_names_that_are_too_long_for_the_hub_are_paths(path: str) -> None:
+    assert hub.hub_name(path) is None
+    assert hub.hub_name("x" * 96 + "/" + "y" * 96) is not None
