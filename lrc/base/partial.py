@@ -130,9 +130,7 @@ class PartialDirectory:
             raise exists(out)
         self._marker.close_where_open_files_stay()
         os.rename(self.folder, out)
-        sync_directory(
-            out.parent
-        )  # else a power cut may take the new name, and not the marker back
+        sync_directory(out.parent)  # else a power cut may take the new name, not the marker back
         with contextlib.suppress(OSError):
             (out / MARKER).unlink()
 

@@ -25,6 +25,7 @@ _UNWANTED = ["*/*.safetensors", "*/*.json", "*/*.txt", "*/*.model", "*/*.md", "c
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
 #: A branch, tag or commit; as with git, no part of it begins with a dot.
 _REVISION = r"\w[\w.-]{0,127}"
+#: Letters of a name in all: of more, no system has a path.
 _MOST = 450
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@({_REVISION}(?:/{_REVISION})*))?")
 _GGUF = re.compile(rf"({_PART}/{_PART})(?:@({_REVISION}))?/((?:{_PART}/)*{_PART}\.gguf)")

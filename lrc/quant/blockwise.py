@@ -78,7 +78,7 @@ def ldlq_in_blocks(
     def work(rows: slice) -> Rounded:
         return _rows(W[rows], feedback, quantizer, np.asarray(weights, np.float32))
 
-    return over_rows(work, len(W), quantizer.block_rows, threads)
+    return over_rows(work, W.shape, quantizer.block_rows, threads)
 
 
 def _rows(W: F32, feedback: Feedback, quantizer: GgmlBlocks, weights: F32) -> Rounded:
@@ -154,7 +154,7 @@ def polish_in_blocks(
         part = Rounded(tuple(c[rows] for c in rounded.codes), rounded.values[rows])
         return _polished(W[rows], part, whole, quantizer, sweeps)
 
-    return over_rows(work, len(W), quantizer.block_rows, threads)
+    return over_rows(work, W.shape, quantizer.block_rows, threads)
 
 
 def _polished(W: F32, begin: Rounded, H: F32, quantizer: GgmlBlocks, sweeps: int) -> Rounded:

@@ -106,7 +106,7 @@ def ldlq(
     def work(rows: slice) -> Rounded:
         return _ldlq_rows(W[rows], feedback, grid.rows(rows))
 
-    return over_rows(work, len(W), together, threads)
+    return over_rows(work, W.shape, together, threads)
 
 
 def _ldlq_rows(W: NDArray[np.float32], feedback: Feedback, grid: Grid) -> Rounded:
@@ -188,7 +188,7 @@ def polish(
         noise = _Dither(dither, np.random.default_rng((seed, rows.start)))
         return _polish_rows(W[rows], part, H, inverses, grid.rows(rows), sweeps, noise)
 
-    return over_rows(work, len(W), grid.quantizer.block_rows, threads)
+    return over_rows(work, W.shape, grid.quantizer.block_rows, threads)
 
 
 def block_inverses(H: Moment, block_size: int) -> list[NDArray[np.float32]]:
@@ -281,21 +281,18 @@ def _column_panels(n: int, block_size: int) -> list[slice]:
     return chunks(n, max(COLUMN_PANEL // block_size, 1) * block_size)
 
 
-def over_rows(work: Callable[[slice], Rounded], count: int, together: int, threads: int) -> Rounded:
-    """What ``work`` makes of chunks of ``count`` rows, alike for any threads, put together.
+def over_rows(
+    work: Callable[[slice], Rounded], shape: tuple[int, int], together: int, threads: int
+) -> Rounded:
+    """What ``work`` makes of chunks of a matrix' rows, alike for any threads, put together.
 
     ``together`` rows are coded as one.
     """
-    size = _CHUNK_ROWS if together == 1 else max(_CHUNK_BANDS, together)
-    parts = chunks(count, size)
-    values: NDArray[np.float32] | None = None
-    codes = []
+    parts = chunks(shape[0], _CHUNK_ROWS if together == 1 else max(_CHUNK_BANDS, together))
+    values, codes = np.empty(shape, np.float32), []
     for rows, part in zip(parts, ordered_map(work, parts, threads), strict=True):
-        if values is None:
-            values = np.empty((count, part.values.shape[1]), part.values.dtype)
         values[rows] = part.values  # chunks go as they come: they would be the matrix once more
         codes.append(part.codes)
-    assert values is not None
     return Rounded(tuple(np.concatenate(of) for of in zip(*codes, strict=True)), values)
 
 

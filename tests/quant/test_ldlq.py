@@ -251,7 +251,7 @@ def test_chunks_of_rows_are_not_kept_beside_the_whole():
 
     tracemalloc.start()
     try:
-        found = ldlq_module.over_rows(work, m, 1, 1)
+        found = ldlq_module.over_rows(work, (m, n), 1, 1)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
