@@ -25,7 +25,7 @@ def test_a_child_does_not_report_its_parents_peak():
 
 HOLES = """
 import numpy as np
-from lrc.base.resources import trim_heap
+from lrc.formats.pages import release_pages
 
 def resident():
     with open("/proc/self/status") as file:
@@ -38,7 +38,7 @@ for _ in range(20):
     small.append(np.ones(3000, np.float32))
 before = resident()
 del large
-trim_heap()
+release_pages([])  # as between blocks
 print(before - resident())
 """
 
